@@ -1,0 +1,67 @@
+"""Images: ranges, the one rounding rule, pyramids, and PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from mmbench.core.files import written_atomically
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Rounds images from [-1, 1] to the nearest of 256 levels: round((x + 1) * 127.5), half to even, then clamped.
+
+    Args:
+        images: (..., 3, H, W) float, nominally in [-1, 1].
+
+    Returns:
+        The same shape in uint8.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    if not torch.isfinite(images).all():
+        raise ValueError("expected finite pixel values, found NaN or infinity: the method that made this image diverged")
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """uint8 levels to float32 in [-1, 1]; the inverse of `to_uint8`."""
+    return images.float() / 127.5 - 1
+
+
+def pyramid(image: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The image at several sizes, each resized from the full one (anti-aliased bilinear): list of (N, 3, s, s)."""
+    return [
+        image if image.shape[-1] == size else F.interpolate(image, (size, size), mode="bilinear", antialias=True)
+        for size in sizes
+    ]
+
+
+def write_png(path: str | Path, image: Tensor) -> None:
+    """Writes one (3, H, W) uint8 image atomically as an RGB PNG."""
+    with written_atomically(path) as partial:
+        Image.fromarray(rearrange(image.cpu().numpy(), "c h w -> h w c")).save(partial, format="PNG")
+
+
+def read_rgb(path: str | Path) -> Tensor:
+    """Reads an image file of any mode as (3, H, W) uint8 RGB.
+
+    Raises:
+        ValueError: the file is no image that can be decoded whole; the message names it and the remedy.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: expected an image, found no file: prepare the data set again") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{path}: expected a whole image, found one that cannot be decoded ({error}): remove it and fetch it again"
+        ) from None
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)

@@ -1,0 +1,56 @@
+"""Tasks, and the one vocabulary that every batch is written in."""
+
+from dataclasses import dataclass
+
+BATCH_FIELDS = {
+    "id": "list[str], the image's key within its data set",
+    "image": "(N, 3, H, W) float32 in [-1, 1]",
+    "caption": "list[str], raw text that describes `image`",
+    "caption_mismatched": "list[str], raw text that describes `image_mismatched`, another image of the same split",
+    "image_mismatched": "(N, 3, H, W) float32 in [-1, 1], the image that `caption_mismatched` was written for",
+    "class_id": "(N,) int64, the data set's own class number",
+    "label": "(N,) int64, a class given as a condition",
+    "layout": "(N, H, W) int64, class of every pixel",
+    "mask": "(N, 1, H, W) float32, 1 = hole, 0 = known",
+    "video": "(N, F, 3, H, W) float32 in [-1, 1]",
+    "text_embedding": "(N, D) float32, a sentence embedding that comes with the data set",
+    "parts": "(N, P, H, W) float32 in [0, 1], how much of a pixel each part of `image` covers",
+    "attributes": "list[dict[str, str]], the true attributes of `image`",
+    "caption_attributes": "list[dict[str, str]], the attributes that `caption` names",
+    "caption_mismatched_attributes": "list[dict[str, str]], the attributes that `caption_mismatched` names",
+    "prompt": "list[str], at evaluation: the text that the generated image is to follow",
+    "prompt_attributes": "list[dict[str, str]], at evaluation: the attributes that `prompt` names",
+    "sample": "list[Sample], at evaluation",
+    "noise": "Noise, at evaluation",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What goes into a method and what is wanted from it.
+
+    Attributes:
+        name: the field's name of the task.
+        inputs: batch fields that `Method.generate` reads.
+        prompt: the batch field with the text that the generated image is to follow; None for tasks without text.
+        target: the batch field that a perfect method would return.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    prompt: str | None
+    target: str
+
+    def __post_init__(self) -> None:
+        fields = {*self.inputs, self.target} | ({self.prompt} if self.prompt else set())
+        assert fields <= BATCH_FIELDS.keys(), f"not in the vocabulary of batches: {fields - BATCH_FIELDS.keys()}"
+
+    def missing(self, fields: frozenset[str]) -> list[str]:
+        """Fields this task needs and a data set with `fields` lacks, sorted."""
+        return sorted({*self.inputs, self.target} - fields)
+
+
+TEXT_TO_IMAGE = Task("text-to-image synthesis", ("caption",), "caption", "image")
+TEXT_GUIDED_EDITING = Task(
+    "text-guided editing", ("image", "caption_mismatched"), "caption_mismatched", "image_mismatched"
+)

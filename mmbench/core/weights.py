@@ -1,0 +1,172 @@
+"""Weights that come from files: cards, downloads, the authors' keys, and strict loading."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mmbench.core.files import sha256_file
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a file of weights comes from and how to know that it is the right one.
+
+    Attributes:
+        file: file name below `paths.assets`/weights, or an absolute path.
+        sha256: hexadecimal digest, or its first digits where the publisher states only those; None where nobody has
+            published one.
+        origin: URL, or `gdrive:<id>`, or in words where the file cannot be fetched by a program.
+        licence: terms of use, in a few words.
+    """
+
+    file: str
+    sha256: str | None
+    origin: str
+    licence: str
+
+
+class MissingAsset(ValueError):
+    """A file that is not here and could not be fetched. A table shows its row as "not run" with this message."""
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """How a state dict in the authors' layout becomes one in ours. Applied in the order of the attributes.
+
+    Patterns are regular expressions that must match a whole key.
+
+    Attributes:
+        alias: (key, key) pairs that the authors list twice; they must be equal, the first is dropped.
+        drop: pattern to reason, for what our network does not need.
+        rename: ordered pattern to replacement (with \\1 groups); the first that matches applies, a key that matches
+            none keeps its name.
+        merge: our key to (our-side partial keys, function of their tensors): several of theirs make one of ours.
+        convert: pattern on our key to a function of the tensor.
+        fill: pattern on our keys to the value that old checkpoints lack (`num_batches_tracked`: 0).
+    """
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    drop: Mapping[str, str] = field(default_factory=dict)
+    convert: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    merge: Mapping[str, tuple[Sequence[str], Callable[..., Tensor]]] = field(default_factory=dict)
+    fill: Mapping[str, float] = field(default_factory=dict)
+    alias: Sequence[tuple[str, str]] = ()
+
+    def __call__(self, authors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+        """The authors' state dict under the keys of `network`.
+
+        Raises:
+            ValueError: an alias pair differs, a `drop` or `rename` makes two keys collide, or a merge lacks a part.
+        """
+        state = dict(authors)
+        for first, second in self.alias:
+            if not torch.equal(state[first], state[second]):
+                raise ValueError(f"expected {first} and {second} to be one tensor listed twice, found them to differ")
+            del state[first]
+        state = {key: value for key, value in state.items() if not _first_match(self.drop, key)}
+        ours: dict[str, Tensor] = {}
+        for key, value in state.items():
+            pattern = _first_match(self.rename, key)
+            renamed = re.fullmatch(pattern, key).expand(self.rename[pattern]) if pattern else key  # type: ignore[union-attr]
+            if renamed in ours:
+                raise ValueError(f"expected one source for {renamed}, found a second one, {key}: correct the key map")
+            ours[renamed] = value
+        for key, (parts, function) in self.merge.items():
+            absent = [part for part in parts if part not in ours]
+            if absent:
+                raise ValueError(f"expected {', '.join(parts)} to make {key}, found no {', '.join(absent)}")
+            ours[key] = function(*(ours.pop(part) for part in parts))
+        for key in ours:
+            if pattern := _first_match(self.convert, key):
+                ours[key] = self.convert[pattern](ours[key])
+        for key, tensor in network.state_dict().items():
+            if key not in ours and (pattern := _first_match(self.fill, key)):
+                ours[key] = torch.full_like(tensor, self.fill[pattern])
+        return ours
+
+
+def _first_match(patterns: Mapping[str, Any], key: str) -> str | None:
+    return next((pattern for pattern in patterns if re.fullmatch(pattern, key)), None)
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Fills `network` with `state`; every key and every shape must fit, in both directions.
+
+    Raises:
+        ValueError: one line that names `source`, how many keys are missing, unexpected or of another shape, and the
+            first of each.
+    """
+    wanted = network.state_dict()
+    problems = []
+    if missing := sorted(wanted.keys() - state.keys()):
+        problems.append(f"{len(missing)} missing (first {missing[0]})")
+    if unexpected := sorted(state.keys() - wanted.keys()):
+        problems.append(f"{len(unexpected)} unexpected (first {unexpected[0]})")
+    for key in sorted(wanted.keys() & state.keys()):
+        if wanted[key].shape != state[key].shape:
+            found, expected = tuple(state[key].shape), tuple(wanted[key].shape)
+            problems.append(f"{key} has shape {found} instead of {expected}")
+            break
+    if problems:
+        raise ValueError(
+            f"{source}: expected the weights of {type(network).__name__}, found {'; '.join(problems)}: "
+            "use the file that its card names, or the configuration that the file was made with"
+        )
+    network.load_state_dict(dict(state), strict=True)
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Reads a state dict from a safetensors file or a PyTorch file that holds tensors only (`weights_only=True`).
+
+    Raises:
+        ValueError: the file holds something else, or is damaged.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except Exception as error:  # safetensors raises its own class, which is no subclass of a public one
+            raise ValueError(f"{path}: expected a safetensors file, found {error}: fetch it again") from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: expected a PyTorch file of tensors only, found {reason}: fetch it again") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: expected a mapping of names to tensors, found {type(state).__name__}")
+    return dict(state)
+
+
+def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
+    """The checked file of a card below `assets`/weights, fetched first if it is not there.
+
+    A file is checked against the card's hash each time it is found.
+
+    Raises:
+        MissingAsset: the file is not there and could not be fetched; says which file, from where, which hash, where to
+            put it.
+        ValueError: the file is there with another hash.
+    """
+    path = Path(assets).expanduser() / "weights" / card.file
+    if not path.is_file():
+        wanted = f"expected {card.file} (sha256 {card.sha256 or 'unpublished'}, from {card.origin}) at {path}"
+        if not fetch or not card.origin.startswith(("http://", "https://", "gdrive:")):
+            raise MissingAsset(f"{wanted}, found no file: put it there; data.source=toy needs none")
+        _download(card, path, wanted)
+    _check(card, path)
+    return path
+
+
+def _check(card: Card, path: Path) -> None:
+    if card.sha256 and not (found := sha256_file(path)).startswith(card.sha256):
+        raise ValueError(f"{path}: expected sha256 {card.sha256}, found {found}: remove it and fetch it from {card.origin}")
+
+
+def _download(card: Card, path: Path, wanted: str) -> None:
+    raise NotImplementedError  # replaced below before first use

@@ -1,0 +1,28 @@
+"""Rows that bound every table: what doing nothing scores, and what the truth scores. No paper, nothing to train."""
+
+from torch import Tensor
+
+from mmbench.core.method import Batch, Method
+from mmbench.core.noise import Noise
+from mmbench.core.task import TEXT_GUIDED_EDITING
+
+
+class Identity(Method):
+    """Returns its input unchanged: an editor that never edits (diff 0, preservation 1)."""
+
+    task = TEXT_GUIDED_EDITING
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return batch["image"]
+
+
+class Real(Method):
+    """Returns the photograph that the prompt was written for: the best text-image similarity a data set offers.
+
+    It shows another object, so it preserves nothing of the input.
+    """
+
+    task = TEXT_GUIDED_EDITING
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return batch[self.task.target]
