@@ -8,9 +8,9 @@ from torch import nn
 class Frozen(nn.Module):
     """Holds a network whose weights are loaded already and are to stay as they are.
 
-    Its parameters take no gradient (gradients still flow through it to its inputs), it stays in evaluation mode whatever
-    its owner does, and it is absent from its owner's state dict: a checkpoint holds what was trained, and a backbone is
-    built from its own card. Moves between devices with its owner. Call it as the network itself is called.
+    Its parameters take no gradient (gradients still flow through it to its inputs), it stays in evaluation mode
+    whatever its owner does, and it is absent from its owner's state dict: a checkpoint holds what was trained, and a
+    backbone is built from its own card. Moves between devices with its owner. Call it as the network itself is called.
     """
 
     def __init__(self, network: nn.Module) -> None:

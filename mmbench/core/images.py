@@ -26,7 +26,9 @@ def to_uint8(images: Tensor) -> Tensor:
         ValueError: a value is NaN or infinite.
     """
     if not torch.isfinite(images).all():
-        raise ValueError("expected finite pixel values, found NaN or infinity: the method that made this image diverged")
+        raise ValueError(
+            "expected finite pixel values, found NaN or infinity: the method that made this image diverged"
+        )
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 

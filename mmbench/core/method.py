@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import mmbench.core.torchvision_schema  # noqa: F401  (Lightning imports torchvision)
 import pytorch_lightning as pl
 from torch import Tensor
 

@@ -1,10 +1,10 @@
 """Lets torchvision be imported beside a CPU-only torch.
 
-torchvision's Linux wheels are CUDA builds: their compiled part does not load without CUDA libraries, and the Python part
-then dies with "operator torchvision::nms does not exist", because it registers fake kernels for operators that only the
-compiled part declares. Nothing in mmbench calls those operators, so declaring their schemas is enough. Where the compiled
-part loads, this module changes nothing. Import it before anything that imports torchvision (lpips, torch-fidelity,
-torchmetrics, open_clip and PyTorch Lightning do).
+torchvision's Linux wheels are CUDA builds: their compiled part does not load without CUDA libraries, and the Python
+part then dies with "operator torchvision::nms does not exist", because it registers fake kernels for operators that
+only the compiled part declares. Nothing in mmbench calls those operators, so declaring their schemas is enough. Where
+the compiled part loads, this module changes nothing. The package imports it first of all, before anything that imports
+torchvision (lpips, torch-fidelity, torchmetrics, open_clip and PyTorch Lightning do).
 """
 
 import importlib.util

@@ -1,0 +1,54 @@
+# Every target first makes .venv if it is missing or older than pyproject.toml or constraints.txt.
+PYTHON ?= python3
+DATA ?= real
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test test-slow lint list tables toy-networks clean
+.DEFAULT_GOAL := help
+
+help: ## print this help
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-22s %s\n", $$1, $$2}'
+	@echo "  ARGS='key=value ...' is handed on, e.g. make reproduce-manigan ARGS='trainer=cpu logger=wandb'"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## set up, make toy data, generate, score, print published beside reproduced
+	$(BIN)/mmbench reproduce experiment=demo data.source=toy trainer=cpu $(ARGS)
+
+test: $(READY) ## set up and run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(READY) ## run the tests that CI cannot afford
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(READY) ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+list: $(READY) ## list methods, data sets, protocols, metrics and experiments
+	$(BIN)/mmbench list $(ARGS)
+
+train-%: $(READY) ## train a method (DATA=toy|real)
+	$(BIN)/mmbench train method=$* data.source=$(DATA) $(ARGS)
+
+reproduce-%: $(READY) ## run the rows of a published table (DATA=toy|real)
+	$(BIN)/mmbench reproduce experiment=$* data.source=$(DATA) $(ARGS)
+
+table-%: $(READY) ## print a table from the records that are there (DATA=toy|real)
+	$(BIN)/mmbench table experiment=$* data.source=$(DATA) $(ARGS)
+
+tables: $(READY) ## write every table that has records
+	$(BIN)/mmbench table $(ARGS)
+
+toy-networks: $(READY) ## train the small networks that judge and guide on toy data
+	$(BIN)/python -m mmbench.train_toy_networks $(ARGS)
+
+clean: ## remove the environment and all runs; data, weights and results stay
+	rm -rf .venv runs dist build .pytest_cache .ruff_cache .mypy_cache *.egg-info

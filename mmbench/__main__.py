@@ -1,0 +1,78 @@
+"""The command `mmbench`: `mmbench <command> key=value ...`."""
+
+import os
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "train": "train a method on a data set",
+    "evaluate": "generate a method's images under a protocol, score them, write a record",
+    "reproduce": "run the rows of a published table and print published beside reproduced",
+    "prepare": "fetch or make a data set and check it",
+    "table": "print the table of an experiment from the records that are there",
+    "list": "list methods, data sets, protocols, metrics and experiments",
+}
+
+HELP = """usage: mmbench COMMAND [key=value ...]
+
+{commands}
+
+Options are key=value in Hydra's grammar; `mmbench COMMAND --help` says which. `train` and `evaluate` are Hydra
+applications: method=a,b --multirun sweeps, --cfg job prints the configuration, and
+eval "$(mmbench --shell-completion install=bash)" completes names in the shell.
+
+first steps:
+  mmbench list
+  mmbench evaluate method=identity data=cub data.source=toy
+"""
+
+
+def main() -> None:
+    """Entry point of the console script; a user's mistake ends in one line on standard error and exit code 1."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in ("-sc", "--shell-completion"):
+        _complete(arguments)
+        return
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        print(HELP.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())), end="")
+        return
+    if arguments[0] in ("--version", "version"):
+        from mmbench import __version__
+
+        print(__version__)
+        return
+    command = arguments[0]
+    try:
+        if command not in COMMANDS:
+            from mmbench.core.config import unknown
+
+            unknown("command", command, COMMANDS)
+        status = import_module(f"mmbench.{command}").main(arguments[1:])
+    except ValueError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"mmbench: error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("mmbench: interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def _complete(arguments: list[str]) -> None:
+    """Hydra's completion, one level down: the first word is a command, the rest belongs to `conf/run.yaml`."""
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) <= 2 and arguments[-1].startswith("query="):
+        print(" ".join(COMMANDS))
+        return
+    if len(words) > 2:
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    from mmbench.evaluate import job
+
+    sys.argv = [sys.argv[0], *arguments]
+    job()
+
+
+if __name__ == "__main__":
+    main()

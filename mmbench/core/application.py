@@ -1,0 +1,43 @@
+"""What turns a function of a configuration into a Hydra application."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from mmbench.core import config
+
+
+def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
+    """`hydra.main` over `conf/run.yaml`; `run` gets the settled configuration of each job.
+
+    A ValueError in `run` ends the process with one line and exit code 1: Hydra would print a traceback.
+    """
+
+    @hydra.main(config_path=str(config.shipped("conf")), config_name=config.ROOT, version_base="1.3")
+    def job(cfg: DictConfig) -> None:
+        try:
+            run(config.settled(cfg, list(HydraConfig.get().overrides.task)))
+        except ValueError as error:
+            sys.exit(f"mmbench: error: {' '.join(str(error).split())}")
+
+    return job
+
+
+def start(job: Callable[[], None], command: str, arguments: list[str]) -> int:
+    """Checks the words of the command line, then hands them to the Hydra application `job`.
+
+    Raises:
+        ValueError: a key, a choice or the method is wrong or missing.
+    """
+    flags = [word for word in arguments if word.startswith("-")]
+    if not flags or flags[0] in ("-m", "--multirun", "--cfg", "-c", "--resolve"):
+        words = [word for word in arguments if "=" in word and not word.startswith("-")]
+        config.check(words)
+        config.require_method(words)
+    sys.argv = [f"mmbench {command}", *arguments]
+    job()
+    return 0

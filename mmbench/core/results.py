@@ -1,0 +1,117 @@
+"""Results: one append-only JSON record per row and seed."""
+
+import datetime
+import json
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmbench.core.files import write_json
+
+RECORDED_PACKAGES = (
+    "mmbench", "torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "torch-fidelity", "lpips",
+    "open_clip_torch", "numpy", "pillow",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one evaluation found, and everything needed to know what it was.
+
+    Attributes:
+        experiment: name of the experiment, or of the method where none was named.
+        row: {"method", "data", "source"}.
+        seed: seed of training and of the noise at evaluation.
+        protocol: {"name", "hash"}.
+        metrics: "name@extractor" to {"value", "std", "count", "weights"}; weights = SHA-256 of the extractor's file.
+        run_key: hash of configuration, input data, weights and seed.
+        config_hash: hash of configuration and seed alone, which a table can compute without data.
+        weights: {"choice", "sha256", "verified"} of the method's own weights; sha256 None where it has none.
+        data: {"fingerprint", "split"}.
+        config: the resolved configuration without hardware and paths.
+        commit, versions, device, date: provenance, not hashed.
+    """
+
+    experiment: str
+    row: dict[str, str]
+    seed: int
+    protocol: dict[str, str]
+    metrics: dict[str, dict[str, Any]]
+    run_key: str
+    config_hash: str
+    weights: dict[str, Any]
+    data: dict[str, Any]
+    config: dict[str, Any]
+    commit: str = field(default_factory=lambda: commit())
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+    device: str = field(default_factory=lambda: device())
+    date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+
+    def write(self, results: str | Path) -> Path:
+        """Writes the record below `results`/<experiment> under a name of its own; returns the path."""
+        row = self.row
+        stamp = self.date.replace(":", "").replace("-", "").removesuffix("+0000")
+        name = f"{row['method']}-{row['data']}-{row['source']}-s{self.seed}-{self.run_key[:12]}-{stamp}.json"
+        path = Path(results) / self.experiment / name
+        write_json(path, asdict(self))
+        return path
+
+
+def read(results: str | Path, experiment: str) -> list[Result]:
+    """All records of an experiment, oldest first.
+
+    Raises:
+        ValueError: a file is no record; names it.
+    """
+    found = []
+    for path in sorted((Path(results) / experiment).glob("*.json")):
+        try:
+            found.append(Result(**json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: expected a record, found {error}: remove the file") from None
+    return sorted(found, key=lambda record: record.date)
+
+
+def newest(results: str | Path, experiment: str, **wanted: str) -> Result | None:
+    """The newest record whose attributes equal `wanted` (`run_key=...` or `config_hash=...`); None if there is none."""
+    matching = [
+        record
+        for record in read(results, experiment)
+        if all(getattr(record, name) == value for name, value in wanted.items())
+    ]
+    return matching[-1] if matching else None
+
+
+def commit() -> str:
+    """Commit of the checkout this package runs from, with `+` when files differ from it; "unknown" outside one."""
+    folder = Path(__file__).resolve().parents[2]
+    git = ["git", "-C", str(folder)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}+" if changes.stdout.strip() else head
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that values depend on."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def device() -> str:
+    """The accelerator's name, or the processor's architecture."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"

@@ -1,0 +1,368 @@
+"""Generates a method's images under a protocol, scores them, and writes one record.
+
+Images and scores are kept apart: images are PNG files in a folder named by everything they depend on, so that a run
+that was stopped goes on at the next image and a new metric does not draw them again.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import BasePredictionWriter
+from pytorch_lightning.loggers import WandbLogger
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mmbench import grid
+from mmbench.core import application, config, results
+from mmbench.core.files import locked, sha256_file, sha256_json, write_json, write_text, written_atomically
+from mmbench.core.images import read_rgb, to_uint8, write_png
+from mmbench.core.method import Batch, Method
+from mmbench.core.noise import Noise, Sample
+from mmbench.core.progress import progress_bar, track
+from mmbench.core.results import Result
+from mmbench.core.task import Task
+from mmbench.data.base import DataModule, collate
+from mmbench.metrics.suite import MetricSuite, build_suite
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of a table, ready to generate and to score.
+
+    Attributes:
+        plain: the settled configuration as plain values, paths and hardware included.
+        method: the method, its weights loaded.
+        weights: {"choice", "sha256", "verified"} of those weights.
+        data: the data module, prepared.
+        samples: the samples that the protocol asks for.
+        folder: where images, manifest and grid lie; named by everything that the images depend on.
+        run_key: hash of configuration, input data, weights and seed.
+    """
+
+    plain: dict[str, Any]
+    method: Method
+    weights: dict[str, Any]
+    data: DataModule
+    samples: list[Sample]
+    folder: Path
+    run_key: str
+
+    @property
+    def row(self) -> dict[str, str]:
+        return {name: self.plain[group][key] for name, group, key in ROW}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return self.plain["protocol"]
+
+    def image(self, sample: Sample) -> Path:
+        return self.folder / "samples" / f"{sample.name}.png"
+
+
+ROW = (("method", "method", "name"), ("data", "data", "name"), ("source", "data", "source"))
+# What the images themselves depend on, among the keys of a protocol.
+SAMPLING = ("split", "captions_per_image", "draws", "count", "seed")
+
+
+def described(plain: dict[str, Any]) -> dict[str, Any]:
+    """The part of a plain configuration that makes a row what it is; its hash is the record's `config_hash`."""
+    return config.scientific({key: plain[key] for key in ("method", "data", "protocol", "weights", "seed")})
+
+
+def prepare(cfg: DictConfig) -> Run:
+    """Checks that data set, task and method fit, prepares the data and loads the weights.
+
+    Raises:
+        MissingAsset: data or weights are not here and cannot be fetched.
+        ValueError: the data set lacks a field that the task needs.
+    """
+    plain = config.plain(cfg)
+    method: Method = instantiate(plain["method"]["module"])
+    data: DataModule = instantiate(plain["data"]["module"])
+    if missing := method.task.missing(data.fields):
+        raise ValueError(
+            f"expected the fields {', '.join(missing)} for {method.task.name} with {plain['method']['name']}, found "
+            f"{plain['data']['name']} without them: choose another data set"
+        )
+    data.prepare_data()
+    data.setup("predict")
+    protocol = plain["protocol"]
+    weights = load_weights(method, plain)
+    inputs = {"data": data.fingerprint(), "weights": weights["sha256"]}
+    samples = data.samples(
+        protocol["split"],
+        count=protocol["count"],
+        captions_per_image=protocol["captions_per_image"],
+        draws=protocol["draws"],
+        seed=protocol["seed"],
+    )
+    facts = described(plain)
+    sampling = {key: protocol[key] for key in SAMPLING}
+    images = sha256_json([facts["method"], facts["data"], sampling, plain["seed"], inputs])
+    name = "-".join(plain[group][key] for _, group, key in ROW)
+    folder = Path(plain["paths"]["runs"]) / name / images[:16]
+    return Run(plain, method, weights, data, samples, folder, sha256_json([facts, inputs]))
+
+
+def load_weights(method: Method, plain: dict[str, Any]) -> dict[str, Any]:
+    """Fills the method's networks as `weights=` says; returns what a record keeps of it."""
+    if not any(True for _ in method.parameters()):
+        return {"choice": "none needed", "sha256": None, "verified": True}
+    raise ValueError(f"expected a method without parameters, found {plain['method']['name']}")
+
+
+class Samples(Dataset):
+    """The batches a method generates from: the data set's items, with the random numbers of each sample."""
+
+    def __init__(self, run: Run, samples: list[Sample]) -> None:
+        self.items = run.data.evaluation(run.protocol["split"], samples, run.protocol["seed"])
+        self.seed = run.plain["seed"]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+    def collate(self, items: list[dict[str, Any]]) -> Batch:
+        batch = collate(items)
+        batch["noise"] = Noise(self.seed, batch["sample"])
+        return batch
+
+
+class Scored(Samples):
+    """The same items, each with its generated image as it was written: (3, H, W) uint8."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run, run.samples)
+        self.run = run
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = dict(super().__getitem__(index))
+        item["generated"] = read_rgb(self.run.image(item["sample"]))
+        return item
+
+
+class ImageWriter(BasePredictionWriter):
+    """Writes every generated image as a PNG of its own the moment it is there."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__("batch")
+        self.run = run
+
+    def write_on_batch_end(
+        self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Batch, *_: int
+    ) -> None:
+        for sample, image in zip(batch["sample"], to_uint8(prediction), strict=True):
+            write_png(self.run.image(sample), image)
+
+
+def generate(run: Run) -> None:
+    """Draws the images that are not there yet."""
+    missing = [sample for sample in run.samples if not run.image(sample).is_file()]
+    if missing:
+        trainer: pl.Trainer = instantiate(
+            run.plain["trainer"],
+            callbacks=[ImageWriter(run), *progress_bar()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            default_root_dir=run.folder,
+            inference_mode=True,
+        )
+        trainer.predict(run.method, _loader(run, Samples(run, missing)), return_predictions=False)
+
+
+def _loader(run: Run, dataset: Samples) -> DataLoader:
+    return DataLoader(
+        dataset=dataset,
+        batch_size=run.plain["data"]["module"]["batch_size"],
+        num_workers=run.plain["data"]["module"]["num_workers"],
+        collate_fn=dataset.collate,
+    )
+
+
+def score(run: Run, suite: MetricSuite) -> dict[str, dict[str, Any]]:
+    """Scores the images of a run; "name@extractor" to {"value", "std", "count", "weights"}."""
+    task: Task = run.method.task
+    suffixes = [suffix for suffix in ("", "_attributes") if f"{task.prompt}{suffix}" in run.data.fields]
+    fields = run.data.fields | {f"prompt{suffix}" for suffix in suffixes}
+    if missing := sorted(set(suite.needs) - fields):
+        raise ValueError(
+            f"expected the fields {', '.join(missing)} for the metrics of {run.protocol['name']}, found "
+            f"{run.plain['data']['name']} without them: choose another protocol or data set"
+        )
+    loader = _loader(run, Scored(run))
+    counted: list[Sample] = []
+    for batch in track(loader, "scoring"):
+        images = batch.pop("generated")
+        batch |= {f"prompt{suffix}": batch[f"{task.prompt}{suffix}"] for suffix in suffixes}
+        suite.update(images, batch)
+        counted += batch["sample"]
+    assert sorted(counted) == sorted(run.samples), "every sample is to be scored exactly once"
+    if suite.needs_reference:
+        _reference(run, suite)
+    scores = suite.compute()
+    judges = {key: suite.metrics[name].extractor for name, key in suite.keys.items()}
+    return {
+        key: {**scores[key]._asdict(), "weights": judge.weights_sha256 if judge else None}
+        for key, judge in judges.items()
+    }
+
+
+def _reference(run: Run, suite: MetricSuite) -> None:
+    """Statistics of the real images: computed once per data, split, preprocessing and extractor, then kept."""
+    judges = sorted(
+        (key, suite.metrics[name].extractor.weights_sha256)
+        for name, key in suite.keys.items()
+        if suite.metrics[name].needs_reference
+    )
+    identity = [described(run.plain)["data"], run.data.fingerprint(), run.protocol["reference"], judges]
+    path = Path(run.plain["paths"]["assets"]).expanduser() / "statistics" / f"{sha256_json(identity)[:32]}.safetensors"
+    with locked(path):
+        if path.is_file():
+            suite.load_reference_state(load_file(path))
+            return
+        module = run.plain["data"]["module"]
+        loader = DataLoader(
+            dataset=run.data.reference(run.protocol["reference"]),
+            batch_size=module["batch_size"],
+            num_workers=module["num_workers"],
+            collate_fn=collate,
+        )
+        for batch in track(loader, "real images"):
+            suite.update_reference(batch)
+        with written_atomically(path) as partial:
+            save_file(suite.reference_state(), partial)
+
+
+def write_manifest(run: Run) -> None:
+    """Writes manifest.json: every sample with its file, hash and prompt; proof that none is missing."""
+    prompt = run.method.task.prompt
+    texts = run.data.texts(run.protocol["split"], run.samples, run.protocol["seed"])[prompt] if prompt else None
+    entries = [
+        {
+            "id": sample.id,
+            "caption": sample.caption,
+            "draw": sample.draw,
+            "file": str(run.image(sample).relative_to(run.folder)),
+            "sha256": sha256_file(run.image(sample)),
+            "prompt": texts[index] if texts else None,
+        }
+        for index, sample in enumerate(run.samples)
+    ]
+    write_json(run.folder / "manifest.json", {"run_key": run.run_key, "count": len(entries), "samples": entries})
+
+
+def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
+    """The first samples of a run as (input, prompt, output); images (H, W, 3) uint8."""
+    items = run.data.evaluation(run.protocol["split"], run.samples[:count], run.protocol["seed"])
+    for index, sample in enumerate(run.samples[:count]):
+        item = items[index]
+        source = to_uint8(item["image"]).permute(1, 2, 0).numpy()
+        yield source, item[run.method.task.prompt], read_rgb(run.image(sample)).permute(1, 2, 0).numpy()
+
+
+def evaluate(cfg: DictConfig) -> tuple[Result, Run]:
+    """Generates and scores one row; re-uses the images, and the record, that are there already.
+
+    Raises:
+        MissingAsset, ValueError: as `prepare`, `build_suite` and `score` say.
+    """
+    run = prepare(cfg)
+    results_folder = run.plain["paths"]["results"]
+    experiment = run.plain["experiment"] or run.plain["method"]["name"]
+    with locked(run.folder):
+        record = results.newest(results_folder, experiment, run_key=run.run_key)
+        if record and all(run.image(sample).is_file() for sample in run.samples):
+            log(run, record)
+            return record, run
+        suite = build_suite(
+            run.protocol["metrics"], run.protocol["extractors"], Path(run.plain["paths"]["assets"]).expanduser()
+        )
+        generate(run)
+        write_manifest(run)
+        metrics = score(run, suite)
+        grid.write_grid(run.folder / "grid.png", list(shown(run, 8)), ["input", "prompt", run.plain["method"]["name"]])
+        record = Result(
+            experiment=experiment,
+            row=run.row,
+            seed=run.plain["seed"],
+            protocol={"name": run.protocol["name"], "hash": config.config_hash(run.protocol)},
+            metrics=metrics,
+            run_key=run.run_key,
+            config_hash=config.config_hash(described(run.plain)),
+            weights=run.weights,
+            data={"fingerprint": run.data.fingerprint(), "split": run.protocol["split"]},
+            config=described(run.plain),
+        )
+        record.write(results_folder)
+    log(run, record)
+    return record, run
+
+
+def log(run: Run, record: Result) -> None:
+    """Writes the scores to metrics.csv in the run folder and, on request, to Weights & Biases with table and grid."""
+    rows = [{"metric": name, **score} for name, score in sorted(record.metrics.items())]
+    frame = pd.DataFrame(rows)
+    write_text(run.folder / "metrics.csv", frame.to_csv(index=False))
+    if options := run.plain["logger"]["wandb"]:
+        logger = WandbLogger(
+            **options,
+            name="-".join([*run.row.values(), f"s{record.seed}"]),
+            save_dir=run.folder,
+            offline=not _has_wandb_key(),
+            config=record.config,
+        )
+        logger.log_metrics({name: score["value"] for name, score in record.metrics.items()})
+        logger.log_table("metrics", dataframe=frame)
+        logger.log_image("grid", [str(run.folder / "grid.png")])
+        logger.experiment.finish()
+
+
+def _has_wandb_key() -> bool:
+    import wandb
+
+    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+
+
+def report(cfg: DictConfig) -> None:
+    """Evaluates one row and says where everything is."""
+    record, run = evaluate(cfg)
+    for name, found in sorted(record.metrics.items()):
+        spread = "" if found["std"] is None else f" (std {found['std']:.4f})"
+        print(f"{name:<28} {found['value']:.4f}{spread} over {found['count']}")
+    print(f"images: {run.folder / 'samples'}\ngrid: {run.folder / 'grid.png'}")
+    print(f"record: {Path(run.plain['paths']['results']) / record.experiment}")
+    print("next: another method (`mmbench list`), or a whole table: mmbench reproduce experiment=NAME")
+
+
+job = application.application(report)
+
+HELP = """usage: mmbench evaluate method=NAME [data=NAME] [data.source=toy|real] [protocol=NAME] [key=value ...]
+
+Generates the images that the protocol asks for, scores them and writes one record below results/.
+
+  method, data, protocol   names that `mmbench list` shows
+  data.source              real (default) or toy: procedural data in the same layout, made on first use
+  weights                  official (default), trained, none (as initialised), or a file
+  seed                     of training and of the noise (default 0)
+  logger                   csv (default) or wandb (offline where no key is set)
+  experiment               folder below results/ that the record goes to (default: the method's name)
+  --multirun               sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
+"""
+
+
+def main(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        print(HELP, end="")
+        return 0
+    return application.start(job, "evaluate", arguments)

@@ -1,0 +1,108 @@
+"""Runs the rows of a published table and prints published beside reproduced."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mmbench import table
+from mmbench.core import config
+from mmbench.core.experiment import Experiment, Row, load
+from mmbench.core.files import write_text
+from mmbench.evaluate import Run, evaluate, shown
+from mmbench.grid import write_grid
+
+console = Console(stderr=True)
+
+HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=value ...]
+
+  method=A,B  data=A,B   only these rows
+  seeds=0,1,2            instead of the experiment's own seeds
+
+Runs the rows of a published table that have no record yet, prints the table and writes it below results/tables/.
+Other words are handed to every row, e.g. logger=wandb or trainer=cpu.
+
+Exit code 0 when every requested row ran (a verdict "differs" included), else 1.
+"""
+
+
+def selected(experiment: Experiment, methods: Sequence[str], data: Sequence[str]) -> list[Row]:
+    """The rows of the named methods and data sets; all where none is named.
+
+    Raises:
+        ValueError: the experiment has no row of such a name.
+    """
+    for kind, wanted, valid in (
+        ("method of this experiment", methods, {row.method for row in experiment.rows}),
+        ("data set of this experiment", data, {row.data for row in experiment.rows}),
+    ):
+        for name in wanted:
+            if name not in valid:
+                config.unknown(kind, name, valid)
+    return [
+        row for row in experiment.rows if row.method in (methods or [row.method]) and row.data in (data or [row.data])
+    ]
+
+
+def reproduce(
+    experiment: Experiment, source: str, seeds: Sequence[int], rows: Sequence[Row], overrides: Sequence[str]
+) -> bool:
+    """Runs the rows, prints and writes the table; returns whether every row ran."""
+    if source not in experiment.sources:
+        config.unknown(f"data.source of experiment {experiment.name}", source, experiment.sources)
+    paths = config.plain(config.composed(["method=identity", *overrides]).paths)
+    reasons: dict[tuple[str, str], str] = {}
+    first_runs: dict[tuple[str, str], Run] = {}
+    for row in rows:
+        key = (row.method, row.data)
+        for seed in seeds:
+            console.print(f"{experiment.name}: {row.label} on {row.data} ({source}), seed {seed}", highlight=False)
+            try:
+                cfg = table.row_config(experiment, row, source, seed, overrides)
+                _, run = evaluate(cfg)
+            except ValueError as error:
+                reasons[key] = " ".join(str(error).split())
+                console.print(f"  not run: {reasons[key]}", style="yellow", highlight=False, markup=False)
+                break
+            first_runs.setdefault(key, run)
+    cells = table.lines(experiment, source, seeds, overrides, paths["results"], reasons, rows)
+    path = table.page(experiment, source, paths["results"])
+    write_text(path, table.document(experiment, source, seeds, cells))
+    table.show(cells, f"{experiment.name} ({source} data)")
+    print(f"table: {path}")
+    for data in sorted({key[1] for key in first_runs}):
+        print(f"grid: {_grid(experiment, source, data, first_runs, Path(paths['results']))}")
+    if reasons:
+        print(f"{len(reasons)} of {len(rows)} rows did not run: see the last column, then run this command again")
+    else:
+        print(f"next: mmbench table experiment={experiment.name} data.source={source} format=latex")
+    return not reasons
+
+
+def _grid(experiment: Experiment, source: str, data: str, runs: dict[tuple[str, str], Run], folder: Path) -> Path:
+    """Samples as rows, methods as columns; only rows of the same data set share a picture."""
+    chosen = {method: run for (method, run_data), run in runs.items() if run_data == data}
+    samples = [list(shown(run, experiment.grid)) for run in chosen.values()]
+    cells = [
+        [examples[0][0], examples[0][1], *(example[2] for example in examples)]
+        for examples in zip(*samples, strict=True)
+    ]
+    path = folder / "tables" / f"{experiment.name}-{data}{'-toy' if source == 'toy' else ''}.png"
+    write_grid(path, cells, ["input", "prompt", *chosen])
+    return path
+
+
+def main(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        print(HELP, end="")
+        return 0
+    own, rest = config.split_options(arguments, ("experiment", "data.source", "method", "data", "seeds"))
+    if "experiment" not in own:
+        raise ValueError(f"expected experiment=NAME, found none: choose from {', '.join(config.names('experiment'))}")
+    experiment = load(own["experiment"])
+    rows = selected(experiment, config.words(own.get("method", "")), config.words(own.get("data", "")))
+    seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
+    source = own.get("data.source", experiment.sources[0])
+    sys.stdout.reconfigure(line_buffering=True)
+    return 0 if reproduce(experiment, source, seeds, rows, rest) else 1

@@ -1,0 +1,228 @@
+"""Tables: published beside reproduced, with the difference and a verdict, rendered from records."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from mmbench import evaluate
+from mmbench.core import config, results
+from mmbench.core.experiment import Experiment, Published, Row, load, published
+from mmbench.core.files import write_text
+from mmbench.core.results import Result
+
+COLUMNS = ("method", "data", "metric", "published", "reproduced", "difference", "verdict")
+FORMATS = ("markdown", "latex", "html", "csv")
+LEGEND = (
+    "reproduced: the difference is within the tolerance of the experiment. differs: it is not. not run: what is "
+    "missing and how to get it. unverified: the published value was recalled and seen in no source, so no verdict. "
+    "toy data: computed on procedural data, which a number published for photographs cannot be compared with."
+)
+
+
+def row_config(experiment: Experiment, row: Row, source: str, seed: int, overrides: Sequence[str]) -> DictConfig:
+    """The settled configuration of one row and seed.
+
+    Raises:
+        ValueError: a name or key in `overrides`, or the row's method or data set, does not exist.
+    """
+    for group, name in (("method", row.method), ("data", row.data)):
+        if name not in config.names(group):
+            raise ValueError(f"{group} {name} is not part of this version of mmbench")
+    own = [
+        f"method={row.method}",
+        f"data={row.data}",
+        f"protocol={experiment.protocol}",
+        f"data.source={source}",
+        f"seed={seed}",
+        f"experiment={experiment.name}",
+    ]
+    return config.composed([*own, *overrides])
+
+
+def lines(
+    experiment: Experiment,
+    source: str,
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    folder: str | Path,
+    reasons: Mapping[tuple[str, str], str],
+    rows: Sequence[Row],
+) -> list[dict[str, str]]:
+    """The cells of the table, one dict of `COLUMNS` for each row and metric.
+
+    Args:
+        reasons: (method, data) to why that row could not run; derived here for rows that are not in it.
+        folder: where the records are.
+    """
+    cells = []
+    for row in rows:
+        records, reason = _records(experiment, row, source, seeds, overrides, folder)
+        reason = reasons.get((row.method, row.data), reason)
+        numbers = published(experiment, row)
+        for metric in experiment.metrics:
+            name = experiment.metric(metric, row, source)
+            found = [record.metrics[name]["value"] for record in records if name in record.metrics]
+            missing = reason if not records else f"{name} is not among the metrics of protocol {experiment.protocol}"
+            cells.append(
+                {
+                    "method": row.label,
+                    "data": row.published.get("dataset", row.data),
+                    "metric": metric,
+                    **_judged(experiment, metric, numbers.get(metric), found, missing, source),
+                }
+            )
+    return cells
+
+
+def _records(
+    experiment: Experiment,
+    row: Row,
+    source: str,
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    folder: str | Path,
+) -> tuple[list[Result], str]:
+    found = []
+    reason = "no record yet"
+    for seed in seeds:
+        try:
+            cfg = row_config(experiment, row, source, seed, overrides)
+        except ValueError as error:
+            return [], str(error)
+        wanted = config.config_hash(evaluate.described(config.plain(cfg)))
+        if record := results.newest(folder, experiment.name, config_hash=wanted):
+            found.append(record)
+        elif source != "toy":
+            reason = missing_asset(cfg) or reason
+    return found, reason
+
+
+def missing_asset(cfg: DictConfig) -> str | None:
+    """Why a row cannot run on this machine; None if nothing is missing."""
+    try:
+        evaluate.prepare(cfg)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _judged(
+    experiment: Experiment,
+    metric: str,
+    printed: Published | None,
+    found: Sequence[float],
+    reason: str,
+    source: str,
+) -> dict[str, str]:
+    digits = len(printed.text.partition(".")[2]) if printed else 4
+    digits = max(digits, 3)
+    cells = {"published": "-", "reproduced": "-", "difference": "-", "verdict": ""}
+    if printed:
+        cells["published"] = printed.text if printed.verified else f"{printed.text} (unverified)"
+    if not found:
+        return {**cells, "verdict": f"not run ({reason})"}
+    value = statistics.fmean(found)
+    cells["reproduced"] = f"{value:.{digits}f}"
+    if len(found) > 1:
+        cells["reproduced"] += f" ± {statistics.stdev(found):.{digits}f} ({len(found)} seeds)"
+    if printed is None:
+        return {**cells, "verdict": "no published value"}
+    if source != experiment.sources[0]:
+        return {**cells, "verdict": "toy data"}
+    cells["difference"] = f"{value - printed.value:+.{digits}f}"
+    if not printed.verified:
+        return {**cells, "verdict": "unverified"}
+    within = abs(value - printed.value) <= experiment.allowed(metric, printed.value)
+    return {**cells, "verdict": "reproduced" if within else "differs"}
+
+
+def rendered(cells: Sequence[Mapping[str, str]], form: str) -> str:
+    """The table as Markdown, LaTeX, HTML or CSV."""
+    frame = pd.DataFrame(list(cells), columns=list(COLUMNS))
+    if form == "markdown":
+        return frame.to_markdown(index=False, disable_numparse=True) + "\n"
+    if form == "latex":
+        return frame.style.hide(axis="index").format(escape="latex").to_latex(hrules=True)
+    if form == "html":
+        return frame.to_html(index=False, border=0) + "\n"
+    return frame.to_csv(index=False)
+
+
+def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: Sequence[Mapping[str, str]]) -> str:
+    """The page results/tables/<name>.md: citation, how it was made, table, legend."""
+    return "\n".join(
+        [
+            f"# {experiment.name} ({source} data)",
+            "",
+            experiment.citation.strip(),
+            "",
+            f"Protocol `{experiment.protocol}`, seeds {', '.join(map(str, seeds))}. Made by "
+            f"`make reproduce-{experiment.name} DATA={source}`; see `results/{experiment.name}/` for the records.",
+            "",
+            rendered(cells, "markdown"),
+            LEGEND,
+            "",
+        ]
+    )
+
+
+def page(experiment: Experiment, source: str, folder: str | Path) -> Path:
+    """Where the page of an experiment lies."""
+    return Path(folder) / "tables" / f"{experiment.name}{'-toy' if source == 'toy' else ''}.md"
+
+
+def show(cells: Sequence[Mapping[str, str]], title: str) -> None:
+    """Prints the table on standard output, coloured on a terminal."""
+    console = Console()
+    if not console.is_terminal:
+        print(rendered(cells, "markdown"), end="")
+        return
+    colours = {"reproduced": "green", "differs": "red", "not run": "yellow"}
+    table = Table(title=title)
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in ("published", "reproduced", "difference") else "left")
+    for line in cells:
+        style = next((colour for word, colour in colours.items() if line["verdict"].startswith(word)), None)
+        table.add_row(*(line[column] for column in COLUMNS), style=style)
+    console.print(table)
+
+
+HELP = """usage: mmbench table experiment=NAME [data.source=toy|real] [format=markdown|latex|html|csv] [key=value ...]
+
+Prints the table of an experiment from the newest records of its current configuration, and writes it below
+results/tables/. Without experiment=: every experiment that has records.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        print(HELP, end="")
+        return 0
+    own, rest = config.split_options(arguments, ("experiment", "format", "data.source", "seeds"))
+    form = own.get("format", "")
+    if form and form not in FORMATS:
+        config.unknown("format", form, FORMATS)
+    paths = config.plain(config.composed(["method=identity", *rest]).paths)
+    chosen = [own["experiment"]] if "experiment" in own else config.names("experiment")
+    for name in chosen:
+        experiment = load(name)
+        for source in [own["data.source"]] if "data.source" in own else experiment.sources:
+            seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
+            cells = lines(experiment, source, seeds, rest, paths["results"], {}, experiment.rows)
+            if "experiment" not in own and not any(line["reproduced"] != "-" for line in cells):
+                continue
+            path = page(experiment, source, paths["results"])
+            write_text(path, document(experiment, source, seeds, cells))
+            if form:
+                print(rendered(cells, form), end="")
+            else:
+                show(cells, f"{name} ({source} data)")
+                print(f"table: {path}")
+    if not form:
+        print("next: mmbench reproduce experiment=NAME runs what is missing")
+    return 0
