@@ -10,7 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmbench.core.files import sha256_file
+import mmbench
+from mmbench.core.download import SCHEMES, download
+from mmbench.core.files import locked, sha256_file, written_atomically
+
+PACKAGE = "mmbench"  # origin of the files that come with the package; their paths are relative to it
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,12 @@ class Card:
     """Where a file of weights comes from and how to know that it is the right one.
 
     Attributes:
-        file: file name below `paths.assets`/weights, or an absolute path.
+        file: file name below `paths.assets`/weights, or an absolute path; below the package where the origin is
+            `mmbench`.
         sha256: hexadecimal digest, or its first digits where the publisher states only those; None where nobody has
             published one.
-        origin: URL, or `gdrive:<id>`, or in words where the file cannot be fetched by a program.
+        origin: URL, or `gdrive:<id>`, or `mmbench` for a file that comes with the package, or in words where the file
+            cannot be fetched by a program.
         licence: terms of use, in a few words.
     """
 
@@ -144,29 +150,47 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
-    """The checked file of a card below `assets`/weights, fetched first if it is not there.
+    """The checked file of a card, fetched first if it is not there.
 
-    A file is checked against the card's hash each time it is found.
+    It lies in the package where its origin is `mmbench`, else below `assets`/weights.
+
+    A file is checked against the card's hash each time it is found, and before it takes its name when it is fetched.
 
     Raises:
         MissingAsset: the file is not there and could not be fetched; says which file, from where, which hash, where to
             put it.
         ValueError: the file is there with another hash.
     """
-    path = Path(assets).expanduser() / "weights" / card.file
+    if card.origin == PACKAGE:
+        path = Path(mmbench.__file__).parent / card.file
+    else:
+        path = Path(assets).expanduser() / "weights" / card.file
     if not path.is_file():
         wanted = f"expected {card.file} (sha256 {card.sha256 or 'unpublished'}, from {card.origin}) at {path}"
-        if not fetch or not card.origin.startswith(("http://", "https://", "gdrive:")):
+        if not fetch or not card.origin.startswith(SCHEMES):
             raise MissingAsset(f"{wanted}, found no file: put it there; data.source=toy needs none")
-        _download(card, path, wanted)
-    _check(card, path)
+        _fetch(card, path, wanted)
+    if card.sha256 and not (found := sha256_file(path)).startswith(card.sha256):
+        raise ValueError(
+            f"{path}: expected sha256 {card.sha256}, found {found}: remove it and fetch it from {card.origin}"
+        )
     return path
 
 
-def _check(card: Card, path: Path) -> None:
-    if card.sha256 and not (found := sha256_file(path)).startswith(card.sha256):
-        raise ValueError(f"{path}: expected sha256 {card.sha256}, found {found}: remove it and fetch it from {card.origin}")
-
-
-def _download(card: Card, path: Path, wanted: str) -> None:
-    raise NotImplementedError  # replaced below before first use
+def _fetch(card: Card, path: Path, wanted: str) -> None:
+    with locked(path):
+        if path.is_file():  # another run was faster
+            return
+        with written_atomically(path) as partial:
+            try:
+                download(card.origin, partial)
+            except OSError as error:
+                raise MissingAsset(
+                    f"{wanted}, found no file and could not fetch it ({error}): put it there; "
+                    "data.source=toy needs none"
+                ) from None
+            if card.sha256 and not (found := sha256_file(partial)).startswith(card.sha256):
+                raise MissingAsset(
+                    f"{wanted}, its origin gives a file with sha256 {found}: put the right one there; "
+                    "data.source=toy needs none"
+                )

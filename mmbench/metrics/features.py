@@ -1,0 +1,73 @@
+"""Extractors: the learned networks that metrics look through, each run once per batch for all of them."""
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmbench.core.files import sha256_file
+from mmbench.core.frozen import Frozen
+from mmbench.core.images import to_uint8
+from mmbench.core.weights import Card, find
+
+
+class Extractor(Frozen):
+    """A frozen network from images (or texts) to named features.
+
+    Remembers its last calls, so that metrics of one batch that look at the same images share one pass. What it has seen
+    is recognised by the tensor itself (not by its values) or by the words of the texts.
+
+    Args:
+        name: "standard" or "toy"; a score is shown as `metric@name`.
+        network: takes images (N, 3, H, W) uint8, or a list of N texts where it reads texts, and returns a dict of
+            (N, ...) float32 tensors; its `load(path)` fills it from the file of the card.
+        card: where its weights come from.
+        assets: the folder that holds `weights/`.
+
+    Raises:
+        MissingAsset: the file of weights is not there and could not be fetched.
+        ValueError: the file is another one.
+    """
+
+    def __init__(self, name: str, network: nn.Module, card: Card, assets: str | Path) -> None:
+        path = find(card, assets)
+        network.load(path)  # type: ignore[operator]
+        super().__init__(network)
+        self.name = name
+        self.weights_sha256 = sha256_file(path)
+        # Of one batch: generated images, real images, texts, and one to spare.
+        self._seen: deque[tuple[Any, int, dict[str, Tensor]]] = deque(maxlen=4)
+
+    @torch.no_grad()
+    def forward(self, source: Tensor | list[str]) -> dict[str, Tensor]:
+        """Features of a batch.
+
+        Args:
+            source: (N, 3, H, W) uint8 images, or float ones in [-1, 1], which are rounded first; or N texts.
+
+        Returns:
+            The network's features, as the network's docstring says.
+        """
+        version = _version(source)
+        for seen, seen_version, features in self._seen:
+            same = seen is source if isinstance(source, Tensor) else seen == tuple(source)
+            if same and version == seen_version:
+                return features
+        if isinstance(source, Tensor):
+            features = self.network(source if source.dtype == torch.uint8 else to_uint8(source))
+            self._seen.append((source, version, features))
+        else:
+            features = self.network(source)
+            self._seen.append((tuple(source), version, features))
+        return features
+
+    def forget(self) -> None:
+        """Lets go of the batches it remembers, and of their memory."""
+        self._seen.clear()
+
+
+def _version(source: Tensor | list[str]) -> int:
+    """Changes when a tensor is written to in place. Tensors of inference mode have no such counter."""
+    return source._version if isinstance(source, Tensor) and not source.is_inference() else 0

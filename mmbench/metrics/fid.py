@@ -1,0 +1,81 @@
+"""FID."""
+
+import torch
+from torch import Tensor
+
+from mmbench.metrics.base import Batch, Metric, Score
+from mmbench.metrics.features import Extractor
+
+
+class FID(Metric):
+    """Fréchet distance between Gaussians fitted to the features of generated and of real images.
+
+    FID = |m - m'|^2 + tr S + tr S' - 2 tr (S S')^(1/2), with means and unbiased covariances over images, from sums in
+    float64. Source: Heusel et al., NeurIPS 2017, arXiv:1706.08500, equation 6. `count` is the number of generated
+    images; no spread is defined.
+
+    Args:
+        extractor: gives `features` (N, D); for the published metric, Inception's pool3 of 2048.
+
+    Raises:
+        ValueError: on compute, there are fewer than 2 generated or fewer than 2 real images.
+    """
+
+    needs_reference = True
+    higher_is_better = False
+
+    def __init__(self, extractor: Extractor) -> None:
+        super().__init__(extractor)
+        dim = extractor.network.num_features
+        for prefix in ("", "reference_"):
+            self.add_state(f"{prefix}sum", torch.zeros(dim, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(f"{prefix}products", torch.zeros(dim, dim, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(f"{prefix}count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, images: Tensor, batch: Batch) -> None:
+        self._accumulate("", images)
+
+    def update_reference(self, batch: Batch) -> None:
+        self._accumulate("reference_", batch["image"])
+
+    def compute(self) -> Score:
+        for prefix, kind in (("", "generated"), ("reference_", "real")):
+            if (found := int(getattr(self, f"{prefix}count"))) < 2:
+                raise ValueError(
+                    f"expected at least 2 {kind} images for the covariance in FID, found {found}: add {kind} images"
+                )
+        distance = frechet_distance(*self._gaussian(""), *self._gaussian("reference_"))
+        return Score(distance, None, int(self.count))
+
+    def _accumulate(self, prefix: str, images: Tensor) -> None:
+        features = self.extractor(images)["features"].double()
+        if not torch.isfinite(features).all():
+            raise ValueError("expected finite features for FID, found NaN or infinity: check the extractor's weights")
+        setattr(self, f"{prefix}sum", getattr(self, f"{prefix}sum") + features.sum(dim=0))
+        setattr(self, f"{prefix}products", getattr(self, f"{prefix}products") + features.T @ features)
+        setattr(self, f"{prefix}count", getattr(self, f"{prefix}count") + len(features))
+
+    def _gaussian(self, prefix: str) -> tuple[Tensor, Tensor]:
+        count = getattr(self, f"{prefix}count")
+        mean = getattr(self, f"{prefix}sum") / count
+        return mean, (getattr(self, f"{prefix}products") - count * torch.outer(mean, mean)) / (count - 1)
+
+
+def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
+    """Squared Fréchet (2-Wasserstein) distance of two Gaussians: means (D,), covariances (D, D), float64.
+
+    With S = R R^T and S' = R' R'^T the trace of (S S')^(1/2) is the sum of the singular values of R^T R'. That takes
+    no root of an eigenvalue which is zero up to rounding, as happens when there are fewer images than features, so
+    that a set has distance 0 from itself to rounding error.
+    """
+    trace_of_root = torch.linalg.svdvals(_root(covariance_1).T @ _root(covariance_2)).sum()
+    distance = (mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * trace_of_root
+    return max(float(distance), 0.0)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """R (D, rank) with R R^T the covariance."""
+    values, vectors = torch.linalg.eigh(covariance)
+    rounding = values[-1] * len(values) * torch.finfo(values.dtype).eps
+    kept = values > rounding
+    return vectors[:, kept] * values[kept].sqrt()

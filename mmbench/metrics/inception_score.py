@@ -1,0 +1,87 @@
+"""Inception score."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmbench.core.noise import Sample
+from mmbench.metrics.base import Batch, Metric, Score, joined
+from mmbench.metrics.features import Extractor
+
+KEY_BYTES = 256
+
+
+class InceptionScore(Metric):
+    """Inception score: are single images certain and all together diverse, as a classifier sees them?
+
+    IS = exp(mean over images of KL(p(y|x) || p(y))), with p(y) the mean of p(y|x) within a split; `value` is the mean
+    over splits and `std` the standard deviation over them (divided by their number). Source: Salimans et al., NeurIPS
+    2016, arXiv:1606.03498. Images are sorted by sample, permuted with the seed 2020 and cut into splits as
+    torch-fidelity does: the score does not depend on the order in which images arrive.
+
+    Args:
+        extractor: gives `logits` (N, K); for the published metric, Inception's 1008 without the bias.
+        splits: number of splits; 10 in the papers.
+
+    Raises:
+        ValueError: on compute, there are fewer images than splits, or a sample came twice.
+    """
+
+    needs = ("sample",)
+    higher_is_better = True
+    logits: list[Tensor]
+    keys: list[Tensor]
+
+    def __init__(self, extractor: Extractor, splits: int) -> None:
+        super().__init__(extractor)
+        self.splits = splits
+        self.add_state("logits", default=[], dist_reduce_fx="cat")
+        self.add_state("keys", default=[], dist_reduce_fx="cat")
+
+    def update(self, images: Tensor, batch: Batch) -> None:
+        logits = self.extractor(images)["logits"]
+        if not torch.isfinite(logits).all():
+            raise ValueError("expected finite logits for IS, found NaN or infinity: check the extractor's weights")
+        self.logits.append(logits)
+        self.keys.append(_encoded(batch["sample"]).to(logits.device))
+
+    def compute(self) -> Score:
+        logits, keys = joined(self.logits), joined(self.keys)
+        if len(logits) < self.splits:
+            raise ValueError(
+                f"expected at least {self.splits} images, one for each split of IS, found {len(logits)}: "
+                "generate more samples or ask for fewer splits"
+            )
+        rows = np.ascontiguousarray(keys.cpu().numpy()).view(f"S{KEY_BYTES}").ravel()
+        ordered, order = np.unique(rows, return_index=True)
+        if len(ordered) < len(rows):
+            raise ValueError(
+                f"expected each sample once for IS, found {len(rows) - len(ordered)} again: reset the metric"
+            )
+        return inception_score(logits.cpu()[order], self.splits)
+
+
+def inception_score(logits: Tensor, splits: int) -> Score:
+    """Inception score of (N, K) logits in sample order."""
+    count = len(logits)
+    log_p = logits[np.random.RandomState(2020).permutation(count)].double().log_softmax(dim=1)
+    scores = []
+    for split in range(splits):
+        chunk = log_p[split * count // splits : (split + 1) * count // splits]  # (n, K)
+        log_marginal = chunk.logsumexp(dim=0) - np.log(len(chunk))  # (K,)
+        divergence = (chunk.exp() * (chunk - log_marginal)).sum(dim=1)
+        scores.append(float(divergence.mean().exp()))
+    return Score(float(np.mean(scores)), float(np.std(scores)), count)
+
+
+def _encoded(samples: list[Sample]) -> Tensor:
+    """Samples as rows of bytes that sort as the samples do, (N, 256) uint8: tensors can be gathered from devices."""
+    keys = torch.zeros(len(samples), KEY_BYTES, dtype=torch.uint8)
+    for row, sample in enumerate(samples):
+        text = sample.id.encode() + b"\0" + sample.caption.to_bytes(4) + sample.draw.to_bytes(4)
+        if len(text) > KEY_BYTES:
+            raise ValueError(
+                f"expected ids of at most {KEY_BYTES - 9} bytes, found {sample.id!r}: shorten the data set's ids"
+            )
+        keys[row, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    return keys

@@ -1,0 +1,34 @@
+"""L1."""
+
+import torch
+from torch import Tensor
+
+from mmbench.metrics.base import Batch, SampleMean, compared
+
+
+class L1(SampleMean):
+    """Mean absolute difference between a generated image and a real one, of values in [0, 1].
+
+    L1 = mean over channels and pixels of |a - b| / 255, in [0, 1], then mean over images. Tables in per cent print
+    100 times this.
+
+    Args:
+        against: the batch field to compare with, (N, 3, H, W) float in [-1, 1].
+    """
+
+    higher_is_better = False
+
+    def __init__(self, against: str) -> None:
+        super().__init__()
+        self.against = against
+        self.needs = (against,)
+
+    def update(self, images: Tensor, batch: Batch) -> None:
+        self.record(mean_absolute_difference(images, batch[self.against]))
+
+
+def mean_absolute_difference(images: Tensor, real: Tensor) -> Tensor:
+    """Mean |a - b| of each pair of images, of values in [0, 1]: (N,) float64."""
+    first, second = compared(images, real)
+    # A sum of whole numbers is exact in float64, so that the rounding happens once, whatever the batch.
+    return torch.sub(first, second).abs().sum(dim=(1, 2, 3)) / (255 * first[0].numel())

@@ -1,0 +1,31 @@
+"""LPIPS as a distance."""
+
+from torch import Tensor
+
+from mmbench.metrics.base import Batch, SampleMean
+from mmbench.metrics.features import Extractor
+
+
+class LPIPS(SampleMean):
+    """Learned perceptual distance between a generated image and a real one; 0 for an unchanged image.
+
+    LPIPS = sum over layers of mean over pixels of w . (a - b)^2, with a, b the unit-normalised features of the two
+    images and w the learned, non-negative weights of the channels; averaged over images. Source: Zhang et al., CVPR
+    2018, arXiv:1801.03924. Diversity (the distance between draws) is another metric.
+
+    Args:
+        extractor: gives `embedding` (N, D), whose squared Euclidean distance is LPIPS.
+        against: the batch field to compare with, (N, 3, H, W) float in [-1, 1].
+    """
+
+    higher_is_better = False
+
+    def __init__(self, extractor: Extractor, against: str) -> None:
+        super().__init__(extractor)
+        self.against = against
+        self.needs = (against,)
+
+    def update(self, images: Tensor, batch: Batch) -> None:
+        generated = self.extractor(images)["embedding"]
+        real = self.extractor(batch[self.against])["embedding"]
+        self.record((generated - real).double().square().sum(dim=1))

@@ -1,0 +1,59 @@
+"""SSIM."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmbench.metrics.base import Batch, SampleMean, compared
+
+RADIUS = 5
+SIGMA = 1.5
+
+
+class SSIM(SampleMean):
+    """Structural similarity of 8-bit RGB images, per image, then averaged; 1 for an unchanged image.
+
+    SSIM = (2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2)) at each pixel that an 11 x 11
+    Gaussian window of sigma 1.5 fits around, C1 = (0.01 * 255)^2, C2 = (0.03 * 255)^2, averaged over these pixels and
+    the channels. Source: Wang et al., 2004; the numbers are scikit-image's with `gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False, data_range=255`.
+
+    Args:
+        against: the batch field to compare with, (N, 3, H, W) float in [-1, 1]; H and W at least 11.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, against: str) -> None:
+        super().__init__()
+        self.against = against
+        self.needs = (against,)
+
+    def update(self, images: Tensor, batch: Batch) -> None:
+        if min(images.shape[-2:]) < 2 * RADIUS + 1:
+            size = tuple(images.shape[-2:])
+            raise ValueError(
+                f"expected images of at least 11 x 11 pixels for SSIM, found {size}: evaluate at a larger size"
+            )
+        self.record(structural_similarity(*compared(images, batch[self.against])))
+
+
+def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
+    """SSIM of pairs of images, (N, C, H, W) float64 in [0, 255]: (N,) float64."""
+    mean_1, mean_2 = _blur(first), _blur(second)
+    variance_1 = _blur(first * first) - mean_1**2
+    variance_2 = _blur(second * second) - mean_2**2
+    covariance = _blur(first * second) - mean_1 * mean_2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_1 * mean_2 + c1) / (mean_1**2 + mean_2**2 + c1)
+    structure = (2 * covariance + c2) / (variance_1 + variance_2 + c2)
+    return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def _blur(images: Tensor) -> Tensor:
+    """Gaussian mean around each pixel that the window fits around."""
+    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=images.dtype, device=images.device)
+    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
+    window = (window / window.sum()).expand(images.shape[1], 1, 1, -1)
+    rows = F.conv2d(images, window, groups=images.shape[1])
+    return F.conv2d(rows, window.transpose(2, 3), groups=images.shape[1])

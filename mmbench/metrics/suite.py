@@ -1,0 +1,141 @@
+"""All metrics of a protocol, fed together."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mmbench.core.files import written_atomically
+from mmbench.core.weights import read_state
+from mmbench.metrics.base import Batch, Metric, Score
+from mmbench.metrics.features import Extractor
+
+
+class MetricSuite(nn.Module):
+    """Metrics that see the same batches; a network that several of them look through runs once per batch.
+
+    Attributes:
+        metrics: name to metric.
+        needs: batch fields that any of them reads.
+        needs_reference: whether any of them wants the real set.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        super().__init__()
+        self.metrics = nn.ModuleDict(metrics)
+        self.needs = frozenset(field for metric in metrics.values() for field in metric.needs)
+        self.needs_reference = any(metric.needs_reference for metric in metrics.values())
+
+    def update(self, images: Tensor, batch: Batch) -> None:
+        """Shows a batch of generated images, (N, 3, H, W) uint8, to every metric."""
+        for metric in self.metrics.values():
+            metric.update(images, batch)
+        self._forget()
+
+    def update_reference(self, batch: Batch) -> None:
+        """Shows a batch of the real set (`id`, `image`) to every metric that wants it."""
+        for metric in self.metrics.values():
+            if metric.needs_reference:
+                metric.update_reference(batch)
+        self._forget()
+
+    @property
+    def weights(self) -> dict[str, str | None]:
+        """Recorded name to the SHA-256 of its extractor's file; None without an extractor."""
+        return {
+            _key(name, metric): None if metric.extractor is None else metric.extractor.weights_sha256
+            for name, metric in self.metrics.items()
+        }
+
+    @property
+    def reference_identity(self) -> list[list[str]]:
+        """What a file of reference statistics is made with, beside the images: each state and its extractor's hash."""
+        return sorted([key, metric.extractor.weights_sha256] for key, metric, _ in self._reference_states())
+
+    def save_reference(self, path: str | Path) -> None:
+        """Writes what the metrics keep of the real set to a safetensors file, for runs that share it."""
+        states = {key: getattr(metric, state).contiguous() for key, metric, state in self._reference_states()}
+        with written_atomically(path) as partial:
+            save_file(states, partial)
+
+    def load_reference(self, path: str | Path) -> None:
+        """Takes the place of `update_reference` with all the real set.
+
+        Raises:
+            ValueError: the file is damaged, or of other metrics.
+        """
+        states = read_state(path)
+        wanted = {key for key, _, _ in self._reference_states()}
+        if states.keys() != wanted:
+            raise ValueError(
+                f"{path}: expected reference statistics {sorted(wanted)}, found {sorted(states)}: remove it"
+            )
+        for key, metric, state in self._reference_states():
+            setattr(metric, state, states[key].to(metric.device))
+
+    def compute(self) -> dict[str, Score]:
+        """The scores by recorded name: `fid@standard`, or `psnr` without an extractor.
+
+        Raises:
+            ValueError: a metric has seen too few images, or no real set.
+        """
+        return {_key(name, metric): metric.compute() for name, metric in self.metrics.items()}
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        for metric in self.metrics.values():
+            metric.reset()
+
+    def _reference_states(self) -> Iterator[tuple[str, Metric, str]]:
+        for name, metric in self.metrics.items():
+            for state in metric._defaults:
+                if state.startswith("reference_"):
+                    yield f"{_key(name, metric)}/{state}", metric, state
+
+    def _forget(self) -> None:
+        for metric in self.metrics.values():
+            if metric.extractor is not None:
+                metric.extractor.forget()
+
+
+def build_suite(
+    metrics: Mapping[str, Mapping[str, Any]], extractors: Mapping[str, Mapping[str, Any]], assets: str | Path
+) -> MetricSuite:
+    """Builds the metrics of a protocol, and of its extractors those that some metric names, each once.
+
+    Args:
+        metrics: name to `_target_` and arguments; `extractor` is a name among `extractors`.
+        extractors: name to the configuration of an `Extractor`, all but `assets`.
+        assets: the folder that holds `weights/`.
+
+    Raises:
+        MissingAsset: an extractor's weights are not there and could not be fetched.
+        ValueError: a metric names an extractor that the protocol lacks.
+    """
+    built: dict[str, Extractor] = {}
+    suite: dict[str, Metric] = {}
+    with torch.random.fork_rng(devices=[]):  # networks start with random weights; that must not move a run's own stream
+        for name, config in metrics.items():
+            wanted = config.get("extractor")
+            if wanted is None:
+                suite[name] = instantiate(config)
+                continue
+            if wanted not in extractors:
+                raise ValueError(
+                    f"metric {name}: expected an extractor among {sorted(extractors)}, found {wanted!r}: "
+                    "add it to the protocol's extractors"
+                )
+            if wanted not in built:
+                built[wanted] = instantiate(extractors[wanted], assets=str(assets))
+            suite[name] = instantiate(
+                {key: value for key, value in config.items() if key != "extractor"}, extractor=built[wanted]
+            )
+    return MetricSuite(suite)
+
+
+def _key(name: str, metric: Metric) -> str:
+    return name if metric.extractor is None else f"{name}@{metric.extractor.name}"

@@ -1,0 +1,24 @@
+"""Total variation."""
+
+from torch import Tensor
+
+from mmbench.metrics.base import Batch, SampleMean
+
+
+class TV(SampleMean):
+    """Anisotropic total variation per pixel of the generated image, of values in [0, 1]; lower is smoother.
+
+    TV = mean |I(y + 1, x) - I(y, x)| + mean |I(y, x + 1) - I(y, x)|, each mean over channels and over the neighbours
+    that exist, then averaged over images; in [0, 2]. Source: Rudin et al., 1992, in the l1 form. Not the TV of PICNet
+    and TDANet, which takes the length of the gradient, wraps around at the border and uses levels 0 to 255: that one
+    is another metric.
+    """
+
+    higher_is_better = False
+
+    def update(self, images: Tensor, batch: Batch) -> None:
+        values = images.double()
+        down = values.diff(dim=2).abs()
+        right = values.diff(dim=3).abs()
+        total = down.sum(dim=(1, 2, 3)) / down[0].numel() + right.sum(dim=(1, 2, 3)) / right[0].numel()
+        self.record(total / 255)
