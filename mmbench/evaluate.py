@@ -4,7 +4,6 @@ Images and scores are kept apart: images are PNG files in a folder named by ever
 that was stopped goes on at the next image and a new metric does not draw them again.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from mmbench.core.results import Result
 from mmbench.core.task import Task
 from mmbench.data.base import DataModule, collate
 from mmbench.metrics.suite import MetricSuite, build_suite
+from mmbench.train import built, has_wandb_key, prepared_data
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,13 @@ def prepare(cfg: DictConfig) -> Run:
 
     Raises:
         MissingAsset: data or weights are not here and cannot be fetched.
-        ValueError: the data set lacks a field that the task needs.
+        ValueError: the data set lacks a field that the task needs, or weights do not fit.
     """
     plain = config.plain(cfg)
-    method: Method = instantiate(plain["method"]["module"])
-    data: DataModule = instantiate(plain["data"]["module"])
-    if missing := method.task.missing(data.fields):
-        raise ValueError(
-            f"expected the fields {', '.join(missing)} for {method.task.name} with {plain['method']['name']}, found "
-            f"{plain['data']['name']} without them: choose another data set"
-        )
-    data.prepare_data()
+    data = prepared_data(plain)
     data.setup("predict")
+    method, weights = built(plain, data)
     protocol = plain["protocol"]
-    weights = load_weights(method, plain)
     inputs = {"data": data.fingerprint(), "weights": weights["sha256"]}
     samples = data.samples(
         protocol["split"],
@@ -110,13 +103,6 @@ def prepare(cfg: DictConfig) -> Run:
     name = "-".join(plain[group][key] for _, group, key in ROW)
     folder = Path(plain["paths"]["runs"]) / name / images[:16]
     return Run(plain, method, weights, data, samples, folder, sha256_json([facts, inputs]))
-
-
-def load_weights(method: Method, plain: dict[str, Any]) -> dict[str, Any]:
-    """Fills the method's networks as `weights=` says; returns what a record keeps of it."""
-    if not any(True for _ in method.parameters()):
-        return {"choice": "none needed", "sha256": None, "verified": True}
-    raise ValueError(f"expected a method without parameters, found {plain['method']['name']}")
 
 
 class Samples(Dataset):
@@ -319,19 +305,13 @@ def log(run: Run, record: Result) -> None:
             **options,
             name="-".join([*run.row.values(), f"s{record.seed}"]),
             save_dir=run.folder,
-            offline=not _has_wandb_key(),
+            offline=not has_wandb_key(),
             config=record.config,
         )
         logger.log_metrics({name: score["value"] for name, score in record.metrics.items()})
         logger.log_table("metrics", dataframe=frame)
         logger.log_image("grid", [str(run.folder / "grid.png")])
         logger.experiment.finish()
-
-
-def _has_wandb_key() -> bool:
-    import wandb
-
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
 
 
 def report(cfg: DictConfig) -> None:
@@ -365,4 +345,8 @@ def main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(HELP, end="")
         return 0
-    return application.start(job, "evaluate", arguments)
+    return application.start(job, __file__, arguments)
+
+
+if __name__ == "__main__":
+    job()

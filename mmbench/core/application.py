@@ -27,8 +27,14 @@ def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
     return job
 
 
-def start(job: Callable[[], None], command: str, arguments: list[str]) -> int:
+def start(job: Callable[[], None], script: str, arguments: list[str]) -> int:
     """Checks the words of the command line, then hands them to the Hydra application `job`.
+
+    Args:
+        job: what `application` made.
+        script: the file that starts the same job when it is run; Lightning runs it for the other processes of a
+            distributed run.
+        arguments: the words after the command.
 
     Raises:
         ValueError: a key, a choice or the method is wrong or missing.
@@ -38,6 +44,6 @@ def start(job: Callable[[], None], command: str, arguments: list[str]) -> int:
         words = [word for word in arguments if "=" in word and not word.startswith("-")]
         config.check(words)
         config.require_method(words)
-    sys.argv = [f"mmbench {command}", *arguments]
+    sys.argv = [script, *arguments]
     job()
     return 0

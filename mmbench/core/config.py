@@ -24,7 +24,7 @@ ROOT = "run"
 OmegaConf.register_new_resolver("cache_folder", lambda: platformdirs.user_cache_dir("mmbench"), replace=True)
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up.
-NEUTRAL = frozenset({"root", "batch_size", "num_workers"})
+NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers"})
 
 
 def shipped(folder: str) -> Path:
@@ -92,9 +92,9 @@ def check(overrides: Sequence[str]) -> None:
             values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
             for value in values:
                 if value is not None and str(value) not in names(key):
-                    unknown(key, str(value), names(key))
+                    unknown("data set" if key == "data" else key, str(value), names(key))
             if values:
-                chosen.append(f"{key}={values[0]}")
+                chosen.append(f"{key}={values[0]!s}")
     for group in ("method",):
         if not any(word.startswith(f"{group}=") for word in chosen):
             chosen.append(f"{group}={names(group)[0]}")
@@ -208,7 +208,7 @@ def _lay_over(node: DictConfig, overlay: DictConfig) -> None:
 
 def _paths(cfg: DictConfig, prefix: str = "") -> set[str]:
     found = set()
-    for key in cfg:
+    for key in map(str, cfg):
         path = f"{prefix}{key}"
         found.add(path)
         node = cfg._get_node(key)

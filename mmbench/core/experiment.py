@@ -27,7 +27,7 @@ class Row:
     def label(self) -> str:
         """The published name of the method, with its variant where that says more than where the number was taken."""
         variant = self.published.get("variant", "")
-        plain_variant = variant in ("", "full", "re-evaluation", "quoted")
+        plain_variant = variant in ("", "full", "re-evaluation", "quoted", "reference")
         return self.published["method"] + ("" if plain_variant else f" {variant}")
 
 

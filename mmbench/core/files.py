@@ -62,8 +62,12 @@ def write_json(path: str | Path, value: Any) -> None:
 def locked(path: str | Path) -> Iterator[None]:
     """Holds the lock that guards `path`, an artefact several runs may want to make at once.
 
-    The operating system drops the lock when its owner dies, so a killed run never blocks the next one.
+    The operating system drops the lock when its owner dies, so a killed run never blocks the next one. The other
+    processes of a distributed run work under the lock that their leader holds.
     """
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        yield
+        return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):

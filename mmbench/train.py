@@ -1,0 +1,265 @@
+"""Trains a method, and before it the stages it stands on; each once, re-used by everything it depends on.
+
+A paper trained in stages has one class and one YAML per stage; `stages` in the YAML names the constructor's arguments
+that earlier stages fill. Weights lie in a folder named by the hash of configuration, input data, seed and the keys of the
+stages before: nothing is trained twice and nothing stale is used.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from safetensors.torch import save_file
+
+from mmbench.core import application, config, results
+from mmbench.core.files import locked, sha256_file, sha256_json, write_json, written_atomically
+from mmbench.core.method import Method
+from mmbench.core.progress import console, progress_bar
+from mmbench.core.weights import Card, MissingAsset, find, load_strictly, read_state
+from mmbench.data.base import DataModule
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training: a settled plain configuration, its key, and the folder of its checkpoint and weights."""
+
+    plain: dict[str, Any]
+    key: str
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @property
+    def name(self) -> str:
+        return self.plain["method"]["name"]
+
+
+def stage(plain: dict[str, Any], data: DataModule) -> Stage:
+    """The training that a configuration asks for, whether it has been run or not."""
+    facts = {
+        "method": config.scientific({key: plain["method"][key] for key in ("name", "module")}),
+        "training": plain["method"]["training"],
+        "data": config.scientific(plain["data"]),
+        "fingerprint": data.fingerprint(),
+        "seed": plain["seed"],
+        "stages": {argument: stage(before, data).key for argument, before in predecessors(plain).items()},
+    }
+    key = sha256_json(facts)
+    name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
+    return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16])
+
+
+def predecessors(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Constructor argument to the plain configuration of the stage that fills it; data, seed and hardware are ours."""
+    found = {}
+    for argument, method in plain["method"].get("stages", {}).items():
+        words = [f"method={method}", f"data={plain['data']['name']}", f"data.source={plain['data']['source']}"]
+        found[argument] = {**plain, "method": config.plain(config.composed(words).method)}
+    return found
+
+
+def built(plain: dict[str, Any], data: DataModule) -> tuple[Method, dict[str, Any]]:
+    """The method with the weights that `weights=` asks for, and what a record keeps of them.
+
+    Raises:
+        MissingAsset: the weights are not here: not trained yet, not published, or not to be fetched.
+        ValueError: they do not fit.
+    """
+    choice = plain["weights"]
+    method, parts = _assembled(plain, data)
+    if not any(True for _ in method.parameters()):
+        return method, {"choice": "none needed", "sha256": None, "verified": True}
+    if choice == "none":
+        return method, {"choice": "none", "sha256": None, "verified": True}
+    if choice == "official":
+        found, verified = _load_official(method, plain)
+    elif choice == "trained":
+        found, verified = _load_trained(method, stage(plain, data)), True
+    else:
+        load_strictly(method, read_state(choice), choice)
+        found, verified = sha256_file(choice), True
+    return method, {
+        "choice": choice if choice in ("official", "trained") else "file",
+        "sha256": sha256_json([found, *(part["sha256"] for part in parts)]) if parts else found,
+        "verified": verified and all(part["verified"] for part in parts),
+    }
+
+
+def _assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[dict[str, Any]]]:
+    stages, parts = {}, []
+    for argument, before in predecessors(plain).items():
+        if before["weights"] not in ("official", "none"):
+            before = {**before, "weights": "trained"}
+        stages[argument], part = built(before, data)
+        parts.append(part)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plain["seed"])
+        return instantiate(plain["method"]["module"], **stages), parts
+
+
+def _load_trained(method: Method, wanted: Stage) -> str:
+    if not wanted.weights.is_file():
+        raise MissingAsset(
+            f"expected trained weights of {wanted.name} at {wanted.weights}, found none: run mmbench train "
+            f"method={wanted.name} data={wanted.plain['data']['name']} data.source={wanted.plain['data']['source']} "
+            f"seed={wanted.plain['seed']}"
+        )
+    load_strictly(method, read_state(wanted.weights), str(wanted.weights))
+    return sha256_file(wanted.weights)
+
+
+def _load_official(method: Method, plain: dict[str, Any]) -> tuple[str, bool]:
+    name, data = plain["method"]["name"], plain["data"]["name"]
+    cards = plain["method"].get("official", {}).get(data)
+    if not cards:
+        raise MissingAsset(f"the authors of {name} published no weights for {data}: use weights=trained")
+    hashes, verified = [], True
+    for part, fields in cards.items():
+        card = Card(**fields)
+        path = find(card, plain["paths"]["assets"])
+        network = method.get_submodule(part)
+        load_strictly(network, method.official[part](read_state(path), network), str(path))
+        hashes.append(sha256_file(path))
+        verified = verified and card.sha256 is not None
+    return sha256_json(hashes), verified
+
+
+def trained(plain: dict[str, Any], data: DataModule) -> Stage:
+    """Trains what a configuration asks for, the stages before it first; returns at once what is there already.
+
+    A run that was stopped goes on from its last checkpoint and ends with the same weights.
+
+    Raises:
+        ValueError: the method has nothing to train, or diverged.
+    """
+    wanted = stage(plain, data) if "training" in plain["method"] else None
+    if wanted is None:
+        raise ValueError(f"expected a method that learns, found {plain['method']['name']}: evaluate it as it is")
+    for before in predecessors(plain).values():
+        trained(before, data)
+    with locked(wanted.folder):
+        if not wanted.weights.is_file():
+            _fit(wanted, data)
+    return wanted
+
+
+def _fit(wanted: Stage, data: DataModule) -> None:
+    plain, folder = wanted.plain, wanted.folder
+    training = plain["method"]["training"]
+    method, _ = _assembled(plain, data)
+    data.batch_size = training["batch_size"]
+    checkpoint = folder / "last.ckpt"
+    console.print(
+        f"training {wanted.name}: {training['epochs']} epochs of {plain['data']['name']} "
+        f"({plain['data']['source']}), seed {plain['seed']}, in {folder}"
+        + (", resumed" if checkpoint.is_file() else ""),
+        highlight=False,
+    )
+    start = time.monotonic()
+    trainer: pl.Trainer = instantiate(
+        plain["trainer"],
+        max_epochs=training["epochs"],
+        callbacks=[
+            ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
+            *progress_bar(),
+        ],
+        logger=_loggers(wanted),
+        default_root_dir=folder,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(method, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        facts = {"key": wanted.key, "seconds": round(time.monotonic() - start, 1), "commit": results.commit()}
+        terms = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        write_json(folder / "training.json", {**facts, "versions": results.versions(), "terms": terms})
+        with written_atomically(wanted.weights) as partial:
+            save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, partial)
+
+
+def _loggers(wanted: Stage) -> list[Any]:
+    loggers: list[Any] = [CSVLogger(wanted.folder, name="", version="log")]
+    if options := wanted.plain["logger"]["wandb"]:
+        loggers.append(
+            WandbLogger(
+                **options,
+                name=f"train-{wanted.folder.parent.name}",
+                save_dir=wanted.folder,
+                offline=not has_wandb_key(),
+                config=config.scientific(wanted.plain["method"]),
+            )
+        )
+    return loggers
+
+
+def has_wandb_key() -> bool:
+    """Whether Weights & Biases would accept runs from here; without a key they are kept offline."""
+    import wandb
+
+    return bool(wandb.api.api_key)
+
+
+def prepared_data(plain: dict[str, Any]) -> DataModule:
+    """The data module of a plain configuration, its data made or checked.
+
+    Raises:
+        MissingAsset: the data are not here.
+        ValueError: the data set lacks a field that the method's task needs.
+    """
+    task = get_class(plain["method"]["module"]["_target_"]).task
+    data: DataModule = instantiate(plain["data"]["module"])
+    if missing := task.missing(data.fields):
+        raise ValueError(
+            f"expected the fields {', '.join(missing)} for {task.name} with {plain['method']['name']}, found "
+            f"{plain['data']['name']} without them: choose another data set"
+        )
+    data.prepare_data()
+    return data
+
+
+def report(cfg: DictConfig) -> None:
+    """Trains and says where the weights are."""
+    plain = config.plain(cfg)
+    done = trained(plain, prepared_data(plain))
+    method, data = plain["method"]["name"], plain["data"]
+    print(f"weights: {done.weights}\nlog: {done.folder / 'log' / 'metrics.csv'}")
+    print(
+        f"next: mmbench evaluate method={method} data={data['name']} data.source={data['source']} seed={plain['seed']} "
+        "weights=trained"
+    )
+
+
+job = application.application(report)
+
+HELP = """usage: mmbench train method=NAME [data=NAME] [data.source=toy|real] [seed=N] [key=value ...]
+
+Trains a method, the stages it stands on first. What has been trained with the same configuration, data and seed is
+used as it is; a run that was stopped goes on from its last checkpoint.
+
+  method.training.epochs=N   any key of the method's YAML can be set; a changed one is another training
+  trainer                    auto (default) or cpu
+  logger                     csv (default) or wandb (offline where no key is set)
+  --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
+"""
+
+
+def main(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        print(HELP, end="")
+        return 0
+    return application.start(job, __file__, arguments)
+
+
+if __name__ == "__main__":
+    job()

@@ -1,0 +1,123 @@
+"""The shape of the house: what may import what, and that every YAML says what it is."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmbench.core import config
+from mmbench.core.experiment import load, published
+from mmbench.core.task import BATCH_FIELDS
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mmbench"
+
+# Imports point down only.
+ALLOWED = {
+    "core": {"core"},
+    "layers": {"core", "layers"},
+    "networks": {"core", "layers", "networks"},
+    "losses": {"core", "layers", "networks", "losses"},
+    "diffusion": {"core", "layers", "diffusion"},
+    "methods": {"core", "layers", "networks", "losses", "diffusion"},
+    "data": {"core", "data"},
+    "metrics": {"core", "layers", "networks", "metrics"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write imports in full"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return {name for name in found if name.startswith("mmbench.")}
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()))
+def test_imports_point_down_only(folder):
+    for path in sorted((PACKAGE / folder).rglob("*.py")):
+        for name in _imports(path):
+            below = name.split(".")[1]
+            if (PACKAGE / below).is_dir():
+                assert below in ALLOWED[folder], f"{path.relative_to(ROOT)} imports {name}"
+            assert (PACKAGE / below).is_dir() or name == "mmbench.core", f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_a_method_imports_no_other_method():
+    for path in sorted((PACKAGE / "methods").rglob("*.py")):
+        assert not any(name.startswith("mmbench.methods") for name in _imports(path)), path.relative_to(ROOT)
+
+
+def test_top_level_is_what_the_style_fixes():
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".") and path.is_dir()}
+    wanted = {"conf", "mmbench", "experiments", "results", "tests"}
+    made_by_use = {"runs", "dist", "build", "wandb", "outputs", "multirun", "mmbench.egg-info"}
+    assert wanted <= found
+    assert found <= wanted | made_by_use
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_configuration_begins_with_one_line_of_help(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# "), f"{path.name}: the first line is what `mmbench list` prints"
+    assert len(first) <= 120
+
+
+@pytest.mark.parametrize("method", config.names("method"))
+def test_every_method_composes_on_toy_and_real_data(method):
+    for source in ("toy", "real"):
+        cfg = config.plain(config.composed([f"method={method}", f"data.source={source}"]))
+        assert cfg["method"]["name"] == method
+        assert cfg["method"]["module"]["_target_"].startswith("mmbench.methods.")
+
+
+@pytest.mark.parametrize("data", config.names("data"))
+def test_every_data_set_composes(data):
+    cfg = config.plain(config.composed(["method=identity", f"data={data}", "data.source=toy"]))
+    assert cfg["data"]["name"] == data
+
+
+@pytest.mark.parametrize("name", config.names("experiment"))
+def test_every_experiment_finds_its_published_numbers(name):
+    experiment = load(name)
+    for row in experiment.rows:
+        numbers = published(experiment, row)
+        assert set(numbers) == set(experiment.metrics), row
+        assert all(experiment.metric(metric, row, "toy") for metric in experiment.metrics)
+
+
+def test_the_published_manigan_table_is_whole():
+    experiment = load("manigan")
+    assert len(experiment.rows) == 14
+    full = published(experiment, experiment.rows[6])
+    assert {metric: number.text for metric, number in full.items()} == {
+        "IS": "8.47",
+        "sim": "0.101",
+        "diff": "0.281",
+        "MP": "0.072",
+    }
+    # The printed MP is (1 - diff) * sim of the printed columns, truncated.
+    for row in experiment.rows:
+        numbers = {metric: number.value for metric, number in published(experiment, row).items()}
+        assert abs((1 - numbers["diff"]) * numbers["sim"] - numbers["MP"]) < 0.0015
+
+
+def test_no_file_names_a_machine_of_ours():
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "conf").rglob("*.yaml"), *ROOT.glob("*.md"), ROOT / "Makefile"]:
+        text = path.read_text(encoding="utf-8")
+        assert "/work/" not in text, path
+        assert "../shared" not in text, path
+
+
+def test_batch_vocabulary_has_one_line_per_field():
+    assert all(text and "\n" not in text for text in BATCH_FIELDS.values())
+
+
+def test_experiments_are_plain_data():
+    for name in config.names("experiment"):
+        content = yaml.safe_load((config.shipped("experiments") / f"{name}.yaml").read_text(encoding="utf-8"))
+        assert {"citation", "published", "select", "protocol", "metrics", "tolerance", "rows"} <= content.keys()
