@@ -1,0 +1,52 @@
+"""Convolutions whose output is gated by a second half of channels (gated linear units), instance-normalised."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """3x3 convolution that keeps the size and has no bias."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+
+
+class GatedConvolution(nn.Module):
+    """3x3 convolution to twice the channels, instance normalisation, then first half * sigmoid(second half).
+
+    The normalisation has no parameters and no running statistics: an image does not depend on its batch.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.convolution = conv3x3(in_channels, 2 * out_channels)
+        self.norm = nn.InstanceNorm2d(2 * out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H, W)."""
+        return F.glu(self.norm(self.convolution(x)), dim=1)
+
+
+class UpBlock(nn.Sequential):
+    """Nearest-neighbour upsampling, then a gated convolution: (N, C, H, W) to (N, out_channels, 2H, 2W).
+
+    Args:
+        size: height and width of the output, where that is not twice the input's.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, size: int | None = None) -> None:
+        scale = 2 if size is None else None
+        super().__init__(
+            nn.Upsample(size=size, scale_factor=scale, mode="nearest"), GatedConvolution(in_channels, out_channels)
+        )
+
+
+class GatedResidual(nn.Module):
+    """A gated convolution, a plain one, and the input added: (N, C, H, W) to the same shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gated = GatedConvolution(channels, channels)
+        self.convolution = conv3x3(channels, channels)
+        self.norm = nn.InstanceNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.convolution(self.gated(x)))

@@ -1,0 +1,39 @@
+"""Adversarial losses on logits: one function for the discriminator, one for the generator."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy_real(logits: Tensor) -> Tensor:
+    """Mean of -log sigmoid(logits): binary cross-entropy against "real"."""
+    return F.softplus(-logits).mean()
+
+
+def cross_entropy_fake(logits: Tensor) -> Tensor:
+    """Mean of -log(1 - sigmoid(logits)): binary cross-entropy against "fake"."""
+    return F.softplus(logits).mean()
+
+
+def matching_aware_discriminator(
+    real: Tensor, real_matched: Tensor, real_mismatched: Tensor, fake: Tensor, fake_matched: Tensor
+) -> Tensor:
+    """Cross-entropy of a discriminator that judges images alone and with a sentence.
+
+    Real kinds count 1/2 each and false kinds 1/3 each, so that both sides weigh the same (AttnGAN,
+    https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/miscc/losses.py#L136).
+
+    Args:
+        real: (N,) logits of real images.
+        real_matched: (N,) logits of real images with their sentences.
+        real_mismatched: (M,) logits of real images with others' sentences.
+        fake: (N,) logits of generated images.
+        fake_matched: (N,) logits of generated images with their sentences.
+    """
+    genuine = cross_entropy_real(real) + cross_entropy_real(real_matched)
+    false = cross_entropy_fake(fake) + cross_entropy_fake(fake_matched) + cross_entropy_fake(real_mismatched)
+    return genuine / 2 + false / 3
+
+
+def matching_aware_generator(fake: Tensor, fake_matched: Tensor) -> Tensor:
+    """Cross-entropy against "real" of the (N,) logits of generated images, alone and with their sentences."""
+    return cross_entropy_real(fake) + cross_entropy_real(fake_matched)

@@ -1,0 +1,20 @@
+"""Losses in the feature space of a pretrained network."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def perceptual_loss(features: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:
+    """Mean squared difference of features (ControlGAN, https://arxiv.org/abs/1909.07083).
+
+    Args:
+        features: a frozen network from images to features, e.g. `VGG16("relu2_2")`.
+        fake: (N, 3, H, W) in [-1, 1].
+        real: the same; no gradient flows to it.
+    """
+    with torch.no_grad():
+        target = features(real)
+    return F.mse_loss(features(fake), target)

@@ -1,0 +1,1 @@
+"""Text-guided image manipulation."""

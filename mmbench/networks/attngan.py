@@ -1,0 +1,126 @@
+"""AttnGAN's discriminators, which ControlGAN and ManiGAN use unchanged.
+
+Tao Xu et al. AttnGAN. CVPR 2018. https://arxiv.org/abs/1711.10485, section 3.1.
+Authors' code: https://github.com/taoxugit/AttnGAN/tree/0d000e652b407e976cb88fab299e8566f3de8a37, code/model.py, classes
+D_NET64, D_NET128 and D_NET256. Theirs end in a sigmoid; ours give logits.
+"""
+
+from math import log2
+from typing import NamedTuple
+
+import torch
+from einops import repeat
+from torch import Tensor, nn
+
+from mmbench.core.weights import KeyMap
+
+CODE_SIZE = 4  # height and width of the features
+
+
+class PairLogits(NamedTuple):
+    """What a discriminator says in its own training step; positive means real, or that image and sentence match.
+
+    Attributes:
+        real: (N,), real images.
+        real_matched: (N,), real images with their sentences.
+        real_mismatched: (N - 1,), each real image but the last with the next one's sentence.
+        fake: (N,), generated images.
+        fake_matched: (N,), generated images with the sentences they were made for.
+    """
+
+    real: Tensor
+    real_matched: Tensor
+    real_mismatched: Tensor
+    fake: Tensor
+    fake_matched: Tensor
+
+
+class Discriminator(nn.Module):
+    """Judges images of one size, alone and together with a sentence, from shared features.
+
+    Convolutions of stride 2 halve the image down to 4x4 and double the channels; where that leads beyond 8 * width
+    (images larger than 64), further convolutions halve the channels down to that.
+
+    Args:
+        image_size: height and width of the images, a power of two of at least 8.
+        width: channels after the first convolution.
+        embedding_dim: size of the sentence embedding.
+    """
+
+    def __init__(self, image_size: int, width: int, embedding_dim: int) -> None:
+        super().__init__()
+        num_halvings = int(log2(image_size // CODE_SIZE))
+        assert image_size == CODE_SIZE * 2**num_halvings > CODE_SIZE, f"not a power of two above 4: {image_size}"
+        channels = [width * 2**n for n in range(num_halvings)]
+        blocks = [nn.Sequential(nn.Conv2d(3, width, 4, 2, 1, bias=False), _leaky())]
+        blocks += [_block(channels[n], channels[n + 1], kernel=4, stride=2) for n in range(num_halvings - 1)]
+        blocks += [_block(channels[n], channels[n - 1], kernel=3, stride=1) for n in range(num_halvings - 1, 3, -1)]
+        code_channels = min(channels[-1], 8 * width)
+        self.blocks = nn.Sequential(*blocks)
+        self.alone = nn.Conv2d(code_channels, 1, CODE_SIZE)
+        self.joint = _block(code_channels + embedding_dim, code_channels, kernel=3, stride=1)
+        self.paired = nn.Conv2d(code_channels, 1, CODE_SIZE)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features of images: (N, 3, image_size, image_size) in [-1, 1] to (N, C, 4, 4)."""
+        return self.blocks(image)
+
+    def unconditional(self, features: Tensor) -> Tensor:
+        """Logits that the images are real: (N, C, 4, 4) to (N,)."""
+        return self.alone(features).flatten()
+
+    def conditional(self, features: Tensor, sentence: Tensor) -> Tensor:
+        """Logits that the images are real and show the sentences: (N, C, 4, 4) and (N, D) to (N,)."""
+        sentence = repeat(sentence, "n d -> n d h w", h=CODE_SIZE, w=CODE_SIZE)
+        return self.paired(self.joint(torch.cat((features, sentence), dim=1))).flatten()
+
+    def judge_pairs(self, real: Tensor, fake: Tensor, sentence: Tensor) -> PairLogits:
+        """Everything that the discriminator is trained on, for N >= 2.
+
+        Real and generated images go through in two batches, as in the authors' code: batch normalisation sees each
+        kind alone.
+
+        Args:
+            real: (N, 3, image_size, image_size) in [-1, 1].
+            fake: the same, detached here.
+            sentence: (N, D).
+        """
+        real_features, fake_features = self(real), self(fake.detach())
+        return PairLogits(
+            real=self.unconditional(real_features),
+            real_matched=self.conditional(real_features, sentence),
+            real_mismatched=self.conditional(real_features[:-1], sentence[1:]),
+            fake=self.unconditional(fake_features),
+            fake_matched=self.conditional(fake_features, sentence),
+        )
+
+
+def _leaky() -> nn.Module:
+    return nn.LeakyReLU(0.2, inplace=True)
+
+
+def _block(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), _leaky())
+
+
+DISCRIMINATOR = KeyMap(
+    rename={
+        r"img_code_s16\.0\.(.*)": r"blocks.0.0.\1",
+        r"img_code_s16\.2\.(.*)": r"blocks.1.0.\1",
+        r"img_code_s16\.3\.(.*)": r"blocks.1.1.\1",
+        r"img_code_s16\.5\.(.*)": r"blocks.2.0.\1",
+        r"img_code_s16\.6\.(.*)": r"blocks.2.1.\1",
+        r"img_code_s16\.8\.(.*)": r"blocks.3.0.\1",
+        r"img_code_s16\.9\.(.*)": r"blocks.3.1.\1",
+        r"img_code_s32\.(.*)": r"blocks.4.\1",
+        r"img_code_s32_1\.(.*)": r"blocks.5.\1",  # 128 x 128 only
+        r"img_code_s64\.(.*)": r"blocks.5.\1",  # 256 x 256 only, as the next two
+        r"img_code_s64_1\.(.*)": r"blocks.6.\1",
+        r"img_code_s64_2\.(.*)": r"blocks.7.\1",
+        r"UNCOND_DNET\.outlogits\.0\.(.*)": r"alone.\1",
+        r"COND_DNET\.jointConv\.(.*)": r"joint.\1",
+        r"COND_DNET\.outlogits\.0\.(.*)": r"paired.\1",
+    },
+    fill={r".*num_batches_tracked": 0},
+)
