@@ -45,7 +45,8 @@ class MissingAsset(ValueError):
 class KeyMap:
     """How a state dict in the authors' layout becomes one in ours. Applied in the order of the attributes.
 
-    Patterns are regular expressions that must match a whole key.
+    Patterns are regular expressions that must match a whole key. A prefix `module.` on every key, which DataParallel
+    writes, is removed before anything else.
 
     Attributes:
         alias: (key, key) pairs that the authors list twice; they must be equal, the first is dropped.
@@ -68,18 +69,20 @@ class KeyMap:
         """The authors' state dict under the keys of `network`.
 
         Raises:
-            ValueError: an alias pair differs, a `drop` or `rename` makes two keys collide, or a merge lacks a part.
+            ValueError: an alias pair is incomplete or differs, two keys are renamed to one, or a merge lacks a part.
         """
-        state = dict(authors)
+        wrapped = all(key.startswith("module.") for key in authors)
+        state = {key.removeprefix("module.") if wrapped else key: value for key, value in authors.items()}
         for first, second in self.alias:
+            if absent := [key for key in (first, second) if key not in state]:
+                raise ValueError(f"expected {first} and {second}, one tensor listed twice, found no {absent[0]}")
             if not torch.equal(state[first], state[second]):
                 raise ValueError(f"expected {first} and {second} to be one tensor listed twice, found them to differ")
             del state[first]
         state = {key: value for key, value in state.items() if not _first_match(self.drop, key)}
         ours: dict[str, Tensor] = {}
         for key, value in state.items():
-            pattern = _first_match(self.rename, key)
-            renamed = re.fullmatch(pattern, key).expand(self.rename[pattern]) if pattern else key  # type: ignore[union-attr]
+            renamed = self.name(key)
             if renamed in ours:
                 raise ValueError(f"expected one source for {renamed}, found a second one, {key}: correct the key map")
             ours[renamed] = value
@@ -95,6 +98,13 @@ class KeyMap:
             if key not in ours and (pattern := _first_match(self.fill, key)):
                 ours[key] = torch.full_like(tensor, self.fill[pattern])
         return ours
+
+    def name(self, key: str) -> str:
+        """Our name of one of the authors' keys, before any merge."""
+        for pattern, replacement in self.rename.items():
+            if match := re.fullmatch(pattern, key):
+                return match.expand(replacement)
+        return key
 
 
 def _first_match(patterns: Mapping[str, Any], key: str) -> str | None:
@@ -128,12 +138,16 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Reads a state dict from a safetensors file or a PyTorch file that holds tensors only (`weights_only=True`).
+    """Reads a state dict from a safetensors file or a PyTorch file of any age that holds tensors only.
+
+    PyTorch files are pickles; whatever is no tensor is refused before it is built, so that a file cannot run code.
 
     Raises:
-        ValueError: the file holds something else, or is damaged.
+        ValueError: there is no file, it holds something else, or it is damaged.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a file of weights, found none: put it there or correct the path")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -141,12 +155,29 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             raise ValueError(f"{path}: expected a safetensors file, found {error}: fetch it again") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: expected a PyTorch file of tensors only, found {reason}: fetch it again") from None
+    except Exception as error:  # torch.load raises whatever a damaged file provokes
+        found, remedy = _refusal(error)
+        raise ValueError(f"{path}: expected a PyTorch file of tensors only, found {found}: {remedy}") from None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path}: expected a mapping of names to tensors, found {type(state).__name__}")
+        raise ValueError(
+            f"{path}: expected a mapping of names to tensors, found {_description(state)}: save its state dict alone"
+        )
     return dict(state)
+
+
+def _refusal(error: Exception) -> tuple[str, str]:
+    """What torch.load objected to, and the remedy; its own text advises to switch the protection off."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    if match := re.search(r"(?:GLOBAL|class|type) '?([\w.]+\.\w+)'?", str(error)):
+        return f"a pickle that also needs {match[1]}", "save its state dict alone, with code you trust"
+    return lines[0], "fetch it again"
+
+
+def _description(state: Any) -> str:
+    if not isinstance(state, Mapping):
+        return f"a {type(state).__name__}"
+    other = next(key for key, value in state.items() if not isinstance(value, Tensor))
+    return f"a {type(state[other]).__name__} named {other!r} in it"
 
 
 def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
