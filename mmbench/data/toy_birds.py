@@ -1,0 +1,635 @@
+"""Toy birds: procedural pictures whose every attribute is known, written in CUB-200-2011's layout on disk.
+
+A bird has five coloured parts, a bill shape and a wing pattern that captions may name, and a pose, a size and a
+position that they never do. Backgrounds vary independently of the bird and are never named. A class fixes crown, belly
+and bill shape; everything else varies within it, so that a split by classes asks for combinations never seen in
+training.
+
+The layout is the one of the real archives (images, boxes, labels, official split, segmentations, `text_c10`); what only
+a toy can know lies beside it in `CUB_200_2011/toy`: true attributes, the attributes that each caption names, part maps.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from einops import rearrange
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from rich.console import Console
+from rich.progress import track
+
+from mmbench.core.files import locked, sha256_json
+from mmbench.core.noise import random_stream
+
+PALETTE: dict[str, tuple[int, int, int]] = {
+    "red": (204, 36, 40),
+    "orange": (242, 132, 24),
+    "yellow": (250, 220, 44),
+    "green": (46, 150, 66),
+    "blue": (36, 92, 208),
+    "purple": (136, 52, 168),
+    "brown": (116, 70, 36),
+    "black": (26, 26, 30),
+    "white": (246, 246, 242),
+    "grey": (138, 142, 146),
+}
+COLOURS = tuple(PALETTE)
+PARTS = ("crown", "belly", "wing", "back", "bill")
+BILL_SHAPES = ("short", "long", "hooked")
+WING_PATTERNS = ("plain", "striped", "spotted")
+POSES = ("perched", "flying")
+
+NUM_CLASSES = 40
+TEST_CLASSES = tuple(crown + 1 + 10 * (crown % 4) for crown in range(10))  # every crown colour once
+NUM_CAPTIONS = 10
+VERSION = 1  # of what `write_dataset` writes; raise it when the same arguments give other pictures or captions
+
+_FAMILIES = {"short": ("Finch", "Wren"), "long": ("Kingfisher", "Sandpiper"), "hooked": ("Parakeet", "Shrike")}
+_SUPERSAMPLING = 3
+_REST = len(PARTS) + 1  # in part maps: eye and legs
+
+
+@dataclass(frozen=True)
+class Bird:
+    """Everything that is true of one bird.
+
+    Attributes:
+        bird_class: 1 to `NUM_CLASSES`.
+        crown, belly, wing, back, bill: colours, keys of `PALETTE`. The tail has the colour of the back.
+        bill_shape, wing_pattern, pose: of `BILL_SHAPES`, `WING_PATTERNS`, `POSES`.
+        faces_left: which way it looks.
+        tilt: degrees, positive raises the bill.
+        size: longer side of its box over the shorter side of the picture.
+        position: (right, down) in [0, 1], where its box lies in the room that the picture leaves.
+        plumpness, tail: height of the body and length of the tail, 1 on average.
+    """
+
+    bird_class: int
+    crown: str
+    belly: str
+    wing: str
+    back: str
+    bill: str
+    bill_shape: str
+    wing_pattern: str
+    pose: str
+    faces_left: bool
+    tilt: float
+    size: float
+    position: tuple[float, float]
+    plumpness: float
+    tail: float
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What captions may name: the colour of each of `PARTS`, `bill_shape` and `wing_pattern`."""
+        return {name: getattr(self, name) for name in (*PARTS, "bill_shape", "wing_pattern")}
+
+
+class Rendering(NamedTuple):
+    """A picture and where things are in it.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        parts: (H, W) uint8, 0 background, 1 + p the p-th of `PARTS`, len(PARTS) + 1 the rest of the bird.
+        box: x, y, width, height of the bird in pixels, 0-based.
+    """
+
+    image: np.ndarray
+    parts: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+def part_masks(parts: np.ndarray) -> np.ndarray:
+    """A part map (H, W) as one mask per coloured part: (P, H, W) bool in the order of `PARTS`."""
+    return parts[None] == np.arange(1, len(PARTS) + 1, dtype=parts.dtype)[:, None, None]
+
+
+def class_attributes(bird_class: int) -> dict[str, str]:
+    """What a class (1 to `NUM_CLASSES`) fixes: crown, belly and bill shape.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    if not 1 <= bird_class <= NUM_CLASSES:
+        raise ValueError(f"expected a toy bird class from 1 to {NUM_CLASSES}, found {bird_class}: choose one of those")
+    group, crown = divmod(bird_class - 1, len(COLOURS))
+    return {
+        "crown": COLOURS[crown],
+        "belly": COLOURS[(crown + 2 * group + 1) % len(COLOURS)],
+        "bill_shape": BILL_SHAPES[(crown + 2 * group) % len(BILL_SHAPES)],
+    }
+
+
+def class_name(bird_class: int) -> str:
+    """The folder of a class as CUB spells it, e.g. `001.Red_crowned_Finch`."""
+    fixed = class_attributes(bird_class)
+    family = _FAMILIES[fixed["bill_shape"]][(bird_class - 1) // (2 * len(COLOURS))]
+    return f"{bird_class:03d}.{fixed['crown'].capitalize()}_crowned_{family}"
+
+
+def sample_bird(rng: np.random.Generator, bird_class: int | None = None) -> Bird:
+    """A random bird of a class, or of a random class.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    if bird_class is None:
+        bird_class = int(rng.integers(1, NUM_CLASSES + 1))
+    fixed = class_attributes(bird_class)
+    return Bird(
+        bird_class=bird_class,
+        **fixed,
+        wing=_choice(rng, COLOURS),
+        back=_choice(rng, COLOURS),
+        bill=_choice(rng, COLOURS),
+        wing_pattern=_choice(rng, WING_PATTERNS),
+        pose=_choice(rng, ("perched", "perched", "flying")),
+        faces_left=bool(rng.integers(2)),
+        tilt=float(rng.uniform(-12, 18)),
+        size=float(rng.uniform(0.5, 0.85)),
+        position=(float(rng.random()), float(rng.random())),
+        plumpness=float(rng.uniform(0.88, 1.12)),
+        tail=float(rng.uniform(0.75, 1.25)),
+    )
+
+
+def _choice(rng: np.random.Generator, options: Sequence[Any]) -> Any:
+    return options[int(rng.integers(len(options)))]
+
+
+# Outlines of a bird that looks right: control points (x right, y down) of closed curves; a body is about 1.2 long.
+_BODY = (
+    (0.46, -0.22), (0.52, 0.10), (0.32, 0.40), (-0.06, 0.48), (-0.44, 0.32),
+    (-0.72, 0.04), (-0.56, -0.12), (-0.22, -0.30), (0.08, -0.50),
+)  # fmt: skip
+_BACK = (
+    (0.14, -0.54), (-0.06, -0.43), (-0.34, -0.27), (-0.60, -0.14), (-0.80, 0.02),
+    (-0.62, 0.13), (-0.30, 0.00), (0.04, -0.12), (0.20, -0.32),
+)  # fmt: skip
+_TAIL = ((-0.52, -0.12), (-0.95, -0.06), (-1.30, 0.00), (-1.34, 0.13), (-1.26, 0.24), (-0.92, 0.18), (-0.55, 0.14))
+_HEAD_CENTRE, _HEAD_RADIUS = np.array((0.36, -0.48)), 0.32
+_CROWN_LOWER_EDGE = ((0.12, -0.33), (0.34, -0.37), (0.58, -0.42))
+_BILLS = {
+    "short": ((0.62, -0.58), (0.80, -0.53), (0.98, -0.43), (0.80, -0.37), (0.62, -0.34)),
+    "long": ((0.62, -0.58), (0.90, -0.53), (1.24, -0.47), (1.42, -0.41), (1.20, -0.39), (0.90, -0.38), (0.62, -0.36)),
+    "hooked": ((0.60, -0.64), (0.80, -0.66), (0.99, -0.52), (0.98, -0.24), (0.90, -0.35), (0.78, -0.36), (0.62, -0.34)),
+}
+_WINGS = {
+    "perched": (
+        (0.24, -0.14), (0.16, 0.14), (-0.12, 0.29), (-0.50, 0.28), (-0.95, 0.20),
+        (-0.60, 0.02), (-0.20, -0.20), (0.08, -0.26),
+    ),
+    "flying": (
+        (0.24, -0.02), (0.16, -0.42), (-0.02, -0.86), (-0.40, -1.22), (-0.55, -0.95),
+        (-0.58, -0.60), (-0.52, -0.25), (-0.28, 0.06), (0.02, 0.12),
+    ),
+}  # fmt: skip
+_WING_AXES = {"perched": ((0.22, -0.06), (-0.86, 0.18)), "flying": ((0.02, 0.06), (-0.36, -1.12))}
+_FEET = ((0.02, 0.76), (-0.18, 0.76))
+
+
+def render(bird: Bird, rng: np.random.Generator) -> Rendering:
+    """Draws a bird before a background of its own.
+
+    The picture is 110 to 180 pixels wide and high. Nothing that `rng` decides (picture size, background, grain) depends
+    on the bird's colours: the same bird recoloured, with an equal stream, differs in the recoloured parts alone.
+    """
+    width, height = (int(side) for side in rng.integers(110, 181, 2))
+    outlines = _outlines(bird)
+    place = _placement(bird, outlines, width, height)
+    picture = _background(width, height, rng)
+    if bird.pose == "perched":
+        _draw_perch(picture, [place(np.array(foot)) for foot in _FEET], rng)
+    index = Image.new("L", picture.size)
+    _draw_bird(picture, index, bird, outlines, place)
+    image = np.asarray(picture.reduce(_SUPERSAMPLING), dtype=np.float32)
+    middle = _SUPERSAMPLING // 2
+    parts = np.asarray(index)[middle::_SUPERSAMPLING, middle::_SUPERSAMPLING].copy()
+    rows, columns = np.flatnonzero(parts.any(1)), np.flatnonzero(parts.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    box = (x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y)
+    image = _shade(image, parts, box, rng)
+    return Rendering(image, parts, box)
+
+
+def _outlines(bird: Bird) -> dict[str, np.ndarray]:
+    """Closed curves (M, 2) of everything that is filled, in the bird's own coordinates, facing right."""
+    stout = np.array((1.0, bird.plumpness))
+    tail = np.array(_TAIL)
+    tail[:, 0] = -0.55 + (tail[:, 0] + 0.55) * bird.tail
+    angles = np.radians(np.linspace(12, 206, 9))
+    arc = _HEAD_CENTRE + (_HEAD_RADIUS + 0.01) * np.stack((np.cos(angles), -np.sin(angles)), 1)
+    turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    return {
+        "tail": _curve(tail),
+        "body": _curve(np.array(_BODY) * stout),
+        "back": _curve(np.array(_BACK) * stout),
+        "head": _curve(_HEAD_CENTRE + _HEAD_RADIUS * np.stack((np.cos(turn), np.sin(turn)), 1)),
+        "crown": _curve(np.concatenate((arc, _CROWN_LOWER_EDGE))),
+        "bill": _curve(np.array(_BILLS[bird.bill_shape])),
+        "wing": _curve(np.array(_WINGS[bird.pose])),
+        "far wing": _curve(np.array(_WINGS[bird.pose]) * 0.92 + (0.30, -0.06)),
+    }
+
+
+def _curve(points: np.ndarray, steps: int = 8) -> np.ndarray:
+    """A closed Catmull-Rom curve through `points` (M, 2): (M * steps, 2)."""
+    neighbours = np.stack([np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2)])  # (4, M, 2)
+    return np.einsum("sk,kmd->msd", _catmull_rom(steps), neighbours).reshape(-1, 2)
+
+
+@cache
+def _catmull_rom(steps: int) -> np.ndarray:
+    t = np.linspace(0, 1, steps, endpoint=False)
+    powers = np.stack((np.ones_like(t), t, t**2, t**3), 1)
+    basis = np.array(((0, 2, 0, 0), (-1, 0, 1, 0), (2, -5, 4, -1), (-1, 3, -3, 1))) / 2
+    return powers @ basis
+
+
+class _Placement:
+    """From the bird's own coordinates to supersampled pixels; called on (..., 2) points."""
+
+    def __init__(self, rotation: np.ndarray, scale: float, origin: np.ndarray) -> None:
+        self.rotation, self.scale, self.origin = rotation, scale, origin
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        return points @ self.rotation.T * self.scale + self.origin
+
+
+def _placement(bird: Bird, outlines: dict[str, np.ndarray], width: int, height: int) -> _Placement:
+    angle = np.radians(-bird.tilt)
+    rotation = np.array(((np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))))
+    if bird.faces_left:
+        rotation = np.diag((-1.0, 1.0)) @ rotation
+    visible = [outline for name, outline in outlines.items() if name != "far wing" or bird.pose == "flying"]
+    points = np.concatenate([*visible, np.array(_FEET)]) @ rotation.T
+    low, extent = points.min(0), np.ptp(points, axis=0)
+    canvas = np.array((width, height)) * _SUPERSAMPLING
+    scale = bird.size * canvas.min() / extent.max()
+    room = canvas - extent * scale
+    return _Placement(rotation, scale, room * bird.position - low * scale)
+
+
+def _draw_bird(
+    picture: Image.Image, index: Image.Image, bird: Bird, outlines: dict[str, np.ndarray], place: _Placement
+) -> None:
+    brush, marks = ImageDraw.Draw(picture), ImageDraw.Draw(index)
+    line = max(2, round(0.022 * place.scale))
+
+    def fill(name: str, part: str, shade: float = 1.0, edge: float = 0.7) -> list[tuple[float, float]]:
+        points = [tuple(point) for point in place(outlines[name]).tolist()]
+        colour = _scaled(PALETTE[getattr(bird, part)], shade)
+        brush.polygon(points, fill=colour)
+        brush.line([*points, points[0]], fill=_scaled(colour, edge), width=line)
+        marks.polygon(points, fill=1 + PARTS.index(part))
+        return points
+
+    if bird.pose == "flying":
+        fill("far wing", "wing", shade=0.88)
+    else:
+        for foot in _FEET:
+            leg = place(np.array(((foot[0], 0.3), foot, (foot[0] + 0.12, foot[1])))).ravel().tolist()
+            brush.line(leg, fill=(70, 58, 52), width=2 * line)
+            marks.line(leg, fill=_REST, width=2 * line)
+    fill("bill", "bill")
+    fill("tail", "back")
+    fill("body", "belly")
+    fill("back", "back", edge=0.85)
+    fill("head", "belly", edge=1.0)
+    fill("crown", "crown", edge=0.85)
+    wing = fill("wing", "wing")
+    _draw_pattern(picture, bird, wing, place)
+    for radius, colour in ((0.075, (250, 250, 250)), (0.052, (12, 12, 14)), (0.018, (255, 255, 255))):
+        offset = (0.02, -0.02) if radius < 0.03 else (0.0, 0.0)
+        x, y = place(np.array((0.47, -0.53)) + offset)
+        r = radius * place.scale
+        brush.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+        marks.ellipse((x - r, y - r, x + r, y + r), fill=_REST)
+
+
+def _draw_pattern(picture: Image.Image, bird: Bird, wing: list[tuple[float, float]], place: _Placement) -> None:
+    """Bars or dots along the wing, kept to about a quarter of it, so that its own colour stays the most frequent."""
+    if bird.wing_pattern == "plain":
+        return
+    inside, pattern = Image.new("1", picture.size), Image.new("1", picture.size)
+    ImageDraw.Draw(inside).polygon(wing, fill=1)
+    brush = ImageDraw.Draw(pattern)
+    start, end = (np.array(point) for point in _WING_AXES[bird.pose])
+    axis = end - start
+    across = np.array((-axis[1], axis[0])) / np.linalg.norm(axis)
+    for step, along in enumerate(np.linspace(0.16, 0.80, 4)):
+        centre = start + along * axis
+        if bird.wing_pattern == "striped":
+            ends = place(np.stack((centre - 0.4 * across, centre + 0.4 * across)))
+            brush.line(ends.ravel().tolist(), fill=1, width=round(0.075 * place.scale))
+        else:
+            for side in (-0.11, 0.11) if step % 2 == 0 else (0.0,):
+                x, y = place(centre + side * across)
+                r = 0.055 * place.scale
+                brush.ellipse((x - r, y - r, x + r, y + r), fill=1)
+    red, green, blue = PALETTE[bird.wing]
+    light = 0.3 * red + 0.59 * green + 0.11 * blue > 110
+    colour = tuple(round(0.3 * level + (0 if light else 0.7 * 250)) for level in (red, green, blue))
+    picture.paste(colour, mask=Image.composite(pattern, Image.new("1", picture.size), inside))
+
+
+def _shade(
+    image: np.ndarray, parts: np.ndarray, box: tuple[int, int, int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Light from above on the bird and a fine grain over all; weak enough that every part keeps its colour."""
+    height = np.arange(image.shape[0], dtype=np.float32)
+    light = 1.06 - 0.14 * np.clip((height - box[1]) / box[3], 0, 1)
+    image = np.where((parts > 0)[..., None], image * light[:, None, None], image)
+    grain = rng.standard_normal(parts.shape, np.float32)[..., None] * 2.5
+    return np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
+
+
+def _scaled(colour: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
+    red, green, blue = (round(level * factor) for level in colour)
+    return red, green, blue
+
+
+class _Scene(NamedTuple):
+    top: tuple[int, int, int]
+    bottom: tuple[int, int, int]
+    blobs: tuple[tuple[int, int, int], ...]
+    detail: str
+
+
+_SCENES = (
+    _Scene((142, 190, 228), (206, 226, 236), ((232, 238, 242), (222, 232, 240)), "none"),  # sky
+    _Scene((96, 132, 88), (142, 164, 110), ((78, 116, 74), (162, 182, 126), (118, 148, 92)), "leaves"),  # foliage
+    _Scene((128, 172, 186), (86, 138, 160), ((150, 190, 198), (104, 154, 174)), "ripples"),  # water
+    _Scene((232, 182, 150), (196, 158, 176), ((244, 208, 168), (214, 168, 164)), "none"),  # dusk
+    _Scene((190, 210, 196), (134, 162, 92), ((206, 200, 130), (216, 222, 196)), "grass"),  # meadow
+    _Scene((184, 190, 198), (214, 218, 222), ((196, 202, 210), (170, 178, 188)), "snow"),  # snow
+    _Scene((206, 192, 168), (176, 156, 128), ((218, 206, 186), (190, 170, 142)), "none"),  # sand
+)
+
+
+def _background(width: int, height: int, rng: np.random.Generator) -> Image.Image:
+    """A blurred scene of (3 W, 3 H) pixels."""
+    scene: _Scene = _choice(rng, _SCENES)
+    coarse_width, coarse_height = width // 5, height // 5  # painted small and enlarged: a lens out of focus
+    ramp = np.linspace(0, 1, coarse_height)[:, None, None]
+    pixels = (1 - ramp) * np.array(scene.top) + ramp * np.array(scene.bottom) + rng.uniform(-10, 10, 3)
+    pixels = np.broadcast_to(np.clip(pixels, 0, 255), (coarse_height, coarse_width, 3))
+    coarse = Image.fromarray(np.ascontiguousarray(pixels.astype(np.uint8)))
+    brush = ImageDraw.Draw(coarse)
+    for _ in range(int(rng.integers(4, 10))):
+        x, y = rng.random(2) * coarse.size
+        across, down = rng.uniform(0.06, 0.28, 2) * coarse.size
+        brush.ellipse((x - across, y - down, x + across, y + down), fill=_choice(rng, scene.blobs))
+    coarse = coarse.filter(ImageFilter.GaussianBlur(0.9))
+    picture = coarse.resize((width * _SUPERSAMPLING, height * _SUPERSAMPLING), Image.Resampling.BICUBIC)
+    _draw_details(picture, scene, rng)
+    return picture
+
+
+def _draw_details(picture: Image.Image, scene: _Scene, rng: np.random.Generator) -> None:
+    brush = ImageDraw.Draw(picture)
+    width, height = picture.size
+    places = rng.random((26, 4))  # x, y, size, colour of each
+    for x, y, size, pick in zip(*(places * (width, height, 1, len(scene.blobs))).T):
+        colour = scene.blobs[int(pick)]
+        match scene.detail:
+            case "leaves":
+                _draw_leaf(brush, np.array((x, y)), (0.5 + size) * 16, 2.4 * size, colour)
+            case "ripples":
+                brush.line((x, y, x + 20 + 60 * size, y), fill=colour, width=4)
+            case "grass":
+                foot = height * (0.7 + 0.3 * y / height)
+                brush.line((x, foot + 30, x + 40 * (size - 0.5), foot - 50 * size), fill=(104, 138, 74), width=4)
+            case "snow":
+                brush.ellipse((x, y, x + 4 + 8 * size, y + 4 + 8 * size), fill=(246, 248, 250))
+
+
+def _draw_leaf(
+    brush: ImageDraw.ImageDraw, foot: np.ndarray, length: float, angle: float, colour: tuple[int, int, int]
+) -> None:
+    along = length * np.array((np.cos(angle), np.sin(angle)))
+    side = 0.3 * np.array((-along[1], along[0]))
+    points = _curve(np.stack((foot, foot + along / 2 + side, foot + along, foot + along / 2 - side)), 4)
+    brush.polygon(points.ravel().tolist(), fill=colour)
+
+
+def _draw_perch(picture: Image.Image, feet: list[np.ndarray], rng: np.random.Generator) -> None:
+    """A branch or the ground below the feet; part of the background."""
+    brush = ImageDraw.Draw(picture)
+    width, height = picture.size
+    middle = np.mean(feet, axis=0)
+    if rng.random() < 0.65:
+        slope = (feet[0][1] - feet[1][1]) / (feet[0][0] - feet[1][0])
+        thickness = float(rng.uniform(8, 16))
+        bark = _choice(rng, ((112, 92, 76), (134, 116, 98), (92, 80, 70)))
+        ends = [(x, middle[1] + thickness / 2 + slope * (x - middle[0])) for x in (-20, width + 20)]
+        brush.line(ends, fill=bark, width=round(thickness))
+        for x, size, angle in rng.random((4, 3)):
+            foot = np.array((x * width, middle[1] + thickness / 2 + slope * (x * width - middle[0])))
+            _draw_leaf(brush, foot, 24 + 20 * size, 1.0 + 1.6 * angle, (96, 132, 80))
+    else:
+        ground = _choice(rng, ((150, 142, 124), (128, 140, 104), (166, 160, 152)))
+        bend = float(rng.uniform(1.0, 3.0)) * width
+        brush.ellipse((middle[0] - bend, middle[1], middle[0] + bend, middle[1] + height * 2), fill=ground)
+
+
+_WORDS = {
+    "crown": ("crown", "crown", "cap", "head"),
+    "belly": ("belly", "belly", "breast", "chest"),
+    "wing": ("wing", "wings", "wings"),
+    "back": ("back", "back", "tail"),
+    "bill": ("bill", "beak", "beak"),
+}
+
+
+def describe(bird: Bird, rng: np.random.Generator) -> tuple[str, dict[str, str]]:
+    """One caption in the manner of Reed et al.'s, and the attributes it names.
+
+    Returns:
+        Lower-case text that names the colours of one to three parts, sometimes with bill shape or wing pattern; and
+        those attributes: part to colour, `bill_shape` and `wing_pattern` to their values.
+    """
+    parts = [PARTS[i] for i in rng.permutation(len(PARTS))[: 1 + int(rng.integers(3))]]
+    named = {part: getattr(bird, part) for part in parts}
+    shapes = {"bill": "bill_shape", "wing": "wing_pattern"}
+    for part in parts:
+        if part in shapes and rng.random() < 0.5:
+            named[shapes[part]] = getattr(bird, shapes[part])
+    adjectives = {part: named.get(shapes.get(part, "")) for part in parts}
+    things = [_thing(part, named[part], adjectives[part], rng) for part in parts]
+    match int(rng.integers(6)):
+        case 0:
+            caption = f"this bird has {_listed([thing.short for thing in things])}."
+        case 1:
+            caption = f"a bird with {_listed([thing.short for thing in things])}."
+        case 2:
+            caption = f"this is a bird with {_listed([thing.short for thing in things])}."
+        case 3:
+            caption = "this bird has " + " and has ".join(thing.long for thing in things) + "."
+        case 4:
+            caption = f"this bird's {_listed([thing.clause for thing in things])}."
+        case _:
+            caption = f"the bird has {things[0].long}" + "".join(f", {thing.short}" for thing in things[1:])
+    return caption, named
+
+
+class _Thing(NamedTuple):
+    short: str  # a short black bill
+    long: str  # a bill that is short and black
+    clause: str  # bill is short and black
+
+
+def _thing(part: str, colour: str, adjective: str | None, rng: np.random.Generator) -> _Thing:
+    word = _choice(rng, _WORDS[part])
+    plural = word.endswith("s")
+    noun = " ".join(filter(None, (adjective, colour, word)))
+    article = "" if plural else "an " if noun[0] in "aeiou" else "a "
+    verb = "are" if plural else "is"
+    quality = f"{adjective} and {colour}" if adjective else colour
+    bare = word if plural else f"a {word}"
+    return _Thing(article + noun, f"{bare} that {verb} {quality}", f"{word} {verb} {quality}")
+
+
+def _listed(things: Sequence[str]) -> str:
+    return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+
+
+def write_dataset(root: str | Path, seed: int, num_images: int) -> dict[str, Any]:
+    """Writes toy birds below `root` as CUB-200-2011 and Reed's captions lie on disk; does nothing if they are there.
+
+    The folder appears whole or not at all, also when two runs want it at once or one is killed. Image number k of class
+    c depends on (seed, c, k) alone: more images add to a class and change none.
+
+    Args:
+        root: the folder that is to hold `CUB_200_2011` and `text_c10`.
+        seed: of all pictures and captions.
+        num_images: spread evenly over the classes; at least one each.
+
+    Returns:
+        Summary: `version`, `seed`, `images`, `classes`, `captions`, and `sha256` of index and captions.
+
+    Raises:
+        ValueError: fewer images than classes, or `root` holds something else.
+    """
+    root = Path(root)
+    if num_images < NUM_CLASSES:
+        raise ValueError(f"expected at least {NUM_CLASSES} toy images, one per class, found {num_images}: ask for more")
+    with locked(root):
+        wanted = {"version": VERSION, "seed": seed, "images": num_images}
+        if root.exists() and any(root.iterdir()):
+            return _existing(root, wanted)
+        partial = root.with_name(f".{root.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)  # left by a killed owner of the lock
+        summary = _write(partial, wanted)
+        partial.replace(root)
+    return summary
+
+
+def summary_path(root: str | Path) -> Path:
+    """Where a toy data set keeps its summary; its presence says that the folder is one, and whole."""
+    return Path(root) / "CUB_200_2011" / "toy" / "summary.json"
+
+
+def _existing(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
+    path = summary_path(root)
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if any(found.get(key) != value for key, value in wanted.items()):
+        is_there = {key: found[key] for key in wanted} if found else "other files"
+        raise ValueError(
+            f"{root}: expected toy birds {wanted} or no folder, found {is_there}: remove it or name another"
+        )
+    return found
+
+
+def _numbered(num_images: int) -> Iterator[tuple[int, int]]:
+    """(class, number within the class) of every image in the order of the index, both from 1."""
+    for bird_class in range(1, NUM_CLASSES + 1):
+        count = num_images // NUM_CLASSES + (bird_class <= num_images % NUM_CLASSES)
+        yield from ((bird_class, number) for number in range(1, count + 1))
+
+
+def _write(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
+    seed, num_images = wanted["seed"], wanted["images"]
+    cub = root / "CUB_200_2011"
+    names = [class_name(bird_class) for bird_class in range(1, NUM_CLASSES + 1)]
+    for name in names:
+        for folder in (cub / "images", cub / "toy" / "parts", root / "segmentations", root / "text_c10"):
+            (folder / name).mkdir(parents=True)
+    tables: dict[str, list[str]] = {
+        table: [] for table in ("images", "bounding_boxes", "image_class_labels", "train_test_split")
+    }
+    records, digest = [], hashlib.sha256()
+    images = track(list(_numbered(num_images)), "Drawing toy birds", transient=True, disable=not Console().is_terminal)
+    for image_id, (bird_class, number) in enumerate(images, 1):
+        folder = names[bird_class - 1]
+        # CUB's own quirk: folder and file name do not spell alike.
+        name = folder.partition(".")[2].replace("_crowned_", "_Crowned_")
+        key = f"{folder}/{name}_{number:04d}_{1000 * bird_class + number:06d}"
+        bird = sample_bird(random_stream(seed, bird_class, number, "bird"), bird_class)
+        image, parts, box = render(bird, random_stream(seed, bird_class, number, "picture"))
+        wording = random_stream(seed, bird_class, number, "captions")
+        captions = [describe(bird, wording) for _ in range(NUM_CAPTIONS)]
+        text = "".join(f"{caption}\n" for caption, _ in captions)
+        Image.fromarray(image).save(cub / "images" / f"{key}.jpg", quality=95, subsampling=0)
+        Image.fromarray(parts).save(cub / "toy" / "parts" / f"{key}.png")
+        Image.fromarray((parts > 0).astype(np.uint8) * 255).save(root / "segmentations" / f"{key}.png")
+        (root / "text_c10" / f"{key}.txt").write_bytes(text.encode())
+        tables["images"].append(f"{image_id} {key}.jpg")
+        tables["bounding_boxes"].append(" ".join([str(image_id), *(f"{value:.1f}" for value in box)]))
+        tables["image_class_labels"].append(f"{image_id} {bird_class}")
+        tables["train_test_split"].append(f"{image_id} {number % 2}")
+        records.append({"id": key, "attributes": bird.attributes, "captions": [named for _, named in captions]})
+        digest.update(text.encode())
+    tables["classes"] = [f"{bird_class} {name}" for bird_class, name in enumerate(names, 1)]
+    for table, lines in tables.items():
+        (cub / f"{table}.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
+    attributes = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
+    (cub / "toy" / "attributes.jsonl").write_bytes(attributes.encode())
+    digest.update(sha256_json([tables, records]).encode())
+    summary = wanted | {
+        "classes": NUM_CLASSES,
+        "captions": num_images * NUM_CAPTIONS,
+        "sha256": digest.hexdigest(),
+    }
+    summary_path(root).write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return summary
+
+
+def gallery(root: str | Path, count: int = 12, columns: int = 4) -> Image.Image:
+    """A page of samples: `count` pictures spread over the data set below `root`, each above its first caption."""
+    root = Path(root)
+    index = (root / "CUB_200_2011" / "images.txt").read_text(encoding="utf-8").splitlines()
+    keys = [line.split(" ")[1].removesuffix(".jpg") for line in index]
+    keys = [keys[i] for i in np.linspace(0, len(keys) - 1, count).round().astype(int)]
+    tile, footer, margin = 190, 44, 10
+    font = ImageFont.load_default(13)
+    cells = []
+    for key in keys:
+        cell = Image.new("RGB", (tile + margin, tile + footer), "white")
+        with Image.open(root / "CUB_200_2011" / "images" / f"{key}.jpg") as image:
+            cell.paste(image, ((cell.width - image.width) // 2, (tile - image.height) // 2))
+        caption = (root / "text_c10" / f"{key}.txt").read_text(encoding="utf-8").splitlines()[0]
+        brush = ImageDraw.Draw(cell)
+        for number, line in enumerate(_wrapped(caption, tile, font)):
+            brush.text((margin // 2, tile + 14 * number), line, fill="black", font=font)
+        cells.append(np.asarray(cell))
+    blank = np.full_like(cells[0], 255)
+    cells += [blank] * (-len(cells) % columns)
+    return Image.fromarray(
+        rearrange(np.stack(cells), "(rows columns) h w c -> (rows h) (columns w) c", columns=columns)
+    )
+
+
+def _wrapped(text: str, width: float, font: Any) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], longer] if font.getlength(longer) <= width else [*lines, word]
+    return lines
