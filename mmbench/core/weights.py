@@ -167,17 +167,16 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 def _refusal(error: Exception) -> tuple[str, str]:
     """What torch.load objected to, and the remedy; its own text advises to switch the protection off."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    if match := re.search(r"(?:GLOBAL|class|type) '?([\w.]+\.\w+)'?", str(error)):
+    if match := re.search(r"[Uu]nsupported (?:global: )?GLOBAL ([\w.]+)", str(error)):
         return f"a pickle that also needs {match[1]}", "save its state dict alone, with code you trust"
-    return lines[0], "fetch it again"
+    return "a damaged file or one of another kind", "fetch it again"
 
 
 def _description(state: Any) -> str:
     if not isinstance(state, Mapping):
-        return f"a {type(state).__name__}"
+        return type(state).__name__
     other = next(key for key, value in state.items() if not isinstance(value, Tensor))
-    return f"a {type(state[other]).__name__} named {other!r} in it"
+    return f"{other!r} of type {type(state[other]).__name__} among them"
 
 
 def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:

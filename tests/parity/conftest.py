@@ -1,18 +1,19 @@
 """Every recorded fixture against the adapter that bears its name; adapters are found in `adapters_*.py`.
 
-An adapter is `ADAPTERS["family/part"] = function` from a fixture to our tensors under the names of its outputs. It renames
-keys, permutes axes and converts masks, and obeys the fixture's `config`; it computes nothing. For a fixture without
-outputs, the layout of a released checkpoint, it returns our network (on the meta device) and its key map.
+An adapter is `ADAPTERS["family/part"] = function` from a fixture to our tensors under the names of its outputs. It
+renames keys, permutes axes and converts masks, and obeys the fixture's `config`; it computes nothing. For a fixture
+without outputs, the layout of a released checkpoint, it returns our network (on the meta device) and its key map.
 """
 
 import importlib
 from pathlib import Path
 
 import pytest
+import torch
 from fixture import RECORDED, is_layout, load_folder
 
 FOUND = pytest.StashKey[dict[str, float]]()
-LEFT_OUT = pytest.StashKey[list[str]]()
+LEFT_OUT = pytest.StashKey[set[str]]()
 
 
 def adapters():
@@ -21,7 +22,9 @@ def adapters():
     for path in sorted(Path(__file__).parent.glob("adapters_*.py")):
         module = importlib.import_module(path.stem)
         if repeated := known.keys() & module.ADAPTERS.keys():
-            raise ValueError(f"{path.name}: expected fixtures without an adapter, found {sorted(repeated)} adapted twice")
+            raise ValueError(
+                f"{path.name}: expected fixtures without an adapter, found {sorted(repeated)} adapted twice"
+            )
         known |= module.ADAPTERS
     return known
 
@@ -34,7 +37,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.stash[FOUND] = {}
-    config.stash[LEFT_OUT] = []
+    config.stash[LEFT_OUT] = set()
 
 
 def pytest_generate_tests(metafunc):
@@ -49,9 +52,18 @@ def pytest_generate_tests(metafunc):
             raise pytest.UsageError(str(error)) from None
         if metafunc.config.getoption("parity_known_only", False):
             known = adapters()
-            metafunc.config.stash[LEFT_OUT] += [one["name"] for one in fixtures if one["name"] not in known]
+            metafunc.config.stash[LEFT_OUT] |= {one["name"] for one in fixtures if one["name"] not in known}
             fixtures = [one for one in fixtures if one["name"] in known]
         metafunc.parametrize(argument, fixtures, ids=[one["name"] for one in fixtures])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The recordings were made on one thread; sums in another order grow to 6e-4 of the spread within Inception."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -62,8 +74,8 @@ def adapt():
         known = adapters()
         if fixture["name"] not in known:
             pytest.fail(
-                f"expected a fixture that an adapter knows, found {fixture['name']}: add it to tests/parity/adapters_*.py, "
-                "or leave unknown ones out with --parity-known-only",
+                f"expected a fixture that an adapter knows, found {fixture['name']}: add it to "
+                "tests/parity/adapters_*.py, or leave unknown ones out with --parity-known-only",
                 pytrace=False,
             )
         return known[fixture["name"]](fixture)
@@ -85,5 +97,5 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             f"{len(found)} recorded outputs compared; largest deviation {found[worst]:.1e} of the spread ({worst})"
         )
-    if left_out := config.stash.get(LEFT_OUT, []):
+    if left_out := config.stash.get(LEFT_OUT, set()):
         terminalreporter.write_line(f"{len(left_out)} fixtures left out, which no adapter knows")
