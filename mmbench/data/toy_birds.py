@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from einops import rearrange
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from rich.console import Console
-from rich.progress import track
 
 from mmbench.core.files import locked, sha256_json
 from mmbench.core.noise import random_stream
+from mmbench.core.progress import track
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (204, 36, 40),
@@ -566,7 +565,7 @@ def _write(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
         table: [] for table in ("images", "bounding_boxes", "image_class_labels", "train_test_split")
     }
     records, digest = [], hashlib.sha256()
-    images = track(list(_numbered(num_images)), "Drawing toy birds", transient=True, disable=not Console().is_terminal)
+    images = track(list(_numbered(num_images)), "drawing toy birds")
     for image_id, (bird_class, number) in enumerate(images, 1):
         folder = names[bird_class - 1]
         # CUB's own quirk: folder and file name do not spell alike.

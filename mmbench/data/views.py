@@ -1,0 +1,80 @@
+"""From a picture to a square of the size a method works at: which part of it is shown, and how."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+Region = tuple[int, int, int, int]  # left, top, right, bottom; the last two are outside
+
+
+def square_around(box: tuple[float, float, float, float], width: int, height: int) -> Region:
+    """The bird crop of StackGAN, AttnGAN and their successors.
+
+    A square around the middle of the box, half as wide as int(0.75 x the box's longer side), clipped to the picture (so
+    that most are not square after all). The box's values are truncated to integers first.
+
+    Args:
+        box: x, y, width, height in pixels.
+        width, height: of the picture.
+
+    Raises:
+        ValueError: nothing of the square lies in the picture.
+    """
+    x, y, across, down = (int(value) for value in box)
+    reach = int(0.75 * max(across, down))
+    middle_x, middle_y = int((2 * x + across) / 2), int((2 * y + down) / 2)
+    left, top = max(0, middle_x - reach), max(0, middle_y - reach)
+    right, bottom = min(width, middle_x + reach), min(height, middle_y + reach)
+    if left >= right or top >= bottom:
+        raise ValueError(f"expected a box inside the picture of {width} x {height}, found {box}: correct its table")
+    return left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class View:
+    """A square cut out of a resized region of a picture; the same for the picture and for maps of it.
+
+    Attributes:
+        region: what is resized, in pixels of the picture.
+        size: width and height it is resized to (bilinear, anti-aliased).
+        left, top: where the square begins in it.
+        side: of the square.
+        flipped: mirrored left to right at the end.
+    """
+
+    region: Region
+    size: tuple[int, int]
+    left: int
+    top: int
+    side: int
+    flipped: bool = False
+
+    @classmethod
+    def centred(cls, region: Region, side: int) -> Self:
+        """The region's shorter side becomes `side`; the square is cut from its middle."""
+        width, height = _scaled(region, side)
+        return cls(region, (width, height), (width - side) // 2, (height - side) // 2, side)
+
+    @classmethod
+    def random(cls, region: Region, side: int, rng: np.random.Generator) -> Self:
+        """StackGAN-v2's and AttnGAN's: the shorter side becomes int(side x 76 / 64), then a random square and flip."""
+        width, height = _scaled(region, int(side * 76 / 64))
+        left, top = (int(rng.integers(room - side + 1)) for room in (width, height))
+        return cls(region, (width, height), left, top, side, bool(rng.integers(2)))
+
+    def __call__(self, picture: Image.Image) -> np.ndarray:
+        """(side, side) or (side, side, channels) uint8 of a picture of mode L or RGB."""
+        window = (self.left, self.top, self.left + self.side, self.top + self.side)
+        seen = picture.crop(self.region).resize(self.size, Image.Resampling.BILINEAR).crop(window)
+        pixels = np.asarray(seen)
+        return pixels[:, ::-1] if self.flipped else pixels
+
+
+def _scaled(region: Region, shorter: int) -> tuple[int, int]:
+    """Width and height of a region whose shorter side becomes `shorter`, the longer one rounded down."""
+    width, height = region[2] - region[0], region[3] - region[1]
+    if width <= height:
+        return shorter, max(shorter, shorter * height // width)
+    return max(shorter, shorter * width // height), shorter
