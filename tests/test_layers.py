@@ -1,0 +1,112 @@
+"""Building blocks against what they are by definition."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmbench.core.ema import EMA
+from mmbench.layers.affine_combination import AffineCombination
+from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, UpBlock
+from mmbench.layers.initialisation import initialise_orthogonally
+from mmbench.layers.word_attention import ChannelAttention, SpatialAttention
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def random_mask(num_captions, num_words, rows=1):
+    mask = torch.rand(num_captions, rows, num_words) < 0.5
+    mask[..., 0] = True
+    return mask
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_spatial_attention_is_unscaled_dot_product_attention(rows):
+    layer, hidden, words = SpatialAttention(6, 8), torch.randn(3, 6, 4, 5), torch.randn(3, 7, 8)
+    mask = random_mask(3, 7, rows)
+    context, attention = layer(hidden, words, mask)
+    projected = layer.project(words)
+    expected = F.scaled_dot_product_attention(hidden.flatten(2).mT, projected, projected, attn_mask=mask, scale=1)
+    torch.testing.assert_close(context.flatten(2).mT, expected)
+    torch.testing.assert_close(attention.sum(1), torch.ones(3, 4, 5))
+    assert (attention.flatten(2).mT[~mask.expand(3, 20, 7)] == 0).all()
+
+
+def test_channel_attention_is_unscaled_dot_product_attention():
+    layer, context, words = ChannelAttention(20, 8), torch.randn(3, 6, 4, 5), torch.randn(3, 7, 8)
+    mask = random_mask(3, 7)
+    out, attention = layer(context, words, mask)
+    projected = layer.project(words)
+    expected = F.scaled_dot_product_attention(context.flatten(2), projected, projected, attn_mask=mask, scale=1)
+    torch.testing.assert_close(out.flatten(2), expected)
+    torch.testing.assert_close(attention.sum(1), torch.ones(3, 6))
+
+
+def test_affine_combination_is_affine_in_hidden_and_linear_in_image_features():
+    layer, h, v = AffineCombination(6, 4), torch.randn(2, 6, 5, 5), torch.randn(2, 4, 5, 5)
+    shift = layer(torch.zeros_like(h), v)
+    torch.testing.assert_close(layer(3 * h, v) - shift, 3 * (layer(h, v) - shift))
+    torch.testing.assert_close(layer(h, 2 * v), 2 * layer(h, v))
+
+
+def test_upsampling_17_to_64_reads_the_pixels_that_early_pytorch_read_for_a_scale_of_3_8():
+    columns = torch.arange(17.0).expand(1, 1, 17, 17)
+    read = UpBlock(1, 1, size=64)[0](columns)[0, 0, 0].long().tolist()
+    assert read == [i * 17 // 64 for i in range(64)]
+    assert [i for i in range(64) if read[i] != int(i / 3.8)] == [34, 49, 53]
+
+
+def test_an_up_block_doubles_and_a_gate_halves():
+    assert UpBlock(3, 5)(torch.randn(2, 3, 4, 6)).shape == (2, 5, 8, 12)
+    assert GatedConvolution(3, 5).convolution.out_channels == 10
+
+
+def test_a_residual_block_without_weights_returns_its_input():
+    block, x = GatedResidual(3), torch.randn(2, 3, 4, 4)
+    nn.init.zeros_(block.convolution.weight)
+    assert torch.equal(block(x), x)
+
+
+def test_a_condition_has_the_mean_and_variance_it_states():
+    layer, sentence = ConditioningAugmentation(8, 5), torch.randn(1, 8).expand(20_000, 8)
+    condition, mu, log_variance = layer(sentence, torch.randn(20_000, 5))
+    torch.testing.assert_close(condition.mean(0), mu[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(condition.var(0), log_variance[0].exp(), atol=0.05, rtol=0.05)
+    at_the_mean, _, _ = layer(sentence[:1], torch.zeros(1, 5))
+    torch.testing.assert_close(at_the_mean, mu[:1])
+
+
+def test_orthogonal_initialisation_keeps_lengths_and_starts_without_shift():
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Conv2d(3, 5, 2))
+    initialise_orthogonally(network)
+    torch.testing.assert_close(network[0].weight @ network[0].weight.T, torch.eye(4))
+    kernels = network[2].weight.flatten(1)
+    torch.testing.assert_close(kernels @ kernels.T, torch.eye(5))
+    assert not network[0].bias.any()
+    assert not network[1].bias.any()
+    assert 0 < (network[1].weight - 1).abs().max() < 0.1
+
+
+def test_an_average_over_training_has_its_closed_form():
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, 2)
+    average = EMA(network, decay=0.9)
+    nn.init.constant_(network.weight, 5)
+    for _ in range(4):
+        average.update(network)
+    assert average(torch.ones(1, 1)).item() == pytest.approx(5 + (2 - 5) * 0.9**4)
+
+
+def test_an_average_keeps_the_latest_buffers_and_is_not_trained_but_saved():
+    network = nn.BatchNorm1d(3)
+    average = EMA(network, decay=0.9).train()
+    network(torch.randn(8, 3) + 4)
+    average.update(network)
+    assert torch.equal(average.average.running_mean, network.running_mean)
+    assert not average.average.training
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+    assert {"average.weight", "average.running_mean"} <= average.state_dict().keys()
