@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.loggers import WandbLogger
@@ -155,7 +154,7 @@ def generate(run: Run) -> None:
     """Draws the images that are not there yet."""
     missing = [sample for sample in run.samples if not run.image(sample).is_file()]
     if missing:
-        trainer: pl.Trainer = instantiate(
+        trainer: pl.Trainer = config.construct(
             run.plain["trainer"],
             callbacks=[ImageWriter(run), *progress_bar()],
             logger=False,

@@ -1,6 +1,5 @@
 """Fetches or makes a data set and checks it."""
 
-from hydra.utils import instantiate
 
 from mmbench.core import config
 
@@ -19,7 +18,7 @@ def main(arguments: list[str]) -> int:
         raise ValueError(f"expected data=NAME, found none: choose from {', '.join(config.names('data'))}")
     # The root of every configuration has a method; which one does not matter to a data set.
     cfg = config.plain(config.composed(["method=identity", f"data={own['data']}", *rest]))
-    data = instantiate(cfg["data"]["module"])
+    data = config.construct(cfg["data"]["module"])
     data.prepare_data()
     data.setup("fit")
     for name, value in data.summary().items():

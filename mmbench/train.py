@@ -1,8 +1,8 @@
 """Trains a method, and before it the stages it stands on; each once, re-used by everything it depends on.
 
-A paper trained in stages has one class and one YAML per stage; `stages` in the YAML names the constructor's arguments
-that earlier stages fill. Weights lie in a folder named by the hash of configuration, input data, seed and the keys of the
-stages before: nothing is trained twice and nothing stale is used.
+A paper trained in stages has one class and one YAML per stage; `stages` in the YAML names the constructor arguments
+that earlier stages fill. Weights lie in a folder named by the hash of configuration, input data, seed and the keys of
+the stages before: nothing is trained twice and nothing stale is used.
 """
 
 import time
@@ -12,15 +12,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from safetensors.torch import save_file
 
 from mmbench.core import application, config, results
 from mmbench.core.files import locked, sha256_file, sha256_json, write_json, written_atomically
 from mmbench.core.method import Method
+from mmbench.core.noise import random_stream
 from mmbench.core.progress import console, progress_bar
 from mmbench.core.weights import Card, MissingAsset, find, load_strictly, read_state
 from mmbench.data.base import DataModule
@@ -103,7 +104,7 @@ def _assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[di
         parts.append(part)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plain["seed"])
-        return instantiate(plain["method"]["module"], **stages), parts
+        return config.construct(plain["method"]["module"], **stages), parts
 
 
 def _load_trained(method: Method, wanted: Stage) -> str:
@@ -152,6 +153,20 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
     return wanted
 
 
+class SeededSteps(Callback):
+    """Everything random in a step, dropout included, derives from (seed, epoch, step, rank).
+
+    So a run that was stopped and resumed ends with the same weights as one that was not.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, step: int) -> None:
+        stream = random_stream(self.seed, trainer.current_epoch, step, trainer.global_rank, "step")
+        torch.manual_seed(int(stream.integers(2**63)))
+
+
 def _fit(wanted: Stage, data: DataModule) -> None:
     plain, folder = wanted.plain, wanted.folder
     training = plain["method"]["training"]
@@ -165,10 +180,11 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         highlight=False,
     )
     start = time.monotonic()
-    trainer: pl.Trainer = instantiate(
+    trainer: pl.Trainer = config.construct(
         plain["trainer"],
         max_epochs=training["epochs"],
         callbacks=[
+            SeededSteps(plain["seed"]),
             ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
             *progress_bar(),
         ],
@@ -218,7 +234,7 @@ def prepared_data(plain: dict[str, Any]) -> DataModule:
         ValueError: the data set lacks a field that the method's task needs.
     """
     task = get_class(plain["method"]["module"]["_target_"]).task
-    data: DataModule = instantiate(plain["data"]["module"])
+    data: DataModule = config.construct(plain["data"]["module"])
     if missing := task.missing(data.fields):
         raise ValueError(
             f"expected the fields {', '.join(missing)} for {task.name} with {plain['method']['name']}, found "

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmbench.core.method import Method
-from mmbench.core.noise import random_stream
 
 OptimizerPartial = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -21,15 +18,12 @@ class Adversarial(Method):
 
     Args:
         optimizers: submodule name to a partial of an optimiser that lacks its parameters.
-        seed: of everything random in training. All of it, dropout included, derives from (seed, epoch, step), so that a
-            run that was stopped and resumed ends with the same weights as one that was not.
     """
 
-    def __init__(self, optimizers: Mapping[str, OptimizerPartial], seed: int = 0) -> None:
+    def __init__(self, optimizers: Mapping[str, OptimizerPartial]) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.partials = dict(optimizers)
-        self.seed = seed
         self.order = list(self.partials)
 
     def configure_optimizers(self) -> list[Optimizer]:
@@ -47,38 +41,18 @@ class Adversarial(Method):
             for name in self.order
         ]
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        key = (self.seed, self.current_epoch, batch_idx, self.global_rank, "step")
-        torch.manual_seed(int(random_stream(*key).integers(2**63)))
-
     def minimise(self, name: str, terms: Mapping[str, Tensor]) -> None:
         """One step of the optimiser of submodule `name` on the sum of the terms; logs each term as `name/term`.
 
         Raises:
-            ValueError: a term is NaN or infinite; names step, term and the last good checkpoint. Nothing was stepped.
+            ValueError: a term is NaN or infinite; nothing was stepped.
         """
-        for term, value in terms.items():
-            if not torch.isfinite(value):
-                raise ValueError(self._diverged(name, term, value))
+        loss = self.total(name, terms)
         optimizers = self.optimizers()
         optimizer = optimizers[self.order.index(name)] if isinstance(optimizers, list) else optimizers
         optimizer.zero_grad()
-        self.manual_backward(torch.stack(list(terms.values())).sum())
+        self.manual_backward(loss)
         optimizer.step()
-        self.log_dict(
-            {f"{name}/{term}": value.detach() for term, value in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=1,
-        )
-
-    def _diverged(self, name: str, term: str, value: Tensor) -> str:
-        callback = self.trainer.checkpoint_callback
-        checkpoint = getattr(callback, "last_model_path", "") or "none yet"
-        return (
-            f"expected finite losses, found {term} of {name} to be {float(value)} in epoch {self.current_epoch}, step "
-            f"{self.trainer.fit_loop.epoch_loop.batch_idx}: lower the learning rate; last good checkpoint: {checkpoint}"
-        )
 
     @contextmanager
     def held(self, *modules: nn.Module) -> Iterator[None]:

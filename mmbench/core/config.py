@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -216,6 +217,23 @@ def _paths(cfg: DictConfig, prefix: str = "") -> set[str]:
             found |= _paths(node, f"{path}.")
     # The blocks that `settled` applies are not keys of a run.
     return {path for path in found if not re.match(r"(method|data|protocol)\.(toy|tiny)(\.|$)", path)}
+
+
+def construct(node: Mapping[str, Any], **arguments: Any) -> Any:
+    """Hydra's `instantiate`, but a ValueError of the target reaches the caller as it is.
+
+    Raises:
+        ValueError: whatever the target raises; MissingAsset among them.
+    """
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ValueError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def plain(cfg: Any) -> Any:

@@ -1,8 +1,10 @@
 """The base of every method."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 from mmbench.core.noise import Noise
@@ -34,6 +36,25 @@ class Method(pl.LightningModule):
             (N, 3, H, W) float in [-1, 1]. Row n does not depend on the other rows.
         """
         raise NotImplementedError
+
+    def total(self, name: str, terms: Mapping[str, Tensor]) -> Tensor:
+        """The sum of named loss terms (scalars), each logged as `name/term` and averaged over the epoch.
+
+        Raises:
+            ValueError: a term is NaN or infinite; says which, in which step, and where the last checkpoint is.
+        """
+        values = torch.stack(list(terms.values()))
+        if not (finite := torch.isfinite(values)).all():
+            term = list(terms)[int(finite.logical_not().nonzero()[0])]
+            checkpoint = getattr(self.trainer.checkpoint_callback, "last_model_path", "") or "none yet"
+            raise ValueError(
+                f"expected finite losses, found {term} of {name} to be {float(terms[term])} in epoch "
+                f"{self.current_epoch}, step {self.trainer.fit_loop.epoch_loop.batch_idx}: lower the learning rate; "
+                f"last good checkpoint: {checkpoint}"
+            )
+        logged = {f"{name}/{term}": value.detach() for term, value in terms.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
+        return values.sum()
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         return self.generate(batch, batch["noise"])

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmbench.core.files import written_atomically
 from mmbench.core.weights import read_state
+from mmbench.core.config import construct
 from mmbench.metrics.base import Batch, Metric, Score
 from mmbench.metrics.features import Extractor
 
@@ -122,7 +122,7 @@ def build_suite(
         for name, config in metrics.items():
             wanted = config.get("extractor")
             if wanted is None:
-                suite[name] = instantiate(config)
+                suite[name] = construct(config)
                 continue
             if wanted not in extractors:
                 raise ValueError(
@@ -130,8 +130,8 @@ def build_suite(
                     "add it to the protocol's extractors"
                 )
             if wanted not in built:
-                built[wanted] = instantiate(extractors[wanted], assets=str(assets))
-            suite[name] = instantiate(
+                built[wanted] = construct(extractors[wanted], assets=str(assets))
+            suite[name] = construct(
                 {key: value for key, value in config.items() if key != "extractor"}, extractor=built[wanted]
             )
     return MetricSuite(suite)

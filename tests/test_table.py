@@ -1,0 +1,127 @@
+"""Records, verdicts and tables."""
+
+import json
+
+import pytest
+
+from mmbench import table
+from mmbench.core import results
+from mmbench.core.experiment import Experiment, Published, Row, load
+from mmbench.core.results import Result
+
+ROW = Row("identity", "cub", {"method": "Identity", "variant": "full", "dataset": "CUB"})
+EXPERIMENT = Experiment(
+    name="x",
+    citation="Nobody. 2026.",
+    published="manipulation",
+    select={},
+    protocol="manigan",
+    metrics={"IS": {"cub": "is@inception-cub", "coco": "is@standard"}, "diff": "diff", "MP": "mp@damsm"},
+    tolerance={"relative": 0.03, "absolute": {"MP": 0.001}},
+    rows=[ROW],
+)
+
+
+def _printed(text, verified=True):
+    return Published(float(text), text, higher_is_better=True, verified=verified, protocol="")
+
+
+@pytest.mark.parametrize(
+    ("text", "ours", "verdict"),
+    [
+        ("8.47", 8.70, "reproduced"),  # 3 % of 8.47 is 0.254
+        ("8.47", 8.73, "differs"),
+        ("8.47", 5.22, "differs"),
+        ("0.000", 0.0, "reproduced"),
+    ],
+)
+def test_a_value_within_tolerance_is_reproduced(text, ours, verdict):
+    assert table._judged(EXPERIMENT, "IS", _printed(text), [ours], "", "real")["verdict"] == verdict
+
+
+def test_truncated_printing_is_within_the_absolute_tolerance():
+    # MP is printed truncated: 0.0729 appears as 0.072.
+    cells = table._judged(EXPERIMENT, "MP", _printed("0.072"), [0.0729], "", "real")
+    assert (cells["reproduced"], cells["difference"], cells["verdict"]) == ("0.073", "+0.001", "reproduced")
+
+
+def test_a_recalled_value_is_shown_as_unverified_and_not_judged():
+    cells = table._judged(EXPERIMENT, "IS", _printed("8.47", verified=False), [1.0], "", "real")
+    assert (cells["published"], cells["verdict"]) == ("8.47 (unverified)", "unverified")
+
+
+def test_toy_data_are_never_compared_with_a_paper():
+    cells = table._judged(EXPERIMENT, "IS", _printed("8.47"), [8.47], "", "toy")
+    assert (cells["difference"], cells["verdict"]) == ("-", "toy data")
+
+
+def test_without_a_record_the_reason_is_the_verdict():
+    cells = table._judged(EXPERIMENT, "IS", _printed("8.47"), [], "no file", "real")
+    assert (cells["reproduced"], cells["verdict"]) == ("-", "not run (no file)")
+
+
+def test_seeds_are_averaged_with_their_spread():
+    cells = table._judged(EXPERIMENT, "IS", _printed("2.00"), [1.9, 2.0, 2.1], "", "real")
+    assert cells["reproduced"] == "2.000 ± 0.100 (3 seeds)"
+
+
+def test_metric_names_follow_data_set_and_source():
+    assert EXPERIMENT.metric("IS", ROW, "real") == "is@inception-cub"
+    assert EXPERIMENT.metric("IS", Row("identity", "coco", {}), "real") == "is@standard"
+    assert EXPERIMENT.metric("IS", ROW, "toy") == "is@toy"
+    assert EXPERIMENT.metric("diff", ROW, "toy") == "diff"
+
+
+def _record(**changes):
+    fields = {
+        "experiment": "x",
+        "row": {"method": "identity", "data": "cub", "source": "toy"},
+        "seed": 0,
+        "protocol": {"name": "manigan", "hash": "h"},
+        "metrics": {"diff": {"value": 0.0, "std": 0.0, "count": 1, "weights": None}},
+        "run_key": "k" * 64,
+        "config_hash": "c",
+        "weights": {},
+        "data": {},
+        "config": {},
+    }
+    return Result(**{**fields, **changes})
+
+
+def test_records_are_appended_and_the_newest_of_the_current_key_counts(tmp_path):
+    for date, key in (("2026-01-01T00:00:00+00:00", "old"), ("2026-01-03", "new"), ("2026-01-02", "new")):
+        _record(date=date, run_key=key).write(tmp_path)
+    assert len(list((tmp_path / "x").glob("*.json"))) == 3
+    assert results.newest(tmp_path, "x", run_key="new").date == "2026-01-03"
+    assert results.newest(tmp_path, "x", run_key="other") is None
+    assert results.newest(tmp_path, "y", run_key="new") is None
+
+
+def test_a_record_knows_where_it_came_from(tmp_path):
+    path = _record().write(tmp_path)
+    content = json.loads(path.read_text())
+    assert len(content["commit"].rstrip("+")) in (40, len("unknown"))
+    assert content["versions"]["torch"].startswith("2.")
+    assert content["device"].startswith("cpu") or content["device"]
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    path = _record().write(tmp_path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=f"{path.name}: expected a record"):
+        results.read(tmp_path, "x")
+
+
+@pytest.mark.parametrize("form", table.FORMATS)
+def test_every_format_holds_every_cell(form):
+    cells = {column: f"{column} 50%" for column in table.COLUMNS}
+    text = table.rendered([cells], form)
+    for value in cells.values():
+        assert value in text.replace("\\%", "%")
+
+
+def test_a_method_that_does_not_exist_yet_is_not_run(tmp_path):
+    experiment = load("manigan")
+    row = Row("sculptor", "cub", {"method": "Sculptor", "dataset": "CUB"})
+    cells = table.lines(experiment, "toy", [0], [], tmp_path, {}, [row])
+    assert {line["verdict"] for line in cells} == {"not run (method sculptor is not part of this version of mmbench)"}
