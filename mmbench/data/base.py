@@ -232,8 +232,9 @@ class DataModule(pl.LightningDataModule):
                 f"expected at least {self.batch_size} training images, found {len(sampler)}: lower batch_size"
             )
         if self.trainer is not None:
-            # Lightning starts the workers of a resumed run's first epoch before it tells the sampler which epoch it is.
-            sampler.set_epoch(self.trainer.current_epoch)
+            # Lightning starts the workers of a resumed run's first epoch before it tells the sampler the epoch, and
+            # before `current_epoch` is right again; this is the number that it will tell.
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return DataLoader(
             dataset=dataset,
             batch_size=self.batch_size,
