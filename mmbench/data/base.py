@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from mmbench.core.files import sha256_json
 from mmbench.core.images import from_uint8, read_rgb
-from mmbench.core.noise import Sample, random_stream
+from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.core.text import Vocabulary
 from mmbench.data.views import Region, View, square_around
@@ -220,7 +220,8 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches with a random caption, crop, flip and mismatched image for each image and epoch.
 
-        The last partial batch of an epoch is dropped.
+        They have all `fields`, and `sample` and `noise`, where the draw is the epoch. The last partial batch of an epoch
+        is dropped.
 
         Raises:
             ValueError: there are fewer images than a batch holds.
@@ -240,7 +241,7 @@ class DataModule(pl.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=dataset.collate,
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
@@ -345,7 +346,12 @@ class _Training(Dataset):
         looks = (partial(View.random, rng=draws["view"]), partial(View.random, rng=draws["view of mismatched"]))
         caption = int(draws["caption"].integers(len(record.captions)))
         caption_mismatched = int(draws["mismatched"].integers(len(other.captions)))
-        return self.data.item(record, caption, other, caption_mismatched, looks)
+        item = self.data.item(record, caption, other, caption_mismatched, looks)
+        return {**item, "sample": Sample(record.id, caption, epoch)}
+
+    def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        batch = collate(items)
+        return {**batch, "noise": Noise(self.data.seed, batch["sample"])}
 
 
 class _Items(Dataset):

@@ -19,8 +19,9 @@ def _epoch(data, epoch):
     loader.sampler.set_epoch(epoch)
     items = {}
     for batch in loader:
+        z = batch.pop("noise").normal("z", 3)
         for place, key in enumerate(batch["id"]):
-            items[key] = {field: batch[field][place] for field in batch}
+            items[key] = {**{field: batch[field][place] for field in batch}, "z": z[place]}
     return items
 
 
@@ -44,7 +45,7 @@ def test_epochs_and_seeds_differ(toy):
     first = _epoch(toy(), 0)
     for other in (_epoch(toy(), 1), _epoch(toy(seed=1), 0)):
         assert list(first) != list(other)
-        for field in ("image", "parts", "image_mismatched"):
+        for field in ("image", "parts", "image_mismatched", "z"):
             changed = sum(not torch.equal(first[key][field], other[key][field]) for key in first)
             assert changed > 50, field
         for field in ("caption", "caption_mismatched"):
@@ -195,7 +196,7 @@ def test_fields_are_what_is_promised(toy):
     training = next(iter(data.train_dataloader()))
     samples = data.samples("test", count=3)
     evaluation = collate([*data.evaluation("test", samples, 0)])
-    assert set(training) == data.fields
+    assert set(training) == data.fields | {"sample", "noise"}
     assert set(evaluation) == data.fields | {"sample"}
     assert evaluation["sample"] == samples
     assert evaluation["image"].shape == (3, 3, 32, 32)
