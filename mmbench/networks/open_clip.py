@@ -11,7 +11,10 @@ from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.networks.torchscript import read_torchscript_state
 
 OPENAI = KeyMap(
-    drop={r"input_resolution|context_length|vocab_size": "numbers that OpenAI's archive lists among its tensors"},
+    drop={
+        r"input_resolution|context_length|vocab_size": "numbers that OpenAI's archive lists among its tensors",
+        r"(.*\.)?attn_mask": "the causal mask, which the network makes itself",
+    },
     convert={r".*": lambda tensor: tensor.float()},  # published in half precision
 )
 
@@ -28,7 +31,7 @@ class OpenCLIP(nn.Module):
 
     def __init__(self, architecture: str) -> None:
         super().__init__()
-        self.network = open_clip.create_model(architecture, load_weights=False)
+        self.network = open_clip.CLIP(**open_clip.get_model_config(architecture))
         self.tokenizer = open_clip.get_tokenizer(architecture)
         self.size = self.network.visual.image_size[0]
         self.register_buffer("mean", 255 * torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None], persistent=False)

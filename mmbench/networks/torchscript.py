@@ -15,6 +15,7 @@ _DTYPES = {
     "DoubleStorage": torch.float64,
     "IntStorage": torch.int32,
     "LongStorage": torch.int64,
+    "BoolStorage": torch.bool,
 }
 
 
@@ -34,9 +35,8 @@ def read_torchscript_state(path: str | Path) -> dict[str, Tensor]:
             with archive.open(f"{root}data.pkl") as file:
                 module = _Unpickler(file, archive, root).load()
     except (zipfile.BadZipFile, StopIteration, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"{path}: expected a TorchScript archive of tensors, found {error or 'no data.pkl'}: fetch it again"
-        ) from None
+        found = "no data.pkl" if isinstance(error, StopIteration) else str(error)
+        raise ValueError(f"{path}: expected a TorchScript archive of tensors, found {found}: fetch it again") from None
     state: dict[str, Tensor] = {}
     _collect(module, "", state)
     return state

@@ -1,0 +1,74 @@
+"""Edit accuracy: did the parts that the text names take the colours that it names?"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mmbench.metrics.base import Batch, SampleMean
+
+INSIDE = 0.9  # coverage from which a pixel belongs to one part alone
+MIN_PIXELS = 6
+
+
+class EditAccuracy(SampleMean):
+    """Share of the named parts that have the named colour in the generated image, averaged over images; toy data only.
+
+    A part is looked at where it lies in the input image: in the pixels that it covers to at least 90 %, so that none at
+    its border counts. Each pixel votes for the palette colour nearest in CIELAB (D65, Euclidean distance); the part has
+    the colour with most votes. Outlines, shading, and a pattern on less than half of a wing do not matter. A part with
+    fewer than 6 such pixels is passed over, and so is an image with no other. What the text says of shapes and patterns
+    is not judged. An editor that does nothing scores about one in the number of colours.
+
+    Args:
+        parts: names of the parts in the order of the batch's `parts`.
+        palette: name of a colour to its red, green and blue levels.
+    """
+
+    needs = ("parts", "prompt_attributes")
+    higher_is_better = True
+
+    def __init__(self, parts: Sequence[str], palette: Mapping[str, Sequence[int]]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+        self.colours = list(palette)
+        self.register_buffer(
+            "palette", lab(torch.tensor([list(levels) for levels in palette.values()])), persistent=False
+        )
+
+    def update(self, images: Tensor, batch: Batch) -> None:
+        pixels = lab(images.movedim(1, -1))  # (N, H, W, 3)
+        votes = torch.cdist(pixels.flatten(1, 2), self.palette).argmin(dim=2)  # (N, H W)
+        inside = batch["parts"].to(images.device).flatten(2) >= INSIDE  # (N, P, H W)
+        shares = []
+        for row, named in enumerate(batch["prompt_attributes"]):
+            found = [
+                self._colour(votes[row][inside[row, self.parts.index(part)]]) == self._index(part, colour)
+                for part, colour in named.items()
+                if part in self.parts and inside[row, self.parts.index(part)].sum() >= MIN_PIXELS
+            ]
+            if found:
+                shares.append(sum(found) / len(found))
+        self.record(torch.tensor(shares, dtype=torch.float64, device=images.device))
+
+    def _colour(self, votes: Tensor) -> int:
+        return int(votes.bincount(minlength=len(self.colours)).argmax())
+
+    def _index(self, part: str, colour: str) -> int:
+        if colour not in self.colours:
+            raise ValueError(
+                f"expected the {part} to be named one of {', '.join(self.colours)}, found {colour!r}: add it to the palette"
+            )
+        return self.colours.index(colour)
+
+
+def lab(levels: Tensor) -> Tensor:
+    """sRGB levels 0 to 255, (..., 3), to CIELAB under D65, float64. Source: IEC 61966-2-1 and CIE 15."""
+    values = levels.double() / 255
+    linear = torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+    white = linear.new_tensor([0.95047, 1.0, 1.08883])
+    xyz = linear @ linear.new_tensor(to_xyz).T / white
+    root = torch.where(xyz > 0.008856, xyz.clamp(min=1e-9) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = root.unbind(-1)
+    return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=-1)

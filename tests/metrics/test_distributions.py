@@ -1,0 +1,120 @@
+"""FID and Inception score: the numbers of torch-fidelity on equal features, and facts that hold for any features."""
+
+import numpy as np
+import pytest
+import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+
+from mmbench.core.images import from_uint8
+from mmbench.metrics.fid import FID, frechet_distance
+from mmbench.metrics.inception_score import InceptionScore, inception_score
+
+
+def features(count, dim, seed):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((count, dim)) @ rng.standard_normal((dim, dim)) + rng.standard_normal(dim)
+
+
+def fid(metric, images, real):
+    metric.update(images, {})
+    metric.update_reference({"image": from_uint8(real)})
+    return metric.compute()
+
+
+def torch_fidelity_fid(first, second):
+    statistics = [fid_features_to_statistics(torch.from_numpy(values)) for values in (first, second)]
+    return fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+
+
+def ours(first, second):
+    gaussians = [(torch.from_numpy(x.mean(0)), torch.from_numpy(np.cov(x, rowvar=False))) for x in (first, second)]
+    return frechet_distance(*gaussians[0], *gaussians[1])
+
+
+@pytest.mark.parametrize(("count", "dim"), [(500, 12), (400, 64), (30, 64)])  # the last: fewer images than features
+def test_frechet_distance_equals_torch_fidelity(count, dim):
+    first, second = features(count, dim, 0), features(count + 7, dim, 1)
+    assert ours(first, second) == pytest.approx(torch_fidelity_fid(first, second), rel=1e-6)
+
+
+def test_frechet_distance_of_known_gaussians():
+    eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    assert frechet_distance(zero, eye, zero + 2, eye) == pytest.approx(12)
+    assert frechet_distance(zero, 4 * eye, zero, 9 * eye) == pytest.approx(3)  # (2 - 3)^2 in each direction
+
+
+def test_fid_through_an_extractor_equals_torch_fidelity(make_extractor, pixels):
+    generated, real = pixels(40), pixels(50, 1)
+    expected = torch_fidelity_fid(*(x.flatten(1)[:, :5].double().numpy() for x in (generated, real)))
+    found = fid(FID(make_extractor()), generated, real)
+    assert found.value == pytest.approx(expected, rel=1e-6)
+    assert (found.std, found.count) == (None, 40)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_fid_of_a_set_with_itself_is_zero(make_extractor, pixels, count):
+    images = pixels(count)
+    assert fid(FID(make_extractor()), images, images.flip(0)).value == pytest.approx(0, abs=1e-8)
+
+
+def test_fid_needs_two_images_of_each_kind(make_extractor, pixels):
+    with pytest.raises(ValueError, match=r"at least 2 generated images .* found 1"):
+        fid(FID(make_extractor()), pixels(1), pixels(5))
+    metric = FID(make_extractor())
+    metric.update(pixels(5), {})
+    with pytest.raises(ValueError, match=r"at least 2 real images .* found 0"):
+        metric.compute()
+
+
+@pytest.mark.parametrize(("count", "splits"), [(100, 10), (103, 10), (40, 1)])
+def test_inception_score_equals_torch_fidelity(count, splits):
+    logits = torch.from_numpy(features(count, 20, 2)).float()
+    expected = isc_features_to_metric(logits, splits=splits)
+    found = inception_score(logits, splits)
+    assert found.value == pytest.approx(expected["inception_score_mean"], rel=1e-9)
+    assert found.std == pytest.approx(expected["inception_score_std"], rel=1e-6, abs=1e-12)
+    assert found.count == count
+
+
+def test_inception_score_of_certain_and_diverse_images_is_the_number_of_classes():
+    logits = 1000 * torch.eye(5).repeat(20, 1)
+    assert inception_score(logits, 1).value == pytest.approx(5)
+    assert inception_score(logits * 0, 1).value == pytest.approx(1)
+    assert inception_score(1000 * torch.eye(5)[:1].repeat(20, 1), 2).value == pytest.approx(1)
+
+
+def test_inception_score_takes_samples_in_any_order(make_extractor, pixels, batch_of, rows_of):
+    images = pixels(30)
+    batch = batch_of(images)
+    expected = isc_features_to_metric(images.flatten(1)[:, :7].float() / 50, splits=3)["inception_score_mean"]
+    for order in (torch.arange(30), torch.randperm(30, generator=torch.Generator().manual_seed(1))):
+        metric = InceptionScore(make_extractor(), splits=3)
+        for rows in order.split(8):
+            metric.update(images[rows], rows_of(batch, rows))
+        assert metric.compute().value == pytest.approx(expected, rel=1e-9)
+
+
+def test_fid_does_not_depend_on_batch_size_or_order(make_extractor, pixels):
+    images, real = pixels(30), pixels(30, 1)
+    expected = fid(FID(make_extractor()), images, real).value
+    metric = FID(make_extractor())
+    for part in images.flip(0).split(7):
+        metric.update(part, {})
+    for part in real.flip(0).split(11):
+        metric.update_reference({"image": from_uint8(part)})
+    assert metric.compute().value == pytest.approx(expected, rel=1e-10)
+
+
+def test_inception_score_errors(make_extractor, pixels, batch_of):
+    metric = InceptionScore(make_extractor(), splits=4)
+    metric.update(pixels(3), batch_of(pixels(3)))
+    with pytest.raises(ValueError, match=r"at least 4 images, .* found 3"):
+        metric.compute()
+    metric.update(pixels(3), batch_of(pixels(3)))
+    with pytest.raises(ValueError, match="each sample once for IS, found 3 again"):
+        metric.compute()
+    batch = batch_of(pixels(1))
+    batch["sample"] = [batch["sample"][0]._replace(id="x" * 300)]
+    with pytest.raises(ValueError, match="ids of at most 247 bytes"):
+        metric.update(pixels(1), batch)

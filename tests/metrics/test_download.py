@@ -1,0 +1,127 @@
+"""Fetching of weights, from a server on this machine."""
+
+import hashlib
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from gdown.exceptions import FileURLRetrievalError
+
+from mmbench.core.weights import Card, MissingAsset, find
+
+BODY = os.urandom(3_000_000)
+SHA256 = hashlib.sha256(BODY).hexdigest()
+PAGES = {"/good.pth": BODY, "/quota.pth": b"<!DOCTYPE html><html>Quota exceeded</html>"}
+
+
+class Handler(BaseHTTPRequestHandler):
+    requests = 0
+
+    def do_GET(self):
+        type(self).requests += 1
+        if self.path == "/cut.pth":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(BODY)))
+            self.end_headers()
+            self.wfile.write(BODY[:1000])
+            return
+        if self.path not in PAGES:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(PAGES[self.path])))
+        self.end_headers()
+        self.wfile.write(PAGES[self.path])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def card(origin, sha256=SHA256):
+    return Card("some/file.pth", sha256, origin, "none")
+
+
+@pytest.mark.parametrize("sha256", [SHA256, SHA256[:8], None])
+def test_a_file_is_fetched_once_and_checked(server, tmp_path, sha256):
+    path = find(card(f"{server}/good.pth", sha256), tmp_path)
+    assert path == tmp_path / "weights" / "some" / "file.pth"
+    assert path.read_bytes() == BODY
+    count = Handler.requests
+    assert find(card(f"{server}/good.pth", sha256), tmp_path) == path
+    assert Handler.requests == count
+
+
+@pytest.mark.parametrize(
+    ("page", "sha256", "reason"),
+    [
+        ("good.pth", "00" * 32, f"sha256 {SHA256}"),
+        ("quota.pth", SHA256, "a web page came instead"),
+        ("quota.pth", None, "a web page came instead"),
+        ("absent.pth", SHA256, "404"),
+        ("cut.pth", SHA256, "could not fetch it"),
+    ],
+)
+def test_what_is_not_the_file_is_never_kept(server, tmp_path, page, sha256, reason):
+    with pytest.raises(MissingAsset, match=reason) as error:
+        find(card(f"{server}/{page}", sha256), tmp_path)
+    assert "\n" not in str(error.value)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+    assert left == []
+
+
+def test_no_connection_is_one_line(tmp_path):
+    with pytest.raises(MissingAsset, match=r"could not fetch it .*data.source=toy needs none") as error:
+        find(card("http://127.0.0.1:9/file.pth"), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_fetching_can_be_forbidden(server, tmp_path):
+    count = Handler.requests
+    with pytest.raises(MissingAsset, match="found no file: put it there"):
+        find(card(f"{server}/good.pth"), tmp_path, fetch=False)
+    with pytest.raises(MissingAsset, match="found no file: put it there"):
+        find(card("ask the authors"), tmp_path)
+    assert Handler.requests == count
+
+
+def test_a_wrong_file_in_place_is_refused(tmp_path):
+    path = tmp_path / "weights" / "some" / "file.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"other")
+    with pytest.raises(ValueError, match=f"expected sha256 {SHA256}, found .*: remove it and fetch it from"):
+        find(card("http://127.0.0.1:9/file.pth"), tmp_path)
+
+
+def test_google_drive(tmp_path, monkeypatch):
+    def drive(id, output, **kwargs):  # noqa: A002
+        with open(output, "wb") as file:  # noqa: PTH123
+            file.write(PAGES[f"/{id}.pth"])
+        kwargs["progress"](1, None)
+
+    monkeypatch.setattr("gdown.download", drive)
+    assert find(card("gdrive:good"), tmp_path).read_bytes() == BODY
+    with pytest.raises(MissingAsset, match="a web page came instead of the file, as when a quota"):
+        find(card("gdrive:quota"), tmp_path / "other")
+
+    def refused(**kwargs):
+        raise FileURLRetrievalError("Too many users\nhave viewed this file")
+
+    monkeypatch.setattr("gdown.download", refused)
+    with pytest.raises(MissingAsset, match="Too many users have viewed this file"):
+        find(card("gdrive:good"), tmp_path / "third")

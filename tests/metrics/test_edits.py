@@ -1,0 +1,134 @@
+"""edit_accuracy and preservation on toy birds whose right edit is known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+
+from mmbench.core.config import shipped
+from mmbench.core.images import from_uint8
+from mmbench.core.noise import random_stream
+from mmbench.data.toy_birds import PALETTE, PARTS, describe, part_masks, render, sample_bird
+from mmbench.metrics.edit_accuracy import EditAccuracy
+from mmbench.metrics.preservation import Preservation
+
+COUNT = 60
+
+
+def metric(name):
+    return instantiate(yaml.safe_load((shipped("conf") / "metric" / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def drawn(bird, number):
+    image, parts, _ = render(bird, random_stream("edits", number, "picture"))
+    return torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(part_masks(parts)).float()[None]
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """Pairs of a bird's picture and its right edit, with the batch; pictures differ in size, so one by one."""
+    found = []
+    for number in range(COUNT):
+        rng = random_stream("edits", number)
+        bird, other = sample_bird(rng), sample_bird(rng)
+        _, named = describe(other, rng)
+        source, parts = drawn(bird, number)
+        edited, _ = drawn(replace(bird, **{part: colour for part, colour in named.items() if part in PARTS}), number)
+        batch = {"image": from_uint8(source), "parts": parts, "prompt_attributes": [named]}
+        found.append((source, edited, batch))
+    return found
+
+
+def scores(cases, of):
+    accuracy, preservation = metric("edit_accuracy"), metric("preservation")
+    for source, edited, batch in cases:
+        accuracy.update(of(source, edited), batch)
+        preservation.update(of(source, edited), batch)
+    return accuracy.compute(), preservation.compute()
+
+
+def test_the_right_edit_scores_one(cases):
+    accuracy, preservation = scores(cases, lambda source, edited: edited)
+    assert accuracy == (1.0, 0.0, COUNT)
+    assert preservation.value > 0.999
+    # Also when it comes a little blurred and noisy, as from a generator.
+    noise = torch.Generator().manual_seed(0)
+    accuracy, _ = scores(
+        cases, lambda source, edited: (edited + 15 * torch.randn(edited.shape, generator=noise)).clamp(0, 255).byte()
+    )
+    assert accuracy.value > 0.97
+
+
+def test_doing_nothing_preserves_all_and_edits_by_chance(cases):
+    accuracy, preservation = scores(cases, lambda source, edited: source)
+    assert preservation == (1.0, 0.0, COUNT)
+    assert accuracy.value < 0.2
+
+
+def test_something_else_preserves_nothing(cases):
+    _, preservation = scores(cases, lambda source, edited: edited.flip(2))
+    assert preservation.value < 0.35
+    _, preservation = scores(cases, lambda source, edited: 255 - edited)
+    assert preservation.value < 0.05
+
+
+def test_preservation_of_half_the_difference_to_a_blank_is_half():
+    source = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    source[..., ::2] = 200
+    batch = {"image": from_uint8(source), "parts": torch.zeros(1, 1, 8, 8), "prompt_attributes": [{"crown": "red"}]}
+    half, blank = (source.float() * 0.5 + 50).byte(), torch.full_like(source, 100)
+    for images, expected in ((source, 1.0), (half, 0.5), (blank, 0.0), (255 - source, 0.0)):
+        preservation = Preservation(["crown"])
+        preservation.update(images, batch)
+        assert preservation.compute().value == pytest.approx(expected)
+
+
+def test_only_what_is_not_named_counts_for_preservation():
+    source = torch.zeros(1, 3, 12, 12, dtype=torch.uint8)
+    source[..., ::2] = 200
+    parts = torch.zeros(1, 2, 12, 12)
+    parts[0, 0, 4:8, 4:8] = 1
+    changed = source.clone()
+    changed[..., 3:9, 3:9] = 77  # the part and the pixels next to it
+    for named, expected in (({"crown": "red"}, 1.0), ({"wing": "red"}, None)):
+        preservation = Preservation(["crown", "wing"])
+        preservation.update(changed, {"image": from_uint8(source), "parts": parts, "prompt_attributes": [named]})
+        value = preservation.compute().value
+        assert value == 1 if expected else value < 0.9
+    parts[0, 0] = 1
+    preservation = Preservation(["crown", "wing"])
+    preservation.update(changed, {"image": from_uint8(source), "parts": parts, "prompt_attributes": [{"crown": "red"}]})
+    with pytest.raises(ValueError, match="found none"):  # a named part fills the image
+        preservation.compute()
+
+
+def test_the_votes_of_a_part_decide_and_small_parts_are_passed_over():
+    images = torch.tensor(PALETTE["red"], dtype=torch.uint8)[None, :, None, None].repeat(1, 1, 8, 8)
+    images[:, :, :3] = torch.tensor(PALETTE["black"], dtype=torch.uint8)[
+        None, :, None, None
+    ]  # an outline, three of eight
+    parts = torch.zeros(1, 2, 8, 8)
+    parts[0, 0] = 1
+    parts[0, 1, 0, :5] = 1  # five pixels
+    batch = {"parts": parts, "prompt_attributes": [{"crown": "red", "bill": "red", "bill_shape": "long"}]}
+    for colour, expected in (("red", 1.0), ("black", 0.0)):
+        accuracy = EditAccuracy(["crown", "bill"], PALETTE)
+        accuracy.update(
+            images, {**batch, "prompt_attributes": [{"crown": colour, "bill": colour, "bill_shape": "long"}]}
+        )
+        assert accuracy.compute() == (expected, None, 1)
+    accuracy = EditAccuracy(["crown", "bill"], PALETTE)
+    accuracy.update(images, {**batch, "prompt_attributes": [{"bill": "red"}]})
+    with pytest.raises(ValueError, match="found none"):
+        accuracy.compute()
+    with pytest.raises(ValueError, match=r"expected the crown to be named one of red, .*, found 'mauve'"):
+        accuracy.update(images, {**batch, "prompt_attributes": [{"crown": "mauve"}]})
+
+
+def test_palette_and_parts_are_the_toy_birds():
+    cfg = yaml.safe_load((shipped("conf") / "metric" / "edit_accuracy.yaml").read_text(encoding="utf-8"))
+    assert cfg["palette"] == {name: list(levels) for name, levels in PALETTE.items()}
+    assert tuple(cfg["parts"]) == PARTS
+    assert tuple(metric("preservation").parts) == PARTS
