@@ -24,7 +24,7 @@ from mmbench.core.task import BATCH_FIELDS
 from mmbench.core.text import Vocabulary
 from mmbench.data.views import Region, View, square_around
 
-Look = Callable[[Region, int], View]  # `View.centred`, or `View.random` with its random stream
+Look = Callable[[Region], View]  # `View.centred`, or `View.random` with its random stream, of some size
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Record:
         class_id: the data set's own class number.
         box: x, y, width, height in pixels of the object that is to fill the picture; None to show all of it.
         parts: a PNG of the image's size, 0 background, 1 + p the p-th part, then what belongs to no part; or None.
+        num_parts: how many parts there are.
         attributes: the true ones, with `parts` only.
         caption_attributes: for each caption, the attributes it names, with `parts` only.
     """
@@ -48,6 +49,7 @@ class Record:
     class_id: int
     box: tuple[float, float, float, float] | None = None
     parts: Path | None = None
+    num_parts: int = 0
     attributes: dict[str, str] | None = None
     caption_attributes: tuple[dict[str, str], ...] = ()
 
@@ -72,13 +74,11 @@ class DataModule(pl.LightningDataModule):
 
     Attributes:
         fields: the batch fields it yields, of the vocabulary in `core/task.py`.
-        num_parts: number of parts in the field `parts`.
     """
 
     fields: frozenset[str] = frozenset(
         {"id", "image", "caption", "caption_mismatched", "image_mismatched", "class_id"},
     )
-    num_parts: int = 0
 
     def __init__(self, image_size: int, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class DataModule(pl.LightningDataModule):
         Raises:
             ValueError: a sample is not of this split.
         """
-        return _Items(self, self._pairs(split, samples, seed))
+        return _Items(self._pairs(split, samples, seed), self.image_size)
 
     def texts(self, split: str, samples: Sequence[Sample], seed: int) -> dict[str, list[str]]:
         """`caption` and `caption_mismatched` of each sample, as `evaluation` pairs them; reads no image."""
@@ -220,13 +220,13 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches with a random caption, crop, flip and mismatched image for each image and epoch.
 
-        They have all `fields`, and `sample` and `noise`, where the draw is the epoch. The last partial batch of an epoch
-        is dropped.
+        They have all `fields`, and `sample` and `noise`, where the draw is the epoch. The last partial batch of an
+        epoch is dropped.
 
         Raises:
             ValueError: there are fewer images than a batch holds.
         """
-        dataset = _Training(self, self.split("train"))
+        dataset = _Training(self.split("train"), self.image_size, self.seed)
         sampler = EpochSampler(len(dataset), self.seed)
         if len(sampler) < self.batch_size:
             raise ValueError(
@@ -247,29 +247,30 @@ class DataModule(pl.LightningDataModule):
             persistent_workers=self.num_workers > 0,
         )
 
-    def item(
-        self, record: Record, caption: int, other: Record, caption_mismatched: int, looks: tuple[Look, Look]
-    ) -> dict[str, Any]:
-        """All `fields` of one item: an image and one of its captions, another image and one of its captions."""
-        image, view = seen(record, self.image_size, looks[0])
-        image_mismatched, _ = seen(other, self.image_size, looks[1])
-        item = {
-            "id": record.id,
-            "image": image,
-            "caption": record.captions[caption],
-            "caption_mismatched": other.captions[caption_mismatched],
-            "image_mismatched": image_mismatched,
-            "class_id": torch.tensor(record.class_id),
-        }
-        if record.parts:
-            item["parts"] = coverage(record.parts, self.num_parts, view)
-            item["attributes"] = record.attributes
-            item["caption_attributes"] = record.caption_attributes[caption]
-            item["caption_mismatched_attributes"] = other.caption_attributes[caption_mismatched]
-        return item
+
+def item_of(
+    record: Record, caption: int, other: Record, caption_mismatched: int, looks: tuple[Look, Look]
+) -> dict[str, Any]:
+    """All fields of one item: an image and one of its captions, another image and one of its captions."""
+    image, view = seen(record, looks[0])
+    image_mismatched, _ = seen(other, looks[1])
+    item = {
+        "id": record.id,
+        "image": image,
+        "caption": record.captions[caption],
+        "caption_mismatched": other.captions[caption_mismatched],
+        "image_mismatched": image_mismatched,
+        "class_id": torch.tensor(record.class_id),
+    }
+    if record.parts:
+        item["parts"] = coverage(record.parts, record.num_parts, view)
+        item["attributes"] = record.attributes
+        item["caption_attributes"] = record.caption_attributes[caption]
+        item["caption_mismatched_attributes"] = other.caption_attributes[caption_mismatched]
+    return item
 
 
-def seen(record: Record, side: int, look: Look) -> tuple[Tensor, View]:
+def seen(record: Record, look: Look) -> tuple[Tensor, View]:
     """An image as (3, side, side) float32 in [-1, 1], and the view it was taken by.
 
     Raises:
@@ -280,7 +281,7 @@ def seen(record: Record, side: int, look: Look) -> tuple[Tensor, View]:
         region = square_around(record.box, *picture.size) if record.box else (0, 0, *picture.size)
     except ValueError as error:
         raise ValueError(f"{record.image}: {error}") from None
-    view = look(region, side)
+    view = look(region)
     return from_uint8(torch.from_numpy(view(picture).copy()).permute(2, 0, 1)), view
 
 
@@ -328,8 +329,8 @@ class _Mismatched:
 class _Training(Dataset):
     """Items by (epoch, index)."""
 
-    def __init__(self, data: DataModule, records: Sequence[Record]) -> None:
-        self.data, self.records = data, records
+    def __init__(self, records: Sequence[Record], side: int, seed: int) -> None:
+        self.records, self.side, self.seed = records, side, seed
         self.mismatched = _Mismatched(records)
 
     def __len__(self) -> int:
@@ -339,33 +340,34 @@ class _Training(Dataset):
         epoch, index = key
         record = self.records[index]
         draws = {
-            purpose: random_stream(self.data.seed, epoch, record.id, purpose)
+            purpose: random_stream(self.seed, epoch, record.id, purpose)
             for purpose in ("caption", "mismatched", "view", "view of mismatched")
         }
         other = self.mismatched(index, draws["mismatched"])
-        looks = (partial(View.random, rng=draws["view"]), partial(View.random, rng=draws["view of mismatched"]))
+        look = partial(View.random, side=self.side)
+        looks = (partial(look, rng=draws["view"]), partial(look, rng=draws["view of mismatched"]))
         caption = int(draws["caption"].integers(len(record.captions)))
         caption_mismatched = int(draws["mismatched"].integers(len(other.captions)))
-        item = self.data.item(record, caption, other, caption_mismatched, looks)
+        item = item_of(record, caption, other, caption_mismatched, looks)
         return {**item, "sample": Sample(record.id, caption, epoch)}
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = collate(items)
-        return {**batch, "noise": Noise(self.data.seed, batch["sample"])}
+        return {**batch, "noise": Noise(self.seed, batch["sample"])}
 
 
 class _Items(Dataset):
     """Items of samples."""
 
-    def __init__(self, data: DataModule, pairs: Sequence[tuple[Sample, Record, Record]]) -> None:
-        self.data, self.pairs = data, pairs
+    def __init__(self, pairs: Sequence[tuple[Sample, Record, Record]], side: int) -> None:
+        self.pairs, self.look = pairs, partial(View.centred, side=side)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample, record, other = self.pairs[index]
-        item = self.data.item(record, sample.caption, other, sample.caption, (View.centred, View.centred))
+        item = item_of(record, sample.caption, other, sample.caption, (self.look, self.look))
         return {**item, "sample": sample}
 
 
@@ -373,11 +375,11 @@ class _Images(Dataset):
     """The images of records alone."""
 
     def __init__(self, records: Sequence[Record], side: int) -> None:
-        self.records, self.side = records, side
+        self.records, self.look = records, partial(View.centred, side=side)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image, _ = seen(self.records[index], self.side, View.centred)
+        image, _ = seen(self.records[index], self.look)
         return {"id": self.records[index].id, "image": image}

@@ -206,7 +206,6 @@ class ToyCUB(CUB):
     """
 
     fields = CUB.fields | {"parts", "attributes", "caption_attributes", "caption_mismatched_attributes"}
-    num_parts = len(toy_birds.PARTS)
     test_classes = frozenset(toy_birds.TEST_CLASSES)
 
     def __init__(
@@ -243,6 +242,7 @@ class ToyCUB(CUB):
         return replace(
             record,
             parts=self._cub / "toy" / "parts" / f"{record.id}.png",
+            num_parts=len(toy_birds.PARTS),
             attributes=known["attributes"],
             caption_attributes=tuple(known["captions"]),
         )

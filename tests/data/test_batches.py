@@ -1,5 +1,7 @@
 """What training and evaluation see depends on seed, epoch and id alone."""
 
+import pickle
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -39,6 +41,15 @@ def test_training_items_do_not_depend_on_batches_or_workers(toy):
     for changes in ({"batch_size": 10}, {"num_workers": 2}):
         found = _epoch(toy(**changes), 2)
         assert all(_same(expected[key], found[key]) for key in expected), changes
+
+
+def test_workers_are_handed_data_and_no_trainer(toy):
+    """Where workers are spawned and not forked, their data set is pickled."""
+    data = toy()
+    data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
+    dataset = data.train_dataloader().dataset
+    assert _same(pickle.loads(pickle.dumps(dataset))[1, 5], dataset[1, 5])
+    assert data not in vars(dataset).values()
 
 
 def test_epochs_and_seeds_differ(toy):
