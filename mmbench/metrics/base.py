@@ -36,7 +36,8 @@ class Metric(torchmetrics.Metric):
     exactly 0.
 
     Attributes:
-        needs: batch fields that `update` reads, beside the generated images.
+        needs: batch fields that `update` reads, beside the generated images and `sample`, which come with every
+            evaluation.
         needs_reference: whether `compute` wants the real set. States of the real set have names that begin with
             `reference_`, so that they can be kept and given back.
         higher_is_better: the direction of the score.

@@ -37,27 +37,29 @@ class EditAccuracy(SampleMean):
         )
 
     def update(self, images: Tensor, batch: Batch) -> None:
-        pixels = lab(images.movedim(1, -1))  # (N, H, W, 3)
-        votes = torch.cdist(pixels.flatten(1, 2), self.palette).argmin(dim=2)  # (N, H W)
-        inside = batch["parts"].to(images.device).flatten(2) >= INSIDE  # (N, P, H W)
         shares = []
-        for row, named in enumerate(batch["prompt_attributes"]):
-            found = [
-                self._colour(votes[row][inside[row, self.parts.index(part)]]) == self._index(part, colour)
-                for part, colour in named.items()
-                if part in self.parts and inside[row, self.parts.index(part)].sum() >= MIN_PIXELS
-            ]
-            if found:
-                shares.append(sum(found) / len(found))
+        for image, parts, named in zip(images, batch["parts"], batch["prompt_attributes"], strict=True):
+            right = []
+            for part, colour in named.items():
+                if part in self.parts:
+                    inside = parts[self.parts.index(part)].to(image.device) >= INSIDE  # (H, W)
+                    wanted = self._index(part, colour)
+                    if inside.sum() >= MIN_PIXELS:
+                        right.append(self._colour(image[:, inside].T) == wanted)
+            if right:
+                shares.append(sum(right) / len(right))
         self.record(torch.tensor(shares, dtype=torch.float64, device=images.device))
 
-    def _colour(self, votes: Tensor) -> int:
+    def _colour(self, pixels: Tensor) -> int:
+        """The palette colour that most of (M, 3) pixels are nearest to; the earlier one of the palette in a tie."""
+        votes = torch.cdist(lab(pixels), self.palette).argmin(dim=1)
         return int(votes.bincount(minlength=len(self.colours)).argmax())
 
     def _index(self, part: str, colour: str) -> int:
         if colour not in self.colours:
             raise ValueError(
-                f"expected the {part} to be named one of {', '.join(self.colours)}, found {colour!r}: add it to the palette"
+                f"expected the {part} to be named one of {', '.join(self.colours)}, found {colour!r}: "
+                "add it to the palette"
             )
         return self.colours.index(colour)
 

@@ -27,7 +27,6 @@ class InceptionScore(Metric):
         ValueError: on compute, there are fewer images than splits, or a sample came twice.
     """
 
-    needs = ("sample",)
     higher_is_better = True
     logits: list[Tensor]
     keys: list[Tensor]

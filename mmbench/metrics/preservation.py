@@ -14,9 +14,9 @@ class Preservation(SampleMean):
 
     preservation = max(0, 1 - sum |output - input| / sum |input - m|), sums over the channels of the pixels outside the
     named parts, m the mean of the input's over these pixels. It compares with a picture that has kept nothing but the
-    mean colour, so that it means the same on flat and on rich pictures, and a picture of something else scores about 0,
-    where 1 - mean |difference| would still be 0.7. Pixels that a named part touches, and their neighbours, are left out:
-    outlines and blended borders change with the part. An image that a named part fills is passed over.
+    mean colour, so that it means the same on flat and on rich pictures, and a picture of something else scores about
+    0, where 1 - mean |difference| would still be 0.7. Pixels that a named part touches, and their neighbours, are left
+    out: outlines and blended borders change with the part. An image that a named part fills is passed over.
 
     Args:
         parts: names of the parts in the order of the batch's `parts`.

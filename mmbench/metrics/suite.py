@@ -5,11 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmbench.core.files import written_atomically
-from mmbench.core.weights import read_state
 from mmbench.core.config import construct
 from mmbench.metrics.base import Batch, Metric, Score
 from mmbench.metrics.features import Extractor
@@ -30,6 +27,11 @@ class MetricSuite(nn.Module):
         self.needs = frozenset(field for metric in metrics.values() for field in metric.needs)
         self.needs_reference = any(metric.needs_reference for metric in metrics.values())
 
+    @property
+    def keys(self) -> dict[str, str]:
+        """Metric name to the name its score is recorded under: `fid@standard`, or `psnr` without an extractor."""
+        return {name: _key(name, metric) for name, metric in self.metrics.items()}
+
     def update(self, images: Tensor, batch: Batch) -> None:
         """Shows a batch of generated images, (N, 3, H, W) uint8, to every metric."""
         for metric in self.metrics.values():
@@ -43,42 +45,26 @@ class MetricSuite(nn.Module):
                 metric.update_reference(batch)
         self._forget()
 
-    @property
-    def weights(self) -> dict[str, str | None]:
-        """Recorded name to the SHA-256 of its extractor's file; None without an extractor."""
-        return {
-            _key(name, metric): None if metric.extractor is None else metric.extractor.weights_sha256
-            for name, metric in self.metrics.items()
-        }
+    def reference_state(self) -> dict[str, Tensor]:
+        """What the metrics keep of the real set, for a file that runs share: `name@extractor/state` to tensor."""
+        return {key: getattr(metric, state).contiguous() for key, metric, state in self._reference_states()}
 
-    @property
-    def reference_identity(self) -> list[list[str]]:
-        """What a file of reference statistics is made with, beside the images: each state and its extractor's hash."""
-        return sorted([key, metric.extractor.weights_sha256] for key, metric, _ in self._reference_states())
-
-    def save_reference(self, path: str | Path) -> None:
-        """Writes what the metrics keep of the real set to a safetensors file, for runs that share it."""
-        states = {key: getattr(metric, state).contiguous() for key, metric, state in self._reference_states()}
-        with written_atomically(path) as partial:
-            save_file(states, partial)
-
-    def load_reference(self, path: str | Path) -> None:
+    def load_reference_state(self, states: Mapping[str, Tensor]) -> None:
         """Takes the place of `update_reference` with all the real set.
 
         Raises:
-            ValueError: the file is damaged, or of other metrics.
+            ValueError: the states are those of other metrics.
         """
-        states = read_state(path)
         wanted = {key for key, _, _ in self._reference_states()}
         if states.keys() != wanted:
             raise ValueError(
-                f"{path}: expected reference statistics {sorted(wanted)}, found {sorted(states)}: remove it"
+                f"expected reference statistics {sorted(wanted)}, found {sorted(states)}: remove the file they are from"
             )
         for key, metric, state in self._reference_states():
             setattr(metric, state, states[key].to(metric.device))
 
     def compute(self) -> dict[str, Score]:
-        """The scores by recorded name: `fid@standard`, or `psnr` without an extractor.
+        """The scores by recorded name.
 
         Raises:
             ValueError: a metric has seen too few images, or no real set.

@@ -106,13 +106,12 @@ def test_only_what_is_not_named_counts_for_preservation():
 
 def test_the_votes_of_a_part_decide_and_small_parts_are_passed_over():
     images = torch.tensor(PALETTE["red"], dtype=torch.uint8)[None, :, None, None].repeat(1, 1, 8, 8)
-    images[:, :, :3] = torch.tensor(PALETTE["black"], dtype=torch.uint8)[
-        None, :, None, None
-    ]  # an outline, three of eight
+    # An outline, three rows of eight.
+    images[:, :, :3] = torch.tensor(PALETTE["black"], dtype=torch.uint8)[None, :, None, None]
     parts = torch.zeros(1, 2, 8, 8)
     parts[0, 0] = 1
     parts[0, 1, 0, :5] = 1  # five pixels
-    batch = {"parts": parts, "prompt_attributes": [{"crown": "red", "bill": "red", "bill_shape": "long"}]}
+    batch = {"parts": parts}
     for colour, expected in (("red", 1.0), ("black", 0.0)):
         accuracy = EditAccuracy(["crown", "bill"], PALETTE)
         accuracy.update(

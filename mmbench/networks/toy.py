@@ -1,0 +1,198 @@
+"""Small networks for toy birds: judges of the same kinds as the standard ones, and backbones for methods.
+
+All take images of 64 x 64 pixels; others are resized to that first (bilinear, anti-aliased) unless it is said
+otherwise. The judges (`ToyInception`, `ToyCLIP`, `ToyLPIPS`) and the backbones (`ToyInceptionTrunk`, `ToyVGG`) were
+trained on different birds from different random weights, so that no method is guided by its judge.
+`mmbench/train_toy_networks.py` trains them.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+from mmbench.core.images import from_uint8
+from mmbench.core.weights import load_strictly, read_state
+
+SIZE = 64
+NUM_COLOURS = 10
+# Number of values of what a bird's captions may name; crown and belly first.
+ATTRIBUTES = {
+    "crown": NUM_COLOURS,
+    "belly": NUM_COLOURS,
+    "wing": NUM_COLOURS,
+    "back": NUM_COLOURS,
+    "bill": NUM_COLOURS,
+    "bill_shape": 3,
+    "wing_pattern": 3,
+}
+# Words of toy captions; the index of a word is its place + 1, and 0 is any other word.
+VOCABULARY = tuple(
+    re.findall(
+        r"\w+",
+        "a an and are back beak belly bill bird black blue breast brown cap chest crown green grey has head hooked "
+        "is long orange plain purple red s short spotted striped tail that the this white wing wings with yellow",
+    )
+)
+
+
+class _Toy(nn.Module):
+    def load(self, path: Path) -> None:
+        """Fills the network from its safetensors file.
+
+        Raises:
+            ValueError: the file holds something else.
+        """
+        load_strictly(self, read_state(path), str(path))
+
+
+class ToyInception(_Toy):
+    """Images (N, 3, H, W) uint8 to `features` (N, 64), for FID, and `logits` (N, 100), for the Inception score.
+
+    It was trained to tell the seven attributes of a bird. The 100 classes of the logits are the pairs of a crown
+    colour and a belly colour, which are what tells toy classes apart: p(pair) = p(crown) p(belly).
+    """
+
+    num_features = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = _encoder(self.num_features)
+        self.attributes = nn.Linear(self.num_features, sum(ATTRIBUTES.values()))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.trunk(_sized(from_uint8(images))).relu()  # (N, 64)
+        attributes = self.attributes(features)
+        crown, belly = attributes[:, :NUM_COLOURS], attributes[:, NUM_COLOURS : 2 * NUM_COLOURS]
+        pairs = crown.log_softmax(1)[:, :, None] + belly.log_softmax(1)[:, None, :]  # (N, crown, belly)
+        return {"features": features, "logits": pairs.flatten(1), "attributes": attributes}
+
+
+class ToyCLIP(_Toy):
+    """Images (N, 3, H, W) uint8, or N texts, to `embedding` (N, 64) of unit length.
+
+    It was trained so that the cosine grows with the share of a caption's attributes that are true of the image.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        dim, hidden = 64, 48
+        self.image = _encoder(dim)
+        self.words = nn.Embedding(len(VOCABULARY) + 1, 32)
+        self.sentence = nn.GRU(32, hidden, batch_first=True, bidirectional=True)
+        self.text = nn.Linear(2 * hidden, dim)
+
+    def forward(self, source: Tensor | list[str]) -> dict[str, Tensor]:
+        if isinstance(source, Tensor):
+            return {"embedding": F.normalize(self.image(_sized(from_uint8(source))), dim=1)}
+        tokens = [_tokens(text).to(self.words.weight.device) for text in source]
+        lengths = torch.tensor([len(row) for row in tokens])
+        packed = pack_padded_sequence(
+            self.words(pad_sequence(tokens, batch_first=True)), lengths, batch_first=True, enforce_sorted=False
+        )
+        states, _ = pad_packed_sequence(self.sentence(packed)[0], batch_first=True)  # (N, L, 96), zero where padded
+        return {"embedding": F.normalize(self.text(states.sum(dim=1)), dim=1)}
+
+
+def _tokens(text: str) -> Tensor:
+    words = re.findall(r"\w+", text.lower()) or [""]
+    return torch.tensor([VOCABULARY.index(word) + 1 if word in VOCABULARY else 0 for word in words])
+
+
+class ToyLPIPS(_Toy):
+    """Images (N, 3, H, W) uint8 to `embedding` (N, D), whose squared Euclidean distance is LPIPS.
+
+    It was trained to put weaker distortions of a picture before stronger ones: noise, blur, shifts, changes of light
+    and recoloured parts. The mean distance of two different birds is 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 16, 5, 2, 2), nn.Conv2d(16, 32, 3, 2, 1), nn.Conv2d(32, 48, 3, 2, 1)])
+        self.heads = nn.ParameterList([nn.Parameter(torch.full((1, dim, 1, 1), 0.1)) for dim in (16, 32, 48)])
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = _sized(from_uint8(images))
+        parts = []
+        for layer, head in zip(self.layers, self.heads, strict=True):
+            features = layer(features).relu()  # (N, C, h, w)
+            parts.append((F.normalize(features, dim=1) * (head / features[0, 0].numel()).sqrt()).flatten(1))
+        return {"embedding": torch.cat(parts, dim=1)}
+
+
+class ToyInceptionTrunk(_Toy):
+    """The interface of a method's Inception-v3: images (N, 3, H, W) in [-1, 1] to regions and one vector.
+
+    Returns regions (N, 64, 8, 8), the counterpart of mixed_6e, and pooled (N, 96), that of the last pooling.
+
+    Attributes:
+        region_channels: 64.
+        global_channels: 96.
+    """
+
+    region_channels = 64
+    global_channels = 96
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(_convolution(3, 20, 2), _convolution(20, 40, 2), _convolution(40, 64, 2))
+        self.last = nn.Sequential(_convolution(64, 48, 1), _MeanAndMaximum())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        regions = self.stem(_sized(image))
+        return regions, self.last(regions)
+
+
+class ToyVGG(_Toy):
+    """The interface of a method's VGG-16 up to relu2_2: images (N, 3, H, W) in [-1, 1] to (N, 32, H/2, W/2).
+
+    Images are not resized.
+
+    Attributes:
+        channels: 32.
+    """
+
+    channels = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1_1, self.conv1_2 = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.conv2_1, self.conv2_2 = nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.conv1_2(self.conv1_1(image).relu()).relu()
+        return self.conv2_2(self.conv2_1(F.max_pool2d(features, 2)).relu()).relu()
+
+
+def _encoder(dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        _convolution(3, 24, 2),
+        _convolution(24, 48, 2),
+        _convolution(48, 64, 2),
+        _convolution(64, 64, 1),
+        _convolution(64, 64, 1),
+        _MeanAndMaximum(),
+        nn.Linear(128, dim),
+    )
+
+
+class _MeanAndMaximum(nn.Module):
+    """Both over all places, (N, C, h, w) to (N, 2 C): what is small, such as a bill, shows in the maximum alone."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat((features.mean(dim=(2, 3)), features.amax(dim=(2, 3))), dim=1)
+
+
+def _convolution(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
+    )
+
+
+def _sized(images: Tensor) -> Tensor:
+    if images.shape[-2:] == (SIZE, SIZE):
+        return images
+    return F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
