@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mmbench.core.text import repaired
 from mmbench.core.weights import MissingAsset
-from mmbench.data import toy_birds
+from mmbench.data import toy_birds, toy_cub
 from mmbench.data.base import DataModule, Record
 
 Value = TypeVar("Value")
@@ -229,7 +229,7 @@ class ToyCUB(CUB):
         Raises:
             ValueError: other files are there.
         """
-        toy_birds.write_dataset(self.root, self.toy_seed, self.num_images)
+        toy_cub.write_dataset(self.root, self.toy_seed, self.num_images)
 
     @cached_property
     def _side_file(self) -> dict[str, dict[str, Any]]:

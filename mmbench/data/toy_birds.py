@@ -1,30 +1,19 @@
-"""Toy birds: procedural pictures whose every attribute is known, written in CUB-200-2011's layout on disk.
+"""Toy birds: procedural pictures whose every attribute is known, and captions that name some of them.
 
 A bird has five coloured parts, a bill shape and a wing pattern that captions may name, and a pose, a size and a
 position that they never do. Backgrounds vary independently of the bird and are never named. A class fixes crown, belly
 and bill shape; everything else varies within it, so that a split by classes asks for combinations never seen in
 training.
-
-The layout is the one of the real archives (images, boxes, labels, official split, segmentations, `text_c10`); what only
-a toy can know lies beside it in `CUB_200_2011/toy`: true attributes, the attributes that each caption names, part maps.
 """
 
-import hashlib
-import json
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from einops import rearrange
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw
 
-from mmbench.core.files import locked, sha256_json
-from mmbench.core.noise import random_stream
-from mmbench.core.progress import track
+from mmbench.data.toy_scenery import SUPERSAMPLING, background, choice, curve, draw_perch
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (204, 36, 40),
@@ -46,11 +35,8 @@ POSES = ("perched", "flying")
 
 NUM_CLASSES = 40
 TEST_CLASSES = tuple(crown + 1 + 10 * (crown % 4) for crown in range(10))  # every crown colour once
-NUM_CAPTIONS = 10
-VERSION = 1  # of what `write_dataset` writes; raise it when the same arguments give other pictures or captions
 
 _FAMILIES = {"short": ("Finch", "Wren"), "long": ("Kingfisher", "Sandpiper"), "hooked": ("Parakeet", "Shrike")}
-_SUPERSAMPLING = 3
 _REST = len(PARTS) + 1  # in part maps: eye and legs
 
 
@@ -145,11 +131,11 @@ def sample_bird(rng: np.random.Generator, bird_class: int | None = None) -> Bird
     return Bird(
         bird_class=bird_class,
         **fixed,
-        wing=_choice(rng, COLOURS),
-        back=_choice(rng, COLOURS),
-        bill=_choice(rng, COLOURS),
-        wing_pattern=_choice(rng, WING_PATTERNS),
-        pose=_choice(rng, ("perched", "perched", "flying")),
+        wing=choice(rng, COLOURS),
+        back=choice(rng, COLOURS),
+        bill=choice(rng, COLOURS),
+        wing_pattern=choice(rng, WING_PATTERNS),
+        pose=choice(rng, ("perched", "perched", "flying")),
         faces_left=bool(rng.integers(2)),
         tilt=float(rng.uniform(-12, 18)),
         size=float(rng.uniform(0.5, 0.85)),
@@ -157,10 +143,6 @@ def sample_bird(rng: np.random.Generator, bird_class: int | None = None) -> Bird
         plumpness=float(rng.uniform(0.88, 1.12)),
         tail=float(rng.uniform(0.75, 1.25)),
     )
-
-
-def _choice(rng: np.random.Generator, options: Sequence[Any]) -> Any:
-    return options[int(rng.integers(len(options)))]
 
 
 # Outlines of a bird that looks right: control points (x right, y down) of closed curves; a body is about 1.2 long.
@@ -203,14 +185,14 @@ def render(bird: Bird, rng: np.random.Generator) -> Rendering:
     width, height = (int(side) for side in rng.integers(110, 181, 2))
     outlines = _outlines(bird)
     place = _placement(bird, outlines, width, height)
-    picture = _background(width, height, rng)
+    picture = background(width, height, rng)
     if bird.pose == "perched":
-        _draw_perch(picture, [place(np.array(foot)) for foot in _FEET], rng)
+        draw_perch(picture, [place(np.array(foot)) for foot in _FEET], rng)
     index = Image.new("L", picture.size)
     _draw_bird(picture, index, bird, outlines, place)
-    image = np.asarray(picture.reduce(_SUPERSAMPLING), dtype=np.float32)
-    middle = _SUPERSAMPLING // 2
-    parts = np.asarray(index)[middle::_SUPERSAMPLING, middle::_SUPERSAMPLING].copy()
+    image = np.asarray(picture.reduce(SUPERSAMPLING), dtype=np.float32)
+    middle = SUPERSAMPLING // 2
+    parts = np.asarray(index)[middle::SUPERSAMPLING, middle::SUPERSAMPLING].copy()
     rows, columns = np.flatnonzero(parts.any(1)), np.flatnonzero(parts.any(0))
     x, y = int(columns[0]), int(rows[0])
     box = (x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y)
@@ -227,29 +209,15 @@ def _outlines(bird: Bird) -> dict[str, np.ndarray]:
     arc = _HEAD_CENTRE + (_HEAD_RADIUS + 0.01) * np.stack((np.cos(angles), -np.sin(angles)), 1)
     turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     return {
-        "tail": _curve(tail),
-        "body": _curve(np.array(_BODY) * stout),
-        "back": _curve(np.array(_BACK) * stout),
-        "head": _curve(_HEAD_CENTRE + _HEAD_RADIUS * np.stack((np.cos(turn), np.sin(turn)), 1)),
-        "crown": _curve(np.concatenate((arc, _CROWN_LOWER_EDGE))),
-        "bill": _curve(np.array(_BILLS[bird.bill_shape])),
-        "wing": _curve(np.array(_WINGS[bird.pose])),
-        "far wing": _curve(np.array(_WINGS[bird.pose]) * 0.92 + (0.30, -0.06)),
+        "tail": curve(tail),
+        "body": curve(np.array(_BODY) * stout),
+        "back": curve(np.array(_BACK) * stout),
+        "head": curve(_HEAD_CENTRE + _HEAD_RADIUS * np.stack((np.cos(turn), np.sin(turn)), 1)),
+        "crown": curve(np.concatenate((arc, _CROWN_LOWER_EDGE))),
+        "bill": curve(np.array(_BILLS[bird.bill_shape])),
+        "wing": curve(np.array(_WINGS[bird.pose])),
+        "far wing": curve(np.array(_WINGS[bird.pose]) * 0.92 + (0.30, -0.06)),
     }
-
-
-def _curve(points: np.ndarray, steps: int = 8) -> np.ndarray:
-    """A closed Catmull-Rom curve through `points` (M, 2): (M * steps, 2)."""
-    neighbours = np.stack([np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2)])  # (4, M, 2)
-    return np.einsum("sk,kmd->msd", _catmull_rom(steps), neighbours).reshape(-1, 2)
-
-
-@cache
-def _catmull_rom(steps: int) -> np.ndarray:
-    t = np.linspace(0, 1, steps, endpoint=False)
-    powers = np.stack((np.ones_like(t), t, t**2, t**3), 1)
-    basis = np.array(((0, 2, 0, 0), (-1, 0, 1, 0), (2, -5, 4, -1), (-1, 3, -3, 1))) / 2
-    return powers @ basis
 
 
 class _Placement:
@@ -270,7 +238,7 @@ def _placement(bird: Bird, outlines: dict[str, np.ndarray], width: int, height: 
     visible = [outline for name, outline in outlines.items() if name != "far wing" or bird.pose == "flying"]
     points = np.concatenate([*visible, np.array(_FEET)]) @ rotation.T
     low, extent = points.min(0), np.ptp(points, axis=0)
-    canvas = np.array((width, height)) * _SUPERSAMPLING
+    canvas = np.array((width, height)) * SUPERSAMPLING
     scale = bird.size * canvas.min() / extent.max()
     room = canvas - extent * scale
     return _Placement(rotation, scale, room * bird.position - low * scale)
@@ -355,90 +323,6 @@ def _scaled(colour: tuple[int, int, int], factor: float) -> tuple[int, int, int]
     return red, green, blue
 
 
-class _Scene(NamedTuple):
-    top: tuple[int, int, int]
-    bottom: tuple[int, int, int]
-    blobs: tuple[tuple[int, int, int], ...]
-    detail: str
-
-
-_SCENES = (
-    _Scene((142, 190, 228), (206, 226, 236), ((232, 238, 242), (222, 232, 240)), "none"),  # sky
-    _Scene((96, 132, 88), (142, 164, 110), ((78, 116, 74), (162, 182, 126), (118, 148, 92)), "leaves"),  # foliage
-    _Scene((128, 172, 186), (86, 138, 160), ((150, 190, 198), (104, 154, 174)), "ripples"),  # water
-    _Scene((232, 182, 150), (196, 158, 176), ((244, 208, 168), (214, 168, 164)), "none"),  # dusk
-    _Scene((190, 210, 196), (134, 162, 92), ((206, 200, 130), (216, 222, 196)), "grass"),  # meadow
-    _Scene((184, 190, 198), (214, 218, 222), ((196, 202, 210), (170, 178, 188)), "snow"),  # snow
-    _Scene((206, 192, 168), (176, 156, 128), ((218, 206, 186), (190, 170, 142)), "none"),  # sand
-)
-
-
-def _background(width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """A blurred scene of (3 W, 3 H) pixels."""
-    scene: _Scene = _choice(rng, _SCENES)
-    coarse_width, coarse_height = width // 5, height // 5  # painted small and enlarged: a lens out of focus
-    ramp = np.linspace(0, 1, coarse_height)[:, None, None]
-    pixels = (1 - ramp) * np.array(scene.top) + ramp * np.array(scene.bottom) + rng.uniform(-10, 10, 3)
-    pixels = np.broadcast_to(np.clip(pixels, 0, 255), (coarse_height, coarse_width, 3))
-    coarse = Image.fromarray(np.ascontiguousarray(pixels.astype(np.uint8)))
-    brush = ImageDraw.Draw(coarse)
-    for _ in range(int(rng.integers(4, 10))):
-        x, y = rng.random(2) * coarse.size
-        across, down = rng.uniform(0.06, 0.28, 2) * coarse.size
-        brush.ellipse((x - across, y - down, x + across, y + down), fill=_choice(rng, scene.blobs))
-    coarse = coarse.filter(ImageFilter.GaussianBlur(0.9))
-    picture = coarse.resize((width * _SUPERSAMPLING, height * _SUPERSAMPLING), Image.Resampling.BICUBIC)
-    _draw_details(picture, scene, rng)
-    return picture
-
-
-def _draw_details(picture: Image.Image, scene: _Scene, rng: np.random.Generator) -> None:
-    brush = ImageDraw.Draw(picture)
-    width, height = picture.size
-    places = rng.random((26, 4))  # x, y, size, colour of each
-    for x, y, size, pick in zip(*(places * (width, height, 1, len(scene.blobs))).T):
-        colour = scene.blobs[int(pick)]
-        match scene.detail:
-            case "leaves":
-                _draw_leaf(brush, np.array((x, y)), (0.5 + size) * 16, 2.4 * size, colour)
-            case "ripples":
-                brush.line((x, y, x + 20 + 60 * size, y), fill=colour, width=4)
-            case "grass":
-                foot = height * (0.7 + 0.3 * y / height)
-                brush.line((x, foot + 30, x + 40 * (size - 0.5), foot - 50 * size), fill=(104, 138, 74), width=4)
-            case "snow":
-                brush.ellipse((x, y, x + 4 + 8 * size, y + 4 + 8 * size), fill=(246, 248, 250))
-
-
-def _draw_leaf(
-    brush: ImageDraw.ImageDraw, foot: np.ndarray, length: float, angle: float, colour: tuple[int, int, int]
-) -> None:
-    along = length * np.array((np.cos(angle), np.sin(angle)))
-    side = 0.3 * np.array((-along[1], along[0]))
-    points = _curve(np.stack((foot, foot + along / 2 + side, foot + along, foot + along / 2 - side)), 4)
-    brush.polygon(points.ravel().tolist(), fill=colour)
-
-
-def _draw_perch(picture: Image.Image, feet: list[np.ndarray], rng: np.random.Generator) -> None:
-    """A branch or the ground below the feet; part of the background."""
-    brush = ImageDraw.Draw(picture)
-    width, height = picture.size
-    middle = np.mean(feet, axis=0)
-    if rng.random() < 0.65:
-        slope = (feet[0][1] - feet[1][1]) / (feet[0][0] - feet[1][0])
-        thickness = float(rng.uniform(8, 16))
-        bark = _choice(rng, ((112, 92, 76), (134, 116, 98), (92, 80, 70)))
-        ends = [(x, middle[1] + thickness / 2 + slope * (x - middle[0])) for x in (-20, width + 20)]
-        brush.line(ends, fill=bark, width=round(thickness))
-        for x, size, angle in rng.random((4, 3)):
-            foot = np.array((x * width, middle[1] + thickness / 2 + slope * (x * width - middle[0])))
-            _draw_leaf(brush, foot, 24 + 20 * size, 1.0 + 1.6 * angle, (96, 132, 80))
-    else:
-        ground = _choice(rng, ((150, 142, 124), (128, 140, 104), (166, 160, 152)))
-        bend = float(rng.uniform(1.0, 3.0)) * width
-        brush.ellipse((middle[0] - bend, middle[1], middle[0] + bend, middle[1] + height * 2), fill=ground)
-
-
 _WORDS = {
     "crown": ("crown", "crown", "cap", "head"),
     "belly": ("belly", "belly", "breast", "chest"),
@@ -486,7 +370,7 @@ class _Thing(NamedTuple):
 
 
 def _thing(part: str, colour: str, adjective: str | None, rng: np.random.Generator) -> _Thing:
-    word = _choice(rng, _WORDS[part])
+    word = choice(rng, _WORDS[part])
     plural = word.endswith("s")
     noun = " ".join(filter(None, (adjective, colour, word)))
     article = "" if plural else "an " if noun[0] in "aeiou" else "a "
@@ -498,137 +382,3 @@ def _thing(part: str, colour: str, adjective: str | None, rng: np.random.Generat
 
 def _listed(things: Sequence[str]) -> str:
     return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
-
-
-def write_dataset(root: str | Path, seed: int, num_images: int) -> dict[str, Any]:
-    """Writes toy birds below `root` as CUB-200-2011 and Reed's captions lie on disk; does nothing if they are there.
-
-    The folder appears whole or not at all, also when two runs want it at once or one is killed. Image number k of class
-    c depends on (seed, c, k) alone: more images add to a class and change none.
-
-    Args:
-        root: the folder that is to hold `CUB_200_2011` and `text_c10`.
-        seed: of all pictures and captions.
-        num_images: spread evenly over the classes; at least one each.
-
-    Returns:
-        Summary: `version`, `seed`, `images`, `classes`, `captions`, and `sha256` of index and captions.
-
-    Raises:
-        ValueError: fewer images than classes, or `root` holds something else.
-    """
-    root = Path(root)
-    if num_images < NUM_CLASSES:
-        raise ValueError(f"expected at least {NUM_CLASSES} toy images, one per class, found {num_images}: ask for more")
-    with locked(root):
-        wanted = {"version": VERSION, "seed": seed, "images": num_images}
-        if root.exists() and any(root.iterdir()):
-            return _existing(root, wanted)
-        partial = root.with_name(f".{root.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # left by a killed owner of the lock
-        summary = _write(partial, wanted)
-        partial.replace(root)
-    return summary
-
-
-def summary_path(root: str | Path) -> Path:
-    """Where a toy data set keeps its summary; its presence says that the folder is one, and whole."""
-    return Path(root) / "CUB_200_2011" / "toy" / "summary.json"
-
-
-def _existing(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
-    path = summary_path(root)
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if any(found.get(key) != value for key, value in wanted.items()):
-        is_there = {key: found[key] for key in wanted} if found else "other files"
-        raise ValueError(
-            f"{root}: expected toy birds {wanted} or no folder, found {is_there}: remove it or name another"
-        )
-    return found
-
-
-def _numbered(num_images: int) -> Iterator[tuple[int, int]]:
-    """(class, number within the class) of every image in the order of the index, both from 1."""
-    for bird_class in range(1, NUM_CLASSES + 1):
-        count = num_images // NUM_CLASSES + (bird_class <= num_images % NUM_CLASSES)
-        yield from ((bird_class, number) for number in range(1, count + 1))
-
-
-def _write(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
-    seed, num_images = wanted["seed"], wanted["images"]
-    cub = root / "CUB_200_2011"
-    names = [class_name(bird_class) for bird_class in range(1, NUM_CLASSES + 1)]
-    for name in names:
-        for folder in (cub / "images", cub / "toy" / "parts", root / "segmentations", root / "text_c10"):
-            (folder / name).mkdir(parents=True)
-    tables: dict[str, list[str]] = {
-        table: [] for table in ("images", "bounding_boxes", "image_class_labels", "train_test_split")
-    }
-    records, digest = [], hashlib.sha256()
-    images = track(list(_numbered(num_images)), "drawing toy birds")
-    for image_id, (bird_class, number) in enumerate(images, 1):
-        folder = names[bird_class - 1]
-        # CUB's own quirk: folder and file name do not spell alike.
-        name = folder.partition(".")[2].replace("_crowned_", "_Crowned_")
-        key = f"{folder}/{name}_{number:04d}_{1000 * bird_class + number:06d}"
-        bird = sample_bird(random_stream(seed, bird_class, number, "bird"), bird_class)
-        image, parts, box = render(bird, random_stream(seed, bird_class, number, "picture"))
-        wording = random_stream(seed, bird_class, number, "captions")
-        captions = [describe(bird, wording) for _ in range(NUM_CAPTIONS)]
-        text = "".join(f"{caption}\n" for caption, _ in captions)
-        Image.fromarray(image).save(cub / "images" / f"{key}.jpg", quality=95, subsampling=0)
-        Image.fromarray(parts).save(cub / "toy" / "parts" / f"{key}.png")
-        Image.fromarray((parts > 0).astype(np.uint8) * 255).save(root / "segmentations" / f"{key}.png")
-        (root / "text_c10" / f"{key}.txt").write_bytes(text.encode())
-        tables["images"].append(f"{image_id} {key}.jpg")
-        tables["bounding_boxes"].append(" ".join([str(image_id), *(f"{value:.1f}" for value in box)]))
-        tables["image_class_labels"].append(f"{image_id} {bird_class}")
-        tables["train_test_split"].append(f"{image_id} {number % 2}")
-        records.append({"id": key, "attributes": bird.attributes, "captions": [named for _, named in captions]})
-        digest.update(text.encode())
-    tables["classes"] = [f"{bird_class} {name}" for bird_class, name in enumerate(names, 1)]
-    for table, lines in tables.items():
-        (cub / f"{table}.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
-    attributes = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-    (cub / "toy" / "attributes.jsonl").write_bytes(attributes.encode())
-    digest.update(sha256_json([tables, records]).encode())
-    summary = wanted | {
-        "classes": NUM_CLASSES,
-        "captions": num_images * NUM_CAPTIONS,
-        "sha256": digest.hexdigest(),
-    }
-    summary_path(root).write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return summary
-
-
-def gallery(root: str | Path, count: int = 12, columns: int = 4) -> Image.Image:
-    """A page of samples: `count` pictures spread over the data set below `root`, each above its first caption."""
-    root = Path(root)
-    index = (root / "CUB_200_2011" / "images.txt").read_text(encoding="utf-8").splitlines()
-    keys = [line.split(" ")[1].removesuffix(".jpg") for line in index]
-    keys = [keys[i] for i in np.linspace(0, len(keys) - 1, count).round().astype(int)]
-    tile, footer, margin = 190, 44, 10
-    font = ImageFont.load_default(13)
-    cells = []
-    for key in keys:
-        cell = Image.new("RGB", (tile + margin, tile + footer), "white")
-        with Image.open(root / "CUB_200_2011" / "images" / f"{key}.jpg") as image:
-            cell.paste(image, ((cell.width - image.width) // 2, (tile - image.height) // 2))
-        caption = (root / "text_c10" / f"{key}.txt").read_text(encoding="utf-8").splitlines()[0]
-        brush = ImageDraw.Draw(cell)
-        for number, line in enumerate(_wrapped(caption, tile, font)):
-            brush.text((margin // 2, tile + 14 * number), line, fill="black", font=font)
-        cells.append(np.asarray(cell))
-    blank = np.full_like(cells[0], 255)
-    cells += [blank] * (-len(cells) % columns)
-    return Image.fromarray(
-        rearrange(np.stack(cells), "(rows columns) h w c -> (rows h) (columns w) c", columns=columns)
-    )
-
-
-def _wrapped(text: str, width: float, font: Any) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        lines = [*lines[:-1], longer] if font.getlength(longer) <= width else [*lines, word]
-    return lines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmbench.data import toy_birds
+from mmbench.data import toy_cub
 from mmbench.data.cub import CUB, ToyCUB
 
 SEED, COUNT = 3, 80
@@ -16,7 +16,7 @@ SEED, COUNT = 3, 80
 def toy_root(tmp_path_factory) -> Path:
     """80 toy birds, two of each class; not to be changed."""
     root = tmp_path_factory.mktemp("toy") / "birds"
-    toy_birds.write_dataset(root, SEED, COUNT)
+    toy_cub.write_dataset(root, SEED, COUNT)
     return root
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmbench.core.files import sha256_file
 from mmbench.core.noise import random_stream
-from mmbench.data import toy_birds
+from mmbench.data import toy_birds, toy_cub
 from mmbench.data.toy_birds import COLOURS, NUM_CLASSES, PALETTE, PARTS, TEST_CLASSES, describe, render, sample_bird
 
 
@@ -108,9 +108,9 @@ def _hashes(root):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(toy_root, tmp_path):
     again, other = tmp_path / "again", tmp_path / "other"
-    assert toy_birds.write_dataset(again, 3, 80) == json.loads(toy_birds.summary_path(toy_root).read_text())
+    assert toy_cub.write_dataset(again, 3, 80) == json.loads(toy_cub.summary_path(toy_root).read_text())
     assert _hashes(again) == _hashes(toy_root)
-    toy_birds.write_dataset(other, 4, 80)
+    toy_cub.write_dataset(other, 4, 80)
     first = _hashes(toy_root)
     changed = {name for name, value in _hashes(other).items() if first[name] != value}
     images = {name for name in changed if name.endswith(".jpg")}
@@ -118,7 +118,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(toy_root, t
 
 
 def test_more_images_change_none(toy_root, tmp_path):
-    toy_birds.write_dataset(tmp_path / "fewer", 3, 40)
+    toy_cub.write_dataset(tmp_path / "fewer", 3, 40)
     fewer, all_ = _hashes(tmp_path / "fewer"), _hashes(toy_root)
     names = [name for name in fewer if name.endswith((".jpg", ".png")) or name.startswith("text_c10")]
     assert len(names) == 4 * 40
@@ -127,24 +127,24 @@ def test_more_images_change_none(toy_root, tmp_path):
 
 def test_written_data_are_left_alone_and_others_refused(toy_root, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in toy_root.rglob("*")}
-    assert toy_birds.write_dataset(toy_root, 3, 80)["images"] == 80
+    assert toy_cub.write_dataset(toy_root, 3, 80)["images"] == 80
     assert stamps == {path: path.stat().st_mtime_ns for path in toy_root.rglob("*")}
     with pytest.raises(ValueError, match=r"expected toy birds .*'images': 81.* found .*'images': 80") as error:
-        toy_birds.write_dataset(toy_root, 3, 81)
+        toy_cub.write_dataset(toy_root, 3, 81)
     assert "\n" not in str(error.value)
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "mine.jpg").touch()
     with pytest.raises(ValueError, match="found other files"):
-        toy_birds.write_dataset(tmp_path / "photographs", 3, 80)
+        toy_cub.write_dataset(tmp_path / "photographs", 3, 80)
     with pytest.raises(ValueError, match="expected at least 40 toy images"):
-        toy_birds.write_dataset(tmp_path / "few", 3, 39)
+        toy_cub.write_dataset(tmp_path / "few", 3, 39)
 
 
 def test_what_a_killed_writer_left_is_no_data_set(toy_root, tmp_path):
     left = tmp_path / ".birds.partial" / "CUB_200_2011"
     left.mkdir(parents=True)
     (left / "images.txt").write_text("1 half\n")
-    toy_birds.write_dataset(tmp_path / "birds", 3, 80)
+    toy_cub.write_dataset(tmp_path / "birds", 3, 80)
     assert _hashes(tmp_path / "birds") == _hashes(toy_root)
     assert not left.exists()
 
@@ -178,7 +178,7 @@ def test_layout_is_the_one_of_the_archives(toy_root):
 
 
 def test_gallery_shows_what_was_asked(toy_root):
-    page = toy_birds.gallery(toy_root, 6, columns=3)
+    page = toy_cub.gallery(toy_root, 6, columns=3)
     assert page.mode == "RGB"
     tiles = np.stack([np.hsplit(row, 3) for row in np.vsplit(np.asarray(page), 2)])
     assert all(tile.std() > 10 for row in tiles for tile in row)
