@@ -14,7 +14,7 @@ from mmbench.data.toy_birds import PALETTE, PARTS, describe, part_masks, render,
 from mmbench.metrics.edit_accuracy import EditAccuracy
 from mmbench.metrics.preservation import Preservation
 
-COUNT = 60
+COUNT = 40
 
 
 def metric(name):
