@@ -4,8 +4,9 @@ Images and scores are kept apart: images are PNG files in a folder named by ever
 that was stopped goes on at the next image and a new metric does not draw them again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ from mmbench.core.files import locked, sha256_file, sha256_json, write_json, wri
 from mmbench.core.images import read_rgb, to_uint8, write_png
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample
-from mmbench.core.progress import progress_bar, track
+from mmbench.core.progress import TRAINER_OPTIONS, progress_bar, track
 from mmbench.core.results import Result
 from mmbench.core.task import Task
 from mmbench.data.base import DataModule, collate
 from mmbench.metrics.suite import MetricSuite, build_suite
-from mmbench.train import built, has_wandb_key, prepared_data
+from mmbench.train import built, prepared_data, wandb_mode
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class Run:
     @property
     def protocol(self) -> dict[str, Any]:
         return self.plain["protocol"]
+
+    def items(self, samples: list[Sample]) -> Dataset:
+        """What the method, and then the metrics, get to see of each sample."""
+        return self.data.evaluation(self.protocol["split"], samples, self.protocol["seed"])
 
     def image(self, sample: Sample) -> Path:
         return self.folder / "samples" / f"{sample.name}.png"
@@ -104,36 +109,19 @@ def prepare(cfg: DictConfig) -> Run:
     return Run(plain, method, weights, data, samples, folder, sha256_json([facts, inputs]))
 
 
-class Samples(Dataset):
-    """The batches a method generates from: the data set's items, with the random numbers of each sample."""
+class Scored(Dataset):
+    """A run's items, each with its generated image as it was written: (3, H, W) uint8."""
 
-    def __init__(self, run: Run, samples: list[Sample]) -> None:
-        self.items = run.data.evaluation(run.protocol["split"], samples, run.protocol["seed"])
-        self.seed = run.plain["seed"]
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.items = run.items(run.samples)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.items[index]
-
-    def collate(self, items: list[dict[str, Any]]) -> Batch:
-        batch = collate(items)
-        batch["noise"] = Noise(self.seed, batch["sample"])
-        return batch
-
-
-class Scored(Samples):
-    """The same items, each with its generated image as it was written: (3, H, W) uint8."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(run, run.samples)
-        self.run = run
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = dict(super().__getitem__(index))
-        item["generated"] = read_rgb(self.run.image(item["sample"]))
-        return item
+        item = self.items[index]
+        return {**item, "generated": read_rgb(self.run.image(item["sample"]))}
 
 
 class ImageWriter(BasePredictionWriter):
@@ -159,19 +147,22 @@ def generate(run: Run) -> None:
             callbacks=[ImageWriter(run), *progress_bar()],
             logger=False,
             enable_checkpointing=False,
-            enable_model_summary=False,
+            **TRAINER_OPTIONS,
             default_root_dir=run.folder,
             inference_mode=True,
         )
-        trainer.predict(run.method, _loader(run, Samples(run, missing)), return_predictions=False)
+        loader = _loader(run, run.items(missing), partial(_with_noise, seed=run.plain["seed"]))
+        trainer.predict(run.method, loader, return_predictions=False)
 
 
-def _loader(run: Run, dataset: Samples) -> DataLoader:
+def _with_noise(items: Sequence[dict[str, Any]], seed: int) -> Batch:
+    batch = collate(items)
+    return {**batch, "noise": Noise(seed, batch["sample"])}
+
+
+def _loader(run: Run, dataset: Dataset, make_batch: Callable[..., Batch] = collate) -> DataLoader:
     return DataLoader(
-        dataset=dataset,
-        batch_size=run.plain["data"]["module"]["batch_size"],
-        num_workers=run.plain["data"]["module"]["num_workers"],
-        collate_fn=dataset.collate,
+        dataset=dataset, batch_size=run.data.batch_size, num_workers=run.data.num_workers, collate_fn=make_batch
     )
 
 
@@ -216,14 +207,7 @@ def _reference(run: Run, suite: MetricSuite) -> None:
         if path.is_file():
             suite.load_reference_state(load_file(path))
             return
-        module = run.plain["data"]["module"]
-        loader = DataLoader(
-            dataset=run.data.reference(run.protocol["reference"]),
-            batch_size=module["batch_size"],
-            num_workers=module["num_workers"],
-            collate_fn=collate,
-        )
-        for batch in track(loader, "real images"):
+        for batch in track(_loader(run, run.data.reference(run.protocol["reference"])), "real images"):
             suite.update_reference(batch)
         with written_atomically(path) as partial:
             save_file(suite.reference_state(), partial)
@@ -249,7 +233,7 @@ def write_manifest(run: Run) -> None:
 
 def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
     """The first samples of a run as (input, prompt, output); images (H, W, 3) uint8."""
-    items = run.data.evaluation(run.protocol["split"], run.samples[:count], run.protocol["seed"])
+    items = run.items(run.samples[:count])
     for index, sample in enumerate(run.samples[:count]):
         item = items[index]
         source = to_uint8(item["image"]).permute(1, 2, 0).numpy()
@@ -304,7 +288,7 @@ def log(run: Run, record: Result) -> None:
             **options,
             name="-".join([*run.row.values(), f"s{record.seed}"]),
             save_dir=run.folder,
-            offline=not has_wandb_key(),
+            mode=wandb_mode(),
             config=record.config,
         )
         logger.log_metrics({name: score["value"] for name, score in record.metrics.items()})

@@ -1,6 +1,5 @@
 """Fetches or makes a data set and checks it."""
 
-
 from mmbench.core import config
 
 HELP = """usage: mmbench prepare data=NAME [data.source=toy|real] [key=value ...]

@@ -22,8 +22,9 @@ from mmbench.core import application, config, results
 from mmbench.core.files import locked, sha256_file, sha256_json, write_json, written_atomically
 from mmbench.core.method import Method
 from mmbench.core.noise import random_stream
-from mmbench.core.progress import console, progress_bar
-from mmbench.core.weights import Card, MissingAsset, find, load_strictly, read_state
+from mmbench.core.pickles import read_captions
+from mmbench.core.progress import TRAINER_OPTIONS, console, progress_bar
+from mmbench.core.weights import Card, KeyMap, MissingAsset, find, load_strictly, read_state
 from mmbench.data.base import DataModule
 
 
@@ -102,9 +103,25 @@ def _assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[di
             before = {**before, "weights": "trained"}
         stages[argument], part = built(before, data)
         parts.append(part)
+    given = {argument: getattr(data, argument)() for argument in plain["method"].get("from_data", [])}
+    cards = plain["method"].get("official", {}).get(plain["data"]["name"], {})
+    if plain["weights"] == "official" and "vocabulary" in cards:
+        # Released text encoders know their words by the order of their authors' own file.
+        path = find(Card(**cards["vocabulary"]), plain["paths"]["assets"])
+        given["vocabulary"] = read_captions(path).vocabulary
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plain["seed"])
-        return config.construct(plain["method"]["module"], **stages), parts
+        return config.construct(plain["method"]["module"], **stages, **given), parts
+
+
+def _load_start(method: Method, plain: dict[str, Any]) -> None:
+    """Fills what training starts from: networks pretrained on another task, by `start` in the method's YAML."""
+    for part, node in plain["method"].get("start", {}).items():
+        card = Card(**node["card"])
+        path = find(card, plain["paths"]["assets"])
+        network = method.get_submodule(part)
+        keys = config.construct(node["keys"]) if "keys" in node else KeyMap()
+        load_strictly(network, keys(read_state(path), network), str(path))
 
 
 def _load_trained(method: Method, wanted: Stage) -> str:
@@ -127,8 +144,9 @@ def _load_official(method: Method, plain: dict[str, Any]) -> tuple[str, bool]:
     for part, fields in cards.items():
         card = Card(**fields)
         path = find(card, plain["paths"]["assets"])
-        network = method.get_submodule(part)
-        load_strictly(network, method.official[part](read_state(path), network), str(path))
+        if part != "vocabulary":
+            network = method.get_submodule(part)
+            load_strictly(network, method.official[part](read_state(path), network), str(path))
         hashes.append(sha256_file(path))
         verified = verified and card.sha256 is not None
     return sha256_json(hashes), verified
@@ -171,6 +189,7 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     plain, folder = wanted.plain, wanted.folder
     training = plain["method"]["training"]
     method, _ = _assembled(plain, data)
+    _load_start(method, plain)
     data.batch_size = training["batch_size"]
     checkpoint = folder / "last.ckpt"
     console.print(
@@ -190,7 +209,7 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         ],
         logger=_loggers(wanted),
         default_root_dir=folder,
-        enable_model_summary=False,
+        **TRAINER_OPTIONS,
         num_sanity_val_steps=0,
     )
     trainer.fit(method, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None, weights_only=True)
@@ -212,18 +231,18 @@ def _loggers(wanted: Stage) -> list[Any]:
                 **options,
                 name=f"train-{wanted.folder.parent.name}",
                 save_dir=wanted.folder,
-                offline=not has_wandb_key(),
+                mode=wandb_mode(),
                 config=config.scientific(wanted.plain["method"]),
             )
         )
     return loggers
 
 
-def has_wandb_key() -> bool:
-    """Whether Weights & Biases would accept runs from here; without a key they are kept offline."""
+def wandb_mode() -> str:
+    """"online" where Weights & Biases has a key for this user, else "offline": runs are then kept in their folder."""
     import wandb
 
-    return bool(wandb.api.api_key)
+    return "online" if wandb.login(prompt=False) else "offline"
 
 
 def prepared_data(plain: dict[str, Any]) -> DataModule:

@@ -32,10 +32,10 @@ class Adversarial(Method):
         Raises:
             ValueError: a name is no submodule.
         """
+        children = dict(self.named_children())
         for name in self.order:
-            if not isinstance(getattr(self, name, None), nn.Module):
-                valid = ", ".join(child for child, _ in self.named_children())
-                raise ValueError(f"expected optimizers named as submodules, found {name!r}: choose from {valid}")
+            if name not in children:
+                raise ValueError(f"expected optimizers named as submodules, found {name!r}: of {', '.join(children)}")
         return [
             self.partials[name]([p for p in self.get_submodule(name).parameters() if p.requires_grad])
             for name in self.order

@@ -40,8 +40,8 @@ def random_stream(*key: str | int) -> np.random.Generator:
 class Noise:
     """The random numbers of a batch of samples: row n depends on the seed and on sample n alone.
 
-    Handed to `Method.generate`. Moves between devices like a tensor; numbers are drawn on the CPU, so that every device
-    sees the same ones.
+    Handed to `Method.generate`, and part of every training batch, where the draw is the epoch. Moves between devices
+    like a tensor; numbers are drawn on the CPU, so that every device sees the same ones.
     """
 
     def __init__(self, seed: int, samples: Sequence[Sample], device: torch.device | str = "cpu") -> None:
@@ -49,14 +49,18 @@ class Noise:
         self.samples = list(samples)
         self.device = torch.device(device)
 
+    def streams(self, name: str) -> list[np.random.Generator]:
+        """A random stream for each sample, for draws that are no tensor."""
+        return [random_stream(self.seed, *sample, name) for sample in self.samples]
+
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers named `name` (one name per use in a method): (N, *shape) float32."""
-        rows = [random_stream(self.seed, *sample, name).standard_normal(shape, np.float32) for sample in self.samples]
+        rows = [stream.standard_normal(shape, np.float32) for stream in self.streams(name)]
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1) named `name`: (N, *shape) float32."""
-        rows = [random_stream(self.seed, *sample, name).random(shape, np.float32) for sample in self.samples]
+        rows = [stream.random(shape, np.float32) for stream in self.streams(name)]
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
     def to(self, device: torch.device | str, *args: object, **kwargs: object) -> Self:

@@ -1,7 +1,9 @@
 """Progress of long work: a bar on a terminal, one line for each pass elsewhere."""
 
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -51,3 +53,12 @@ class EpochLines(Callback):
 def progress_bar() -> list[Any]:
     """The callback that fits where standard error goes."""
     return [RichProgressBar(leave=False)] if console.is_terminal else [EpochLines()]
+
+
+# For every Trainer: Lightning's own bar only where there is a terminal, and no table of submodules.
+TRAINER_OPTIONS = {"enable_progress_bar": console.is_terminal, "enable_model_summary": False}
+
+# Lightning greets every Trainer with the hardware it looked for and with advertisements.
+logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+# Lightning calls a function that PyTorch has deprecated; nothing here can change that.
+warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")

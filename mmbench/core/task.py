@@ -20,8 +20,8 @@ BATCH_FIELDS = {
     "caption_mismatched_attributes": "list[dict[str, str]], the attributes that `caption_mismatched` names",
     "prompt": "list[str], at evaluation: the text that the generated image is to follow",
     "prompt_attributes": "list[dict[str, str]], at evaluation: the attributes that `prompt` names",
-    "sample": "list[Sample], at evaluation",
-    "noise": "Noise, at evaluation",
+    "sample": "list[Sample]; in training the draw is the epoch",
+    "noise": "Noise, the random numbers of the samples",
 }
 
 

@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mmbench.core.files import sha256_json, write_json
 from mmbench.core.noise import random_stream
@@ -97,6 +99,22 @@ class Vocabulary:
             return indices
         rng = rng or random_stream("words", caption)
         return [indices[place] for place in sorted(rng.permutation(len(indices))[:max_words].tolist())]
+
+
+def padded(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Captions as indices in one tensor: (N, T) int64, filled up with 0, and their lengths (N,) int64.
+
+    Raises:
+        ValueError: a caption has no word that the vocabulary knows; says which of the batch.
+    """
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    if not lengths.all():
+        place = int((lengths == 0).nonzero()[0])
+        raise ValueError(f"expected captions of known words, found none in caption {place} of the batch: reword it")
+    tokens = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.int64)
+    for row, sequence in zip(tokens, sequences, strict=True):
+        row[: len(sequence)] = torch.tensor(sequence)
+    return tokens, lengths
 
 
 def captions_hash(captions: Iterable[str]) -> str:

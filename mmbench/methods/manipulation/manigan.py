@@ -11,18 +11,38 @@ Deviations:
 - Sizes follow from `base_size`; the paper's is 64.
 """
 
+from collections.abc import Mapping, Sequence
 from math import log2
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.ema import EMA
+from mmbench.core.frozen import Frozen
+from mmbench.core.images import pyramid
+from mmbench.core.method import Batch
+from mmbench.core.noise import Noise
+from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.weights import KeyMap
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
 from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, UpBlock, conv3x3
+from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention
+from mmbench.losses.adversarial import (
+    cross_entropy_fake,
+    cross_entropy_real,
+    matching_aware_discriminator,
+    matching_aware_generator,
+)
+from mmbench.losses.kl import kl_to_standard_normal
+from mmbench.losses.matching import sentence_loss, word_correlation, words_loss
+from mmbench.losses.perceptual import perceptual_loss
+from mmbench.networks.attngan import Discriminator
+from mmbench.networks.damsm import EncodedImage, EncodedText
 
 
 class FirstStage(nn.Module):
@@ -256,3 +276,226 @@ DETAIL_CORRECTION = KeyMap(
     },
     convert={r".*_attention\.project\.weight": _flat},
 )
+
+
+def matching_terms(
+    image: EncodedImage,
+    text: EncodedText,
+    class_id: Tensor,
+    gamma1: float,
+    gamma2: float,
+    gamma3: float,
+    lambda_damsm: float,
+) -> dict[str, Tensor]:
+    """How well generated images show their captions, by the frozen DAMSM encoders (L_ControlGAN's last part)."""
+    words = words_loss(image.regions, text.words, text.word_mask, class_id, gamma1, gamma2, gamma3)
+    sentence = sentence_loss(image.code, text.sentence, class_id, gamma3)
+    return {"DAMSM_words": lambda_damsm * sum(words), "DAMSM_sentence": lambda_damsm * sum(sentence)}
+
+
+def word_level_term(
+    image: EncodedImage, text: EncodedText, mismatched: EncodedText, gamma1: float, gamma2: float
+) -> Tensor:
+    """The discriminator's word-level term on real images: a number that is logged and carries no gradient.
+
+    The authors compute it at every image size, which takes three passes of the image encoder; ours re-uses the pass
+    over the full size, since none of them reaches a parameter.
+    https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/miscc/losses.py#L152
+    """
+    match = word_correlation(image.regions, text.words, text.word_mask, gamma1, gamma2)
+    mismatch = word_correlation(image.regions, mismatched.words, mismatched.word_mask, gamma1, gamma2)
+    return (cross_entropy_real(match) + cross_entropy_fake(mismatch)) / 2
+
+
+class ManiGANMain(Adversarial):
+    """The main module and its training: the stage that edits.
+
+    Args:
+        damsm: the trained stage before, with `encode_text`, `image_encoder` and `embedding_dim`.
+        perceptual: frozen network from images to features, VGG-16's relu2_2.
+        optimizers: partials for `generator` and `discriminators`.
+        width, noise_dim, condition_dim, num_residual, base_size: as `MainModule`.
+        discriminator_width: channels after the discriminators' first convolution.
+        gamma1, gamma2, gamma3: smoothing factors of DAMSM.
+        lambda_damsm: weight of the DAMSM terms.
+        decay: of the generator's moving average, which makes the images.
+    """
+
+    task = TEXT_GUIDED_EDITING
+    official: ClassVar[dict[str, KeyMap]] = {"ema.average": MAIN_MODULE}
+
+    def __init__(
+        self,
+        damsm: nn.Module,
+        perceptual: nn.Module,
+        optimizers: Mapping[str, OptimizerPartial],
+        width: int,
+        noise_dim: int,
+        condition_dim: int,
+        num_residual: int,
+        base_size: int,
+        discriminator_width: int,
+        gamma1: float,
+        gamma2: float,
+        gamma3: float,
+        lambda_damsm: float,
+        decay: float,
+    ) -> None:
+        super().__init__(optimizers)
+        self.damsm = Frozen(damsm)
+        self.perceptual = perceptual
+        self.sizes = [base_size, 2 * base_size, 4 * base_size]
+        self.noise_dim, self.condition_dim = noise_dim, condition_dim
+        self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
+        self.lambda_damsm = lambda_damsm
+        self.generator = MainModule(width, damsm.embedding_dim, noise_dim, condition_dim, num_residual, base_size)
+        self.discriminators = nn.ModuleList(
+            Discriminator(size, discriminator_width, damsm.embedding_dim) for size in self.sizes
+        )
+        initialise_orthogonally(self.generator)
+        initialise_orthogonally(self.discriminators)
+        self.ema = EMA(self.generator, decay)
+
+    def edited(self, network: nn.Module, image: EncodedImage, text: EncodedText, noise: Noise) -> MainOutput:
+        """What `network`, the generator or its average, makes of encoded images and texts."""
+        return network(
+            noise=noise.normal("z", self.noise_dim),
+            eps=noise.normal("eps", self.condition_dim),
+            sentence=text.sentence,
+            words=text.words,
+            word_mask=text.word_mask,
+            image_code=image.code,
+            regions=image.regions,
+        )
+
+    def discriminator_terms(
+        self, real: Sequence[Tensor], fake: Sequence[Tensor], text: EncodedText
+    ) -> dict[str, Tensor]:
+        """Images alone, and with their sentences, of each size; `fake` is detached by the discriminators."""
+        return {
+            f"L_D{size}": matching_aware_discriminator(*discriminator.judge_pairs(*images, text.sentence))
+            for size, discriminator, *images in zip(self.sizes, self.discriminators, real, fake, strict=True)
+        }
+
+    def generator_terms(
+        self, real: Sequence[Tensor], output: MainOutput, text: EncodedText, class_id: Tensor
+    ) -> dict[str, Tensor]:
+        """The generator's objective on images that are to be what they were, since the caption is their own."""
+        terms = {}
+        for size, discriminator, fake in zip(self.sizes, self.discriminators, output.images, strict=True):
+            features = discriminator(fake)
+            terms[f"L_G{size}"] = matching_aware_generator(
+                discriminator.unconditional(features), discriminator.conditional(features, text.sentence)
+            )
+        seen = self.damsm.network.image_encoder(output.images[-1])
+        terms |= matching_terms(seen, text, class_id, **self.gammas, lambda_damsm=self.lambda_damsm)
+        compared = [perceptual_loss(self.perceptual, *pair) for pair in zip(output.images, real, strict=True)]
+        terms["L_per"] = sum(compared) / 3
+        terms["KL"] = kl_to_standard_normal(output.mu, output.log_variance)
+        return terms
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        noise, damsm = batch["noise"], self.damsm.network
+        real = pyramid(batch["image"], self.sizes)
+        with torch.no_grad():
+            text = damsm.encode_text(batch["caption"], noise.streams("words"))
+            mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
+            seen = damsm.image_encoder(batch["image"])
+        output = self.edited(self.generator, seen, text, noise)
+        terms = self.discriminator_terms(real, output.images, text)
+        terms["L_word"] = word_level_term(seen, text, mismatched, self.gammas["gamma1"], self.gammas["gamma2"])
+        self.minimise("discriminators", terms)
+        with self.held(self.discriminators):
+            self.minimise("generator", self.generator_terms(real, output, text, batch["class_id"]))
+        self.ema.update(self.generator)
+
+    def edit(self, batch: Batch, noise: Noise) -> tuple[MainOutput, EncodedText]:
+        """Images towards their prompts by the averaged generator, and the prompts as encoded."""
+        text = self.damsm.network.encode_text(batch[self.task.prompt])
+        seen = self.damsm.network.image_encoder(batch["image"])
+        return self.edited(self.ema, seen, text, noise), text
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        output, _ = self.edit(batch, noise)
+        return output.images[-1]
+
+
+class ManiGAN(Adversarial):
+    """The detail correction module on the frozen main module: the last stage, and the published method.
+
+    Args:
+        main: the trained stage before.
+        optimizers: partials for `correction` and `discriminator`.
+        width, num_residual: as `DetailCorrection`.
+        discriminator_width: channels after the discriminator's first convolution.
+        gamma1, gamma2, gamma3, lambda_damsm: as `ManiGANMain`.
+        decay: of the module's moving average, which makes the images.
+    """
+
+    task = TEXT_GUIDED_EDITING
+    official: ClassVar[dict[str, KeyMap]] = {"ema.average": DETAIL_CORRECTION}
+
+    def __init__(
+        self,
+        main: ManiGANMain,
+        optimizers: Mapping[str, OptimizerPartial],
+        width: int,
+        num_residual: int,
+        discriminator_width: int,
+        gamma1: float,
+        gamma2: float,
+        gamma3: float,
+        lambda_damsm: float,
+        decay: float,
+    ) -> None:
+        super().__init__(optimizers)
+        self.main = Frozen(main)
+        self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
+        self.lambda_damsm = lambda_damsm
+        size, embedding_dim = main.sizes[-1], main.damsm.network.embedding_dim
+        channels = main.perceptual.network.channels
+        self.correction = DetailCorrection(width, size, embedding_dim, channels, num_residual)
+        self.discriminator = Discriminator(size, discriminator_width, embedding_dim)
+        # The authors leave the correction module at PyTorch's own start.
+        # https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/trainerDCM.py#L93
+        initialise_orthogonally(self.discriminator)
+        self.ema = EMA(self.correction, decay)
+
+    def generator_terms(self, real: Tensor, fake: Tensor, text: EncodedText, class_id: Tensor) -> dict[str, Tensor]:
+        """The correction module's objective (equation 6): the last term pushes it *away* from the input image."""
+        features = self.discriminator(fake)
+        adversarial = matching_aware_generator(
+            self.discriminator.unconditional(features), self.discriminator.conditional(features, text.sentence)
+        )
+        seen = self.main.network.damsm.network.image_encoder(fake)
+        return {
+            "L_G": adversarial,
+            **matching_terms(seen, text, class_id, **self.gammas, lambda_damsm=self.lambda_damsm),
+            # The paper adds 1 - L1; the constant changes nothing, and the released code leaves it out.
+            # https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/miscc/lossesDCM.py
+            "L_reg": -(fake - real).abs().mean(),
+        }
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        noise, main = batch["noise"], self.main.network
+        damsm, real = main.damsm.network, batch["image"]
+        with torch.no_grad():
+            text = damsm.encode_text(batch["caption"], noise.streams("words"))
+            mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
+            seen = damsm.image_encoder(real)
+            output = main.edited(main.ema, seen, text, noise)
+            features = main.perceptual(real)
+        fake = self.correction(output.hidden, text.words, text.word_mask, features)
+        terms = {
+            "L_D": matching_aware_discriminator(*self.discriminator.judge_pairs(real, fake, text.sentence)),
+            "L_word": word_level_term(seen, text, mismatched, self.gammas["gamma1"], self.gammas["gamma2"]),
+        }
+        self.minimise("discriminator", terms)
+        with self.held(self.discriminator):
+            self.minimise("correction", self.generator_terms(real, fake, text, batch["class_id"]))
+        self.ema.update(self.correction)
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        main = self.main.network
+        output, text = main.edit(batch, noise)
+        return self.ema(output.hidden, text.words, text.word_mask, main.perceptual(batch["image"]))

@@ -1,0 +1,137 @@
+"""AttnGAN: Fine-Grained Text to Image Generation with Attentional Generative Adversarial Networks: the DAMSM encoders.
+
+Tao Xu, Pengchuan Zhang, Qiuyuan Huang, Han Zhang, Zhe Gan, Xiaolei Huang, Xiaodong He. CVPR 2018.
+https://arxiv.org/abs/1711.10485, section 3.2
+Authors' code: https://github.com/taoxugit/AttnGAN/tree/0d000e652b407e976cb88fab299e8566f3de8a37, code/pretrain_DAMSM.py
+
+The first stage of AttnGAN, ControlGAN and ManiGAN: a text and an image encoder that agree on which caption belongs to
+which image. It generates nothing; the stages that follow hold it frozen.
+
+Deviations: none that changes a number. The authors pick up the learning rate where it stopped; ours follows from the
+epoch alone, so that a resumed run is the same run.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from mmbench.core.method import Batch, Method
+from mmbench.core.noise import Noise
+from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.text import Vocabulary, padded
+from mmbench.core.weights import KeyMap
+from mmbench.losses.matching import sentence_loss, words_loss
+from mmbench.networks.damsm import IMAGE_ENCODER, TEXT_ENCODER, EncodedText, ImageEncoder, TextEncoder
+
+
+class DAMSM(Method):
+    """Text and image encoders trained by attention-driven matching.
+
+    Args:
+        vocabulary: of the captions; released encoders need their authors' own.
+        trunk: of the image encoder, pretrained; its parameters stay, its batch statistics drift, as the authors' do.
+        embedding_dim: size of the common space.
+        token_dim: width of the word embedding.
+        max_words: captions longer than this keep so many of their words, in order.
+        learning_rate: at the first epoch, of Adam.
+        gradient_clip: largest norm of the text encoder's gradient.
+        gamma1, gamma2, gamma3: the paper's smoothing factors.
+    """
+
+    task = TEXT_TO_IMAGE
+    official: ClassVar[dict[str, KeyMap]] = {"text_encoder": TEXT_ENCODER, "image_encoder": IMAGE_ENCODER}
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        trunk: nn.Module,
+        embedding_dim: int,
+        token_dim: int,
+        max_words: int,
+        learning_rate: float,
+        gradient_clip: float,
+        gamma1: float,
+        gamma2: float,
+        gamma3: float,
+    ) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.text_encoder = TextEncoder(len(self.vocabulary), embedding_dim, token_dim)
+        self.image_encoder = ImageEncoder(trunk.requires_grad_(False), embedding_dim)
+        self.embedding_dim = embedding_dim
+        self.max_words = max_words
+        self.learning_rate = learning_rate
+        self.gradient_clip = gradient_clip
+        self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
+
+    def encode_text(self, captions: list[str], streams: Sequence[Generator | None] | None = None) -> EncodedText:
+        """Raw captions in the common space.
+
+        Args:
+            captions: N texts.
+            streams: which words of a long caption are kept, for each caption; None: the caption itself decides.
+
+        Raises:
+            ValueError: a caption has no known word.
+        """
+        streams = streams or [None] * len(captions)
+        tokens, lengths = padded(
+            [
+                self.vocabulary.encode(caption, self.max_words, rng)
+                for caption, rng in zip(captions, streams, strict=True)
+            ]
+        )
+        return self.text_encoder(tokens.to(self.device), lengths)
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The four contrastive terms of equation 14; other images of the same class are no negatives."""
+        text = self.encode_text(batch["caption"], batch["noise"].streams("words"))
+        image = self.image_encoder(batch["image"])
+        classes, gamma3 = batch["class_id"], self.gammas["gamma3"]
+        word_to_image, image_to_word = words_loss(image.regions, text.words, text.word_mask, classes, **self.gammas)
+        sentence_to_image, image_to_sentence = sentence_loss(image.code, text.sentence, classes, gamma3)
+        return {
+            "L1_w": word_to_image,
+            "L2_w": image_to_word,
+            "L1_s": sentence_to_image,
+            "L2_s": image_to_sentence,
+        }
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.total("damsm", self.terms(batch))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.5, 0.999))
+
+    def on_train_epoch_start(self) -> None:
+        # The authors make a new optimiser each epoch, with two per cent less of a learning rate until a tenth is left.
+        # https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/pretrain_DAMSM.py#L267
+        optimizer = self.optimizers().optimizer
+        optimizer.state.clear()
+        optimizer.param_groups[0]["lr"] = learning_rate(self.learning_rate, self.current_epoch)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        clip_grad_norm_(self.text_encoder.parameters(), self.gradient_clip)
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        """DAMSM judges and guides.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("expected a method that makes images, found damsm: train it, then a method that stands on it")
+
+
+def learning_rate(first: float, epoch: int) -> float:
+    """Two per cent less each epoch, until it is no more than a tenth of the first."""
+    rate = first
+    for _ in range(epoch):
+        if rate <= first / 10:
+            break
+        rate *= 0.98
+    return rate
