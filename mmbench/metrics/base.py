@@ -92,14 +92,21 @@ class SampleMean(Metric):
             ValueError: a value is NaN or infinite.
         """
         assert values.dtype == torch.float64
-        if not torch.isfinite(values).all():
-            raise ValueError(
-                f"expected finite {type(self).__name__} values, found NaN or infinity: check the extractor's weights"
-            )
-        self.values.append(values)
+        self.values.append(finite(values, f"{type(self).__name__} values"))
 
     def compute(self) -> Score:
         return mean_score(type(self).__name__, joined(self.values))
+
+
+def finite(values: Tensor, what: str) -> Tensor:
+    """The values themselves.
+
+    Raises:
+        ValueError: one of them is NaN or infinite.
+    """
+    if not torch.isfinite(values).all():
+        raise ValueError(f"expected finite {what}, found NaN or infinity: check the extractor's weights")
+    return values
 
 
 def joined(values: list[Tensor] | Tensor) -> Tensor:

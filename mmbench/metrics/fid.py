@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, Metric, Score
+from mmbench.metrics.base import Batch, Metric, Score, finite
 from mmbench.metrics.features import Extractor
 
 
@@ -15,7 +15,8 @@ class FID(Metric):
     images; no spread is defined.
 
     Args:
-        extractor: gives `features` (N, D); for the published metric, Inception's pool3 of 2048.
+        extractor: gives `features` (N, D), and its network says D as `num_features`; for the published metric,
+            Inception's pool3 of 2048.
 
     Raises:
         ValueError: on compute, there are fewer than 2 generated or fewer than 2 real images.
@@ -48,9 +49,7 @@ class FID(Metric):
         return Score(distance, None, int(self.count))
 
     def _accumulate(self, prefix: str, images: Tensor) -> None:
-        features = self.extractor(images)["features"].double()
-        if not torch.isfinite(features).all():
-            raise ValueError("expected finite features for FID, found NaN or infinity: check the extractor's weights")
+        features = finite(self.extractor(images)["features"], "features for FID").double()
         setattr(self, f"{prefix}sum", getattr(self, f"{prefix}sum") + features.sum(dim=0))
         setattr(self, f"{prefix}products", getattr(self, f"{prefix}products") + features.T @ features)
         setattr(self, f"{prefix}count", getattr(self, f"{prefix}count") + len(features))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mmbench.core.noise import Sample
-from mmbench.metrics.base import Batch, Metric, Score, joined
+from mmbench.metrics.base import Batch, Metric, Score, finite, joined
 from mmbench.metrics.features import Extractor
 
 KEY_BYTES = 256
@@ -38,9 +38,7 @@ class InceptionScore(Metric):
         self.add_state("keys", default=[], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, batch: Batch) -> None:
-        logits = self.extractor(images)["logits"]
-        if not torch.isfinite(logits).all():
-            raise ValueError("expected finite logits for IS, found NaN or infinity: check the extractor's weights")
+        logits = finite(self.extractor(images)["logits"], "logits for IS")
         self.logits.append(logits)
         self.keys.append(_encoded(batch["sample"]).to(logits.device))
 

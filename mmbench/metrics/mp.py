@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, Metric, Score, joined, mean_score
+from mmbench.metrics.base import Batch, Metric, Score, finite, joined, mean_score
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.l1 import mean_absolute_difference
 from mmbench.metrics.sim import text_image_cosine
@@ -32,7 +32,7 @@ class MP(Metric):
 
     def update(self, images: Tensor, batch: Batch) -> None:
         self.differences.append(mean_absolute_difference(images, batch["image"]))
-        self.similarities.append(text_image_cosine(self.extractor, images, batch["prompt"]))
+        self.similarities.append(finite(text_image_cosine(self.extractor, images, batch["prompt"]), "MP values"))
 
     def compute(self) -> Score:
         diff = mean_score("MP", joined(self.differences))

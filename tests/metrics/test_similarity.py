@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from mmbench.metrics.clip_score import CLIPScore
+from mmbench.metrics.fid import FID
+from mmbench.metrics.inception_score import InceptionScore
 from mmbench.metrics.lpips import LPIPS
 from mmbench.metrics.mp import MP
 from mmbench.metrics.sim import Sim
@@ -86,5 +88,13 @@ def test_features_that_are_no_numbers_are_refused(make_extractor, case):
         def forward(self, source):
             return dict.fromkeys(("embedding", "features", "logits"), torch.full((len(source), 2), torch.nan))
 
-    with pytest.raises(ValueError, match="expected finite Sim values"):
-        Sim(make_extractor(Broken())).update(images, batch)
+    for metric, what in (
+        (Sim(make_extractor(Broken())), "Sim values"),
+        (CLIPScore(make_extractor(Broken()), factor=100), "CLIPScore values"),
+        (MP(make_extractor(Broken())), "MP values"),
+        (LPIPS(make_extractor(Broken()), against="image"), "LPIPS values"),
+        (FID(make_extractor(Broken())), "features for FID"),
+        (InceptionScore(make_extractor(Broken()), splits=1), "logits for IS"),
+    ):
+        with pytest.raises(ValueError, match=f"expected finite {what}, found NaN"):
+            metric.update(images, batch)
