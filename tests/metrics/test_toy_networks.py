@@ -19,15 +19,24 @@ from mmbench.metrics.inception_score import inception_score
 from mmbench.metrics.lpips import LPIPS
 from mmbench.metrics.sim import Sim
 from mmbench.networks import toy
+from mmbench.networks.pretrained import frozen
 from mmbench.train_toy_networks import FOLDER, picture
 
 COUNT = 80
 NAMES = ("inception", "clip", "lpips", "inception_trunk", "vgg")
 
 
-def built(name):
-    text = (shipped("conf") / "network" / name / "toy.yaml").read_text(encoding="utf-8")
-    return instantiate(yaml.safe_load(text), assets="unused")
+def card_of(name):
+    return yaml.safe_load((shipped("conf") / "network" / name / "toy.yaml").read_text(encoding="utf-8"))
+
+
+def judge_of(name):
+    return instantiate(card_of(name), assets="unused")
+
+
+def backbone_of(name):
+    cfg = card_of(name)
+    return frozen(instantiate(cfg["network"]), instantiate(cfg["card"]), "unused")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +57,7 @@ def birds():
 
 
 def test_sim_tells_the_target_and_the_right_edit_from_the_input(birds):
-    extractor = built("clip")
+    extractor = judge_of("clip")
     scores = {}
     for key in ("input", "edited", "target"):
         metric = Sim(extractor)
@@ -63,14 +72,14 @@ def test_sim_tells_the_target_and_the_right_edit_from_the_input(birds):
 
 
 def test_the_classifier_tells_the_colours_of_unseen_birds(birds):
-    logits = built("inception")(birds["input"])["attributes"].split(list(toy.ATTRIBUTES.values()), dim=1)
+    logits = judge_of("inception")(birds["input"])["attributes"].split(list(toy.ATTRIBUTES.values()), dim=1)
     for part, found in zip(PARTS, logits, strict=False):
         truth = torch.tensor([COLOURS.index(attributes[part]) for attributes in birds["attributes"]])
         assert (found.argmax(1) == truth).double().mean() > 0.9, part
 
 
 def test_fid_and_is_mean_something(birds):
-    extractor = built("inception")
+    extractor = judge_of("inception")
     blurred = torch.nn.functional.avg_pool2d(birds["target"].float(), 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
 
     def fid(images):
@@ -88,7 +97,7 @@ def test_fid_and_is_mean_something(birds):
 
 
 def test_lpips_grows_with_the_distortion(birds):
-    extractor = built("lpips")
+    extractor = judge_of("lpips")
     noise = torch.randn(birds["input"].shape, generator=torch.Generator().manual_seed(0))
 
     def distance(images):
@@ -106,7 +115,7 @@ def test_lpips_grows_with_the_distortion(birds):
 
 @pytest.mark.parametrize("name", ["inception", "clip", "lpips"])
 def test_judges_do_not_depend_on_the_batch_and_take_other_sizes(birds, name):
-    judge = built(name).network
+    judge = judge_of(name).network
     images = birds["input"][:6]
     for key, together in judge(images).items():
         assert torch.allclose(together[2:3], judge(images[2:3])[key], atol=1e-5)
@@ -114,7 +123,7 @@ def test_judges_do_not_depend_on_the_batch_and_take_other_sizes(birds, name):
 
 
 def test_texts_are_read_whatever_their_length_or_words(birds):
-    clip = built("clip").network
+    clip = judge_of("clip").network
     texts = [*birds["prompt"][:5], "", "zebra", "Red CROWN!"]
     together = clip(texts)["embedding"]
     for row, text in enumerate(texts):
@@ -135,7 +144,7 @@ def test_the_vocabulary_covers_the_captions():
 
 def test_backbones_have_the_interfaces_of_theirs_and_pass_gradients(birds):
     image = from_uint8(birds["input"][:2]).requires_grad_()
-    trunk, vgg = built("inception_trunk"), built("vgg")
+    trunk, vgg = backbone_of("inception_trunk"), backbone_of("vgg")
     regions, pooled = trunk(image)
     assert regions.shape == (2, trunk.network.region_channels, 8, 8)
     assert pooled.shape == (2, trunk.network.global_channels)
@@ -156,8 +165,7 @@ def test_files_are_small_and_named_by_their_cards():
     assert sum(path.stat().st_size for path in paths) < 2e6
     assert sorted(FOLDER.glob("*.safetensors")) == sorted(paths)
     for name, path in zip(NAMES, paths, strict=True):
-        text = (shipped("conf") / "network" / name / "toy.yaml").read_text(encoding="utf-8")
-        assert yaml.safe_load(text)["card"]["sha256"] == sha256_file(path)
+        assert card_of(name)["card"]["sha256"] == sha256_file(path)
     # A judge is no backbone: their first filters differ.
     judge, backbone = load_file(paths[0])["trunk.0.0.weight"], load_file(paths[3])["stem.0.0.weight"]
     assert judge.shape != backbone.shape
