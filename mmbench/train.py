@@ -24,7 +24,7 @@ from mmbench.core.method import Method
 from mmbench.core.noise import random_stream
 from mmbench.core.pickles import read_captions
 from mmbench.core.progress import TRAINER_OPTIONS, console, progress_bar
-from mmbench.core.weights import Card, KeyMap, MissingAsset, find, load_strictly, read_state
+from mmbench.core.weights import Card, MissingAsset, find, load_strictly, read_state
 from mmbench.data.base import DataModule
 
 
@@ -48,7 +48,9 @@ class Stage:
 def stage(plain: dict[str, Any], data: DataModule) -> Stage:
     """The training that a configuration asks for, whether it has been run or not."""
     facts = {
-        "method": config.scientific({key: plain["method"][key] for key in ("name", "module")}),
+        "method": config.scientific(
+            {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
+        ),
         "training": plain["method"]["training"],
         "data": config.scientific(plain["data"]),
         "fingerprint": data.fingerprint(),
@@ -115,13 +117,9 @@ def _assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[di
 
 
 def _load_start(method: Method, plain: dict[str, Any]) -> None:
-    """Fills what training starts from: networks pretrained on another task, by `start` in the method's YAML."""
-    for part, node in plain["method"].get("start", {}).items():
-        card = Card(**node["card"])
-        path = find(card, plain["paths"]["assets"])
-        network = method.get_submodule(part)
-        keys = config.construct(node["keys"]) if "keys" in node else KeyMap()
-        load_strictly(network, keys(read_state(path), network), str(path))
+    """Fills what training starts from: submodules pretrained on another task, by `start` in the method's YAML."""
+    for part, card in plain["method"].get("start", {}).items():
+        method.get_submodule(part).load(find(config.construct(card), plain["paths"]["assets"]))
 
 
 def _load_trained(method: Method, wanted: Stage) -> str:
@@ -160,9 +158,10 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
     Raises:
         ValueError: the method has nothing to train, or diverged.
     """
-    wanted = stage(plain, data) if "training" in plain["method"] else None
-    if wanted is None:
+    if "training" not in plain["method"]:
         raise ValueError(f"expected a method that learns, found {plain['method']['name']}: evaluate it as it is")
+    plain = {**plain, "weights": "trained"}
+    wanted = stage(plain, data)
     for before in predecessors(plain).values():
         trained(before, data)
     with locked(wanted.folder):
@@ -211,6 +210,7 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         default_root_dir=folder,
         **TRAINER_OPTIONS,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,
     )
     trainer.fit(method, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None, weights_only=True)
     if trainer.interrupted:
@@ -239,7 +239,7 @@ def _loggers(wanted: Stage) -> list[Any]:
 
 
 def wandb_mode() -> str:
-    """"online" where Weights & Biases has a key for this user, else "offline": runs are then kept in their folder."""
+    """ "online" where Weights & Biases has a key for this user, else "offline": runs are then kept in their folder."""
     import wandb
 
     return "online" if wandb.login(prompt=False) else "offline"

@@ -220,13 +220,14 @@ def _paths(cfg: DictConfig, prefix: str = "") -> set[str]:
 
 
 def construct(node: Mapping[str, Any], **arguments: Any) -> Any:
-    """Hydra's `instantiate`, but a ValueError of the target reaches the caller as it is.
+    """Hydra's `instantiate`, but objects are handed on, and errors of the target raised, as they are.
 
     Raises:
         ValueError: whatever the target raises; MissingAsset among them.
     """
     try:
-        return instantiate(node, **arguments)
+        # As a partial, so that Hydra does not turn the given objects (data classes, say) into configuration.
+        return instantiate(node, _partial_=True)(**arguments)
     except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ValueError):

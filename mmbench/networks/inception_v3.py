@@ -1,13 +1,12 @@
 """Inception-v3 (torchvision's, with its ImageNet weights) as a trunk: region features and one pooled feature vector."""
 
-import mmbench.core.torchvision_schema  # noqa: F401  (before torchvision)
+from pathlib import Path
 
-# isort: split
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.inception import Inception3
 
-from mmbench.core.weights import KeyMap
+from mmbench.core.weights import KeyMap, load_strictly, read_state
 
 
 class InceptionV3Trunk(nn.Module):
@@ -40,6 +39,14 @@ class InceptionV3Trunk(nn.Module):
             self.to_regions.add_module(name, blocks[name])
         for name in names[after_regions:after_global]:
             self.to_global.add_module(name, blocks[name])
+
+    def load(self, path: str | Path) -> None:
+        """Fills the network from torchvision's file of Inception-v3.
+
+        Raises:
+            ValueError: the file holds something else.
+        """
+        load_strictly(self, INCEPTION_V3(read_state(path), self), str(path))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) in [-1, 1] to regions (N, 768, 17, 17) and pooled features (N, 2048), at size 299."""

@@ -1,12 +1,11 @@
 """VGG-16 (https://arxiv.org/abs/1409.1556) as a feature extractor for perceptual losses."""
 
-import mmbench.core.torchvision_schema  # noqa: F401  (before torchvision)
+from pathlib import Path
 
-# isort: split
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from mmbench.core.weights import KeyMap
+from mmbench.core.weights import KeyMap, load_strictly, read_state
 
 # Index of every activation among torchvision's layers, by the name it has in the papers.
 LAYERS = {
@@ -37,8 +36,17 @@ class VGG16(nn.Module):
         super().__init__()
         if layer not in LAYERS:
             raise ValueError(f"expected a layer of VGG-16 ({', '.join(LAYERS)}), found {layer!r}: name one of them")
+        self.layer = layer
         self.layers = make_layers(cfgs["D"])[: LAYERS[layer] + 1]
         self.channels = self.layers[-2].out_channels
+
+    def load(self, path: str | Path) -> None:
+        """Fills the network from torchvision's file of VGG-16.
+
+        Raises:
+            ValueError: the file holds something else.
+        """
+        load_strictly(self, vgg16_keys(self.layer)(read_state(path), self), str(path))
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, channels, H/s, W/s), where s is 1 for relu1_*, 2 for relu2_*, ... and 16 for relu5_*.
