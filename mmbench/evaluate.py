@@ -12,9 +12,11 @@ from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -78,7 +80,9 @@ SAMPLING = ("split", "captions_per_image", "draws", "count", "seed")
 
 def described(plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a plain configuration that makes a row what it is; its hash is the record's `config_hash`."""
-    return config.scientific({key: plain[key] for key in ("method", "data", "protocol", "weights", "seed")})
+    facts = config.scientific({key: plain[key] for key in ("method", "data", "protocol", "weights", "seed")})
+    facts["data"]["module"].pop("seed", None)  # of training, and `seed` already
+    return facts
 
 
 def prepare(cfg: DictConfig) -> Run:
@@ -110,11 +114,11 @@ def prepare(cfg: DictConfig) -> Run:
 
 
 class Scored(Dataset):
-    """A run's items, each with its generated image as it was written: (3, H, W) uint8."""
+    """Items of a run, each with its generated image as it was written: (3, H, W) uint8."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, samples: list[Sample]) -> None:
         self.run = run
-        self.items = run.items(run.samples)
+        self.items = run.items(samples)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -153,6 +157,8 @@ def generate(run: Run) -> None:
         )
         loader = _loader(run, run.items(missing), partial(_with_noise, seed=run.plain["seed"]))
         trainer.predict(run.method, loader, return_predictions=False)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the first process reads what all of them wrote
 
 
 def _with_noise(items: Sequence[dict[str, Any]], seed: int) -> Batch:
@@ -167,7 +173,10 @@ def _loader(run: Run, dataset: Dataset, make_batch: Callable[..., Batch] = colla
 
 
 def score(run: Run, suite: MetricSuite) -> dict[str, dict[str, Any]]:
-    """Scores the images of a run; "name@extractor" to {"value", "std", "count", "weights"}."""
+    """Scores the images of a run; "name@extractor" to {"value", "std", "count", "weights"}.
+
+    Each of several processes takes its share of the samples, none twice and none left out.
+    """
     task: Task = run.method.task
     suffixes = [suffix for suffix in ("", "_attributes") if f"{task.prompt}{suffix}" in run.data.fields]
     fields = run.data.fields | {f"prompt{suffix}" for suffix in suffixes}
@@ -176,15 +185,19 @@ def score(run: Run, suite: MetricSuite) -> dict[str, dict[str, Any]]:
             f"expected the fields {', '.join(missing)} for the metrics of {run.protocol['name']}, found "
             f"{run.plain['data']['name']} without them: choose another protocol or data set"
         )
-    loader = _loader(run, Scored(run))
+    rank, ranks = _place()
+    loader = _loader(run, Scored(run, run.samples[rank::ranks]))
     counted: list[Sample] = []
     for batch in track(loader, "scoring"):
         images = batch.pop("generated")
         batch |= {f"prompt{suffix}": batch[f"{task.prompt}{suffix}"] for suffix in suffixes}
         suite.update(images, batch)
         counted += batch["sample"]
-    assert sorted(counted) == sorted(run.samples), "every sample is to be scored exactly once"
-    if suite.needs_reference:
+    shares: list[list[Sample]] = [counted] * ranks
+    if ranks > 1:
+        torch.distributed.all_gather_object(shares, counted)
+    assert sorted(sample for share in shares for sample in share) == run.samples, "each sample is scored exactly once"
+    if suite.needs_reference and rank == 0:  # states are summed over the processes
         _reference(run, suite)
     scores = suite.compute()
     judges = {key: suite.metrics[name].extractor for name, key in suite.keys.items()}
@@ -192,6 +205,13 @@ def score(run: Run, suite: MetricSuite) -> dict[str, dict[str, Any]]:
         key: {**scores[key]._asdict(), "weights": judge.weights_sha256 if judge else None}
         for key, judge in judges.items()
     }
+
+
+def _place() -> tuple[int, int]:
+    """This process's number among those of the run, and how many they are."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def _reference(run: Run, suite: MetricSuite) -> None:
@@ -240,8 +260,10 @@ def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
         yield source, item[run.method.task.prompt], read_rgb(run.image(sample)).permute(1, 2, 0).numpy()
 
 
-def evaluate(cfg: DictConfig) -> tuple[Result, Run]:
+def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
     """Generates and scores one row; re-uses the images, and the record, that are there already.
+
+    Several processes share the work; the first of them gets the record, the others None.
 
     Raises:
         MissingAsset, ValueError: as `prepare`, `build_suite` and `score` say.
@@ -258,8 +280,10 @@ def evaluate(cfg: DictConfig) -> tuple[Result, Run]:
             run.protocol["metrics"], run.protocol["extractors"], Path(run.plain["paths"]["assets"]).expanduser()
         )
         generate(run)
-        write_manifest(run)
         metrics = score(run, suite)
+        if rank_zero_only.rank > 0:
+            return None, run
+        write_manifest(run)
         grid.write_grid(run.folder / "grid.png", list(shown(run, 8)), ["input", "prompt", run.plain["method"]["name"]])
         record = Result(
             experiment=experiment,
@@ -300,6 +324,8 @@ def log(run: Run, record: Result) -> None:
 def report(cfg: DictConfig) -> None:
     """Evaluates one row and says where everything is."""
     record, run = evaluate(cfg)
+    if record is None:
+        return
     for name, found in sorted(record.metrics.items()):
         spread = "" if found["std"] is None else f" (std {found['std']:.4f})"
         print(f"{name:<28} {found['value']:.4f}{spread} over {found['count']}")
@@ -328,8 +354,4 @@ def main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(HELP, end="")
         return 0
-    return application.start(job, __file__, arguments)
-
-
-if __name__ == "__main__":
-    job()
+    return application.start(job, arguments)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from mmbench import table
@@ -66,6 +67,8 @@ def reproduce(
                 console.print(f"  not run: {reasons[key]}", style="yellow", highlight=False, markup=False)
                 break
             first_runs.setdefault(key, run)
+    if rank_zero_only.rank > 0:
+        return not reasons
     cells = table.lines(experiment, source, seeds, overrides, paths["results"], reasons, rows)
     path = table.page(experiment, source, paths["results"])
     write_text(path, table.document(experiment, source, seeds, cells))

@@ -134,7 +134,7 @@ def _judged(
         return {**cells, "verdict": "no published value"}
     if source != experiment.sources[0]:
         return {**cells, "verdict": "toy data"}
-    cells["difference"] = f"{value - printed.value:+.{digits}f}"
+    cells["difference"] = f"{round(value - printed.value, digits) + 0.0:+.{digits}f}"
     if not printed.verified:
         return {**cells, "verdict": "unverified"}
     within = abs(value - printed.value) <= experiment.allowed(metric, printed.value)

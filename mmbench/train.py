@@ -293,8 +293,4 @@ def main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(HELP, end="")
         return 0
-    return application.start(job, __file__, arguments)
-
-
-if __name__ == "__main__":
-    job()
+    return application.start(job, arguments)

@@ -50,7 +50,7 @@ def test_the_path_from_configuration_to_table(demo, home):
 
 def test_images_manifest_and_prompts_agree(demo, home):
     demo("method=identity")
-    (folder,) = (home / "runs/identity-cub-toy").iterdir()
+    (folder,) = (home / "runs/identity-cub-toy").glob("[!.]*")
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["count"] == len(manifest["samples"]) == 12
     assert len({entry["id"] for entry in manifest["samples"]}) == 12
@@ -86,7 +86,7 @@ def test_another_protocol_or_seed_is_another_run(demo, home):
     _, _, records = demo("method=identity", "seeds=1", "protocol.seed=3")
     assert len({record.run_key for record in records}) == 2
     assert len({record.protocol["hash"] for record in records}) == 2
-    assert len(list((home / "runs/identity-cub-toy").iterdir())) == 2
+    assert len(list((home / "runs/identity-cub-toy").glob("[!.]*"))) == 2
 
 
 def test_without_data_every_row_says_what_is_missing(home, monkeypatch, capsys):

@@ -10,6 +10,8 @@ from omegaconf import DictConfig
 
 from mmbench.core import config
 
+_command_line: list[str] = []  # as it was typed; Lightning repeats it for the other processes of a distributed run
+
 
 def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
     """`hydra.main` over `conf/run.yaml`; `run` gets the settled configuration of each job.
@@ -19,6 +21,7 @@ def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
 
     @hydra.main(config_path=str(config.shipped("conf")), config_name=config.ROOT, version_base="1.3")
     def job(cfg: DictConfig) -> None:
+        sys.argv = list(_command_line) or sys.argv
         try:
             run(config.settled(cfg, list(HydraConfig.get().overrides.task)))
         except ValueError as error:
@@ -27,13 +30,11 @@ def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
     return job
 
 
-def start(job: Callable[[], None], script: str, arguments: list[str]) -> int:
+def start(job: Callable[[], None], arguments: list[str]) -> int:
     """Checks the words of the command line, then hands them to the Hydra application `job`.
 
     Args:
         job: what `application` made.
-        script: the file that starts the same job when it is run; Lightning runs it for the other processes of a
-            distributed run.
         arguments: the words after the command.
 
     Raises:
@@ -44,6 +45,7 @@ def start(job: Callable[[], None], script: str, arguments: list[str]) -> int:
         words = [word for word in arguments if "=" in word and not word.startswith("-")]
         config.check(words)
         config.require_method(words)
-    sys.argv = [script, *arguments]
+    _command_line[:] = sys.argv
+    sys.argv = [sys.argv[0], *arguments]  # Hydra reads its words from here
     job()
     return 0
