@@ -252,9 +252,10 @@ def write_manifest(run: Run) -> None:
 
 
 def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
-    """The first samples of a run as (input, prompt, output); images (H, W, 3) uint8."""
-    items = run.items(run.samples[:count])
-    for index, sample in enumerate(run.samples[:count]):
+    """`count` samples spread over the run as (input, prompt, output); images (H, W, 3) uint8."""
+    chosen = run.samples[:: max(1, len(run.samples) // count)][:count]
+    items = run.items(chosen)
+    for index, sample in enumerate(chosen):
         item = items[index]
         source = to_uint8(item["image"]).permute(1, 2, 0).numpy()
         yield source, item[run.method.task.prompt], read_rgb(run.image(sample)).permute(1, 2, 0).numpy()

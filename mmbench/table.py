@@ -15,6 +15,7 @@ from mmbench.core.experiment import Experiment, Published, Row, load, published
 from mmbench.core.files import write_text
 from mmbench.core.results import Result
 
+MARKS = ("<!-- begin: made by `make tables` -->", "<!-- end: made by `make tables` -->")
 COLUMNS = ("method", "data", "metric", "published", "reproduced", "difference", "verdict")
 FORMATS = ("markdown", "latex", "html", "csv")
 LEGEND = (
@@ -171,6 +172,31 @@ def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: S
     )
 
 
+def summarised(pages: Mapping[Path, Sequence[Mapping[str, str]]], root: Path) -> str:
+    """One line for each table: how many of its values were reproduced, and where it is."""
+    verdicts = ("reproduced", "differs", "unverified", "toy data", "not run")
+    counted = [
+        {
+            "table": f"[{path.stem}]({path.relative_to(root).as_posix()})",
+            "values": str(len(cells)),
+            **{verdict: str(sum(cell["verdict"].startswith(verdict) for cell in cells)) for verdict in verdicts},
+        }
+        for path, cells in pages.items()
+    ]
+    return pd.DataFrame(counted).to_markdown(index=False, disable_numparse=True)
+
+
+def update_readme(path: Path, summary: str) -> bool:
+    """Puts the summary between the two marks of a README; returns whether it has them."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begin, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not begin or not end:
+        return False
+    write_text(path, f"{before}{begin}\n{summary}\n{end}{after}")
+    return True
+
+
 def page(experiment: Experiment, source: str, folder: str | Path) -> Path:
     """Where the page of an experiment lies."""
     return Path(folder) / "tables" / f"{experiment.name}{'-toy' if source == 'toy' else ''}.md"
@@ -208,6 +234,7 @@ def main(arguments: list[str]) -> int:
     if form and form not in FORMATS:
         config.unknown("format", form, FORMATS)
     paths = config.plain(config.composed(["method=identity", *rest]).paths)
+    pages = {}
     chosen = [own["experiment"]] if "experiment" in own else config.names("experiment")
     for name in chosen:
         experiment = load(name)
@@ -218,11 +245,15 @@ def main(arguments: list[str]) -> int:
                 continue
             path = page(experiment, source, paths["results"])
             write_text(path, document(experiment, source, seeds, cells))
+            pages[path] = cells
             if form:
                 print(rendered(cells, form), end="")
             else:
                 show(cells, f"{name} ({source} data)")
                 print(f"table: {path}")
+    readme = Path("README.md")
+    if "experiment" not in own and pages and update_readme(readme, summarised(pages, Path())):
+        print(f"summary: {readme}")
     if not form:
         print("next: mmbench reproduce experiment=NAME runs what is missing")
     return 0
