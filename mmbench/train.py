@@ -105,12 +105,11 @@ def _assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[di
             before = {**before, "weights": "trained"}
         stages[argument], part = built(before, data)
         parts.append(part)
+    cards = _official_cards(plain) if plain["weights"] == "official" else {}
     given = {argument: getattr(data, argument)() for argument in plain["method"].get("from_data", [])}
-    cards = plain["method"].get("official", {}).get(plain["data"]["name"], {})
-    if plain["weights"] == "official" and "vocabulary" in cards:
+    if "vocabulary" in cards:
         # Released text encoders know their words by the order of their authors' own file.
-        path = find(Card(**cards["vocabulary"]), plain["paths"]["assets"])
-        given["vocabulary"] = read_captions(path).vocabulary
+        given["vocabulary"] = read_captions(find(cards["vocabulary"], plain["paths"]["assets"])).vocabulary
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plain["seed"])
         return config.construct(plain["method"]["module"], **stages, **given), parts
@@ -133,14 +132,23 @@ def _load_trained(method: Method, wanted: Stage) -> str:
     return sha256_file(wanted.weights)
 
 
+def _official_cards(plain: dict[str, Any]) -> dict[str, Card]:
+    """Submodule, or `vocabulary`, to what the authors published for this data set; for toy data nobody did."""
+    data = plain["data"]
+    cards = plain["method"].get("official", {}).get(data["name"], {}) if data["source"] == "real" else {}
+    return {part: Card(**card) for part, card in cards.items()}
+
+
 def _load_official(method: Method, plain: dict[str, Any]) -> tuple[str, bool]:
-    name, data = plain["method"]["name"], plain["data"]["name"]
-    cards = plain["method"].get("official", {}).get(data)
+    cards = _official_cards(plain)
     if not cards:
-        raise MissingAsset(f"the authors of {name} published no weights for {data}: use weights=trained")
+        name, data = plain["method"]["name"], plain["data"]
+        raise MissingAsset(
+            f"expected weights of {name} that its authors published for {data['name']} ({data['source']}), found none: "
+            "use weights=trained"
+        )
     hashes, verified = [], True
-    for part, fields in cards.items():
-        card = Card(**fields)
+    for part, card in cards.items():
         path = find(card, plain["paths"]["assets"])
         if part != "vocabulary":
             network = method.get_submodule(part)

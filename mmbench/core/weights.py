@@ -240,7 +240,7 @@ def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
         record = path.with_name(f"{path.name}.sha256")
         if found != (expected := _recorded(record, found)):
             raise ValueError(
-                f"{path}: expected sha256 {expected}, as recorded in {record.name} at its first use, found {found}: put "
+                f"{path}: expected sha256 {expected}, recorded in {record.name} at its first use, found {found}: put "
                 "the first file back, or remove both to take another"
             )
     elif not found.startswith(card.sha256):
