@@ -21,7 +21,8 @@ FORMATS = ("markdown", "latex", "html", "csv")
 LEGEND = (
     "reproduced: the difference is within the tolerance of the experiment. differs: it is not. not run: what is "
     "missing and how to get it. unverified: the published value was recalled and seen in no source, so no verdict. "
-    "toy data: computed on procedural data, which a number published for photographs cannot be compared with."
+    "toy data: computed on procedural data, which a number published for photographs cannot be compared with. "
+    "*: made with weights whose hash nobody published."
 )
 
 
@@ -67,16 +68,14 @@ def lines(
         numbers = published(experiment, row)
         for metric in experiment.metrics:
             name = experiment.metric(metric, row, source)
-            found = [record.metrics[name]["value"] for record in records if name in record.metrics]
+            scored = [record for record in records if name in record.metrics]
+            found = [record.metrics[name]["value"] for record in scored]
             missing = reason if not records else f"{name} is not among the metrics of protocol {experiment.protocol}"
-            cells.append(
-                {
-                    "method": row.label,
-                    "data": row.published.get("dataset", row.data),
-                    "metric": metric,
-                    **_judged(experiment, metric, numbers.get(metric), found, missing, source),
-                }
-            )
+            judged = _judged(experiment, metric, numbers.get(metric), found, missing, source)
+            if any(not record.weights["verified"] for record in scored):
+                judged["reproduced"] += " *"
+            data = row.published.get("dataset", row.data)
+            cells.append({"method": row.label, "data": data, "metric": metric, **judged})
     return cells
 
 

@@ -125,3 +125,16 @@ def test_a_method_that_does_not_exist_yet_is_not_run(tmp_path):
     row = Row("sculptor", "cub", {"method": "Sculptor", "dataset": "CUB"})
     cells = table.lines(experiment, "toy", [0], [], tmp_path, {}, [row])
     assert {line["verdict"] for line in cells} == {"not run (method sculptor is not part of this version of mmbench)"}
+
+
+@pytest.mark.parametrize(("verified", "marked"), [([True, True], False), ([True, False], True)])
+def test_weights_whose_hash_nobody_published_are_marked(tmp_path, monkeypatch, verified, marked):
+    score = {"value": 0.5, "std": None, "count": 1, "weights": None}
+    records = [_record(metrics={"diff": score}, weights={"verified": known}) for known in verified]
+    monkeypatch.setattr(table, "_records", lambda *_: (records, ""))
+    cells = table.lines(EXPERIMENT, "toy", [0, 1], [], tmp_path, {}, [ROW])
+    (line,) = [line for line in cells if line["metric"] == "diff"]
+    assert line["reproduced"].startswith("0.500")
+    assert line["reproduced"].endswith(" *") == marked
+    assert [line["reproduced"] for line in cells if line["metric"] == "IS"] == ["-"]
+    assert "hash nobody published" in table.LEGEND
