@@ -69,7 +69,7 @@ def reproduce(
             first_runs.setdefault(key, run)
     if rank_zero_only.rank > 0:
         return not reasons
-    cells = table.lines(experiment, source, seeds, overrides, paths["results"], reasons, rows)
+    cells = table.lines(experiment, source, seeds, overrides, paths, reasons, rows)
     path = table.page(experiment, source, paths["results"])
     write_text(path, table.document(experiment, source, seeds, cells))
     table.show(cells, f"{experiment.name} ({source} data)")

@@ -51,7 +51,7 @@ def lines(
     source: str,
     seeds: Sequence[int],
     overrides: Sequence[str],
-    folder: str | Path,
+    paths: Mapping[str, str],
     reasons: Mapping[tuple[str, str], str],
     rows: Sequence[Row],
 ) -> list[dict[str, str]]:
@@ -59,17 +59,21 @@ def lines(
 
     Args:
         reasons: (method, data) to why that row could not run; derived here for rows that are not in it.
-        folder: where the records are.
+        paths: `paths` of the configuration; where the records are, and what the page calls $MMBENCH_HOME.
     """
     cells = []
     for row in rows:
-        records, reason = _records(experiment, row, source, seeds, overrides, folder)
+        records, reason = _records(experiment, row, source, seeds, overrides, paths["results"])
         reason = reasons.get((row.method, row.data), reason)
+        reason = reason.replace(str(Path(paths["assets"]).expanduser()), "$MMBENCH_HOME")
         numbers = published(experiment, row)
+        said = next(iter(experiment.metrics))
         for metric in experiment.metrics:
             name = experiment.metric(metric, row, source)
             scored = [record for record in records if name in record.metrics]
             found = [record.metrics[name]["value"] for record in scored]
+            if metric != said:
+                reason = f"as for {said}"
             missing = reason if not records else f"{name} is not among the metrics of protocol {experiment.protocol}"
             judged = _judged(experiment, metric, numbers.get(metric), found, missing, source)
             if any(not record.weights["verified"] for record in scored):
@@ -239,7 +243,7 @@ def main(arguments: list[str]) -> int:
         experiment = load(name)
         for source in [own["data.source"]] if "data.source" in own else experiment.sources:
             seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
-            cells = lines(experiment, source, seeds, rest, paths["results"], {}, experiment.rows)
+            cells = lines(experiment, source, seeds, rest, paths, {}, experiment.rows)
             if "experiment" not in own and not any(line["reproduced"] != "-" for line in cells):
                 continue
             path = page(experiment, source, paths["results"])

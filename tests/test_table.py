@@ -123,8 +123,34 @@ def test_every_format_holds_every_cell(form):
 def test_a_method_that_does_not_exist_yet_is_not_run(tmp_path):
     experiment = load("manigan")
     row = Row("sculptor", "cub", {"method": "Sculptor", "dataset": "CUB"})
-    cells = table.lines(experiment, "toy", [0], [], tmp_path, {}, [row])
-    assert {line["verdict"] for line in cells} == {"not run (method sculptor is not part of this version of mmbench)"}
+    paths = {"results": str(tmp_path), "assets": str(tmp_path)}
+    first, *others = table.lines(experiment, "toy", [0], [], paths, {}, [row])
+    assert first["verdict"] == "not run (method sculptor is not part of this version of mmbench)"
+    assert {line["verdict"] for line in others} == {"not run (as for IS)"}
+
+
+def test_a_page_names_no_folder_of_its_maker(tmp_path):
+    experiment = load("manigan")
+    reason = f"expected {tmp_path}/home/data/cub, found none"
+    paths = {"results": str(tmp_path), "assets": f"{tmp_path}/home"}
+    cells = table.lines(experiment, "real", [0], [], paths, {("manigan", "cub"): reason}, [experiment.rows[6]])
+    assert cells[0]["verdict"] == "not run (expected $MMBENCH_HOME/data/cub, found none)"
+
+
+def test_the_summary_goes_between_the_marks_of_a_readme(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{table.MARKS[0]}\nold\n{table.MARKS[1]}\nafter\n")
+    verdicts = [{"verdict": "reproduced"}, {"verdict": "not run (no file)"}]
+    summary = table.summarised({tmp_path / "results/tables/x.md": verdicts}, tmp_path)
+    assert table.update_readme(readme, summary)
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| [x](results/tables/x.md) | 2        | 1            |" in text
+    readme.write_text("no marks")
+    assert not table.update_readme(readme, summary)
+    assert readme.read_text() == "no marks"
 
 
 @pytest.mark.parametrize(("verified", "marked"), [([True, True], False), ([True, False], True)])
@@ -132,7 +158,7 @@ def test_weights_whose_hash_nobody_published_are_marked(tmp_path, monkeypatch, v
     score = {"value": 0.5, "std": None, "count": 1, "weights": None}
     records = [_record(metrics={"diff": score}, weights={"verified": known}) for known in verified]
     monkeypatch.setattr(table, "_records", lambda *_: (records, ""))
-    cells = table.lines(EXPERIMENT, "toy", [0, 1], [], tmp_path, {}, [ROW])
+    cells = table.lines(EXPERIMENT, "toy", [0, 1], [], {"results": str(tmp_path), "assets": str(tmp_path)}, {}, [ROW])
     (line,) = [line for line in cells if line["metric"] == "diff"]
     assert line["reproduced"].startswith("0.500")
     assert line["reproduced"].endswith(" *") == marked
