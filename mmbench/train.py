@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from mmbench.core import application, config, results
 from mmbench.core.files import locked, sha256_file, sha256_json, write_json, written_atomically
-from mmbench.core.method import Method
+from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
 from mmbench.core.pickles import read_captions
 from mmbench.core.progress import TRAINER_OPTIONS, console, progress_bar
@@ -192,6 +192,22 @@ class SeededSteps(Callback):
         torch.manual_seed(int(stream.integers(2**63)))
 
 
+class FiniteWeights(Callback):
+    """Stops before weights that are no numbers become a checkpoint: the last step of an epoch can make them.
+
+    Raises:
+        ValueError: a parameter is NaN or infinite; says which, after which epoch, and where the last checkpoint is.
+    """
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for name, parameter in pl_module.named_parameters():
+            if parameter.requires_grad and not parameter.isfinite().all():
+                raise ValueError(
+                    f"expected finite weights, found NaN or infinity in {name} after epoch {trainer.current_epoch}: "
+                    f"lower the learning rate; last good checkpoint: {last_checkpoint(trainer)}"
+                )
+
+
 def _fit(wanted: Stage, data: DataModule) -> None:
     plain, folder = wanted.plain, wanted.folder
     training = plain["method"]["training"]
@@ -211,6 +227,7 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         max_epochs=training["epochs"],
         callbacks=[
             SeededSteps(plain["seed"]),
+            FiniteWeights(),
             ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
             *progress_bar(),
         ],
@@ -232,7 +249,7 @@ def _fit(wanted: Stage, data: DataModule) -> None:
 
 
 def _loggers(wanted: Stage) -> list[Any]:
-    loggers: list[Any] = [CSVLogger(wanted.folder, name="", version="log")]
+    loggers: list[Any] = [CSVLogger(wanted.folder, name="log")]
     if options := wanted.plain["logger"]["wandb"]:
         loggers.append(
             WandbLogger(
@@ -276,7 +293,7 @@ def report(cfg: DictConfig) -> None:
     plain = config.plain(cfg)
     done = trained(plain, prepared_data(plain))
     method, data = plain["method"]["name"], plain["data"]
-    print(f"weights: {done.weights}\nlog: {done.folder / 'log' / 'metrics.csv'}")
+    print(f"weights: {done.weights}\nlog: {done.folder / 'log'}")
     print(
         f"next: mmbench evaluate method={method} data={data['name']} data.source={data['source']} seed={plain['seed']} "
         "weights=trained"

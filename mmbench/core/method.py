@@ -46,11 +46,10 @@ class Method(pl.LightningModule):
         values = torch.stack(list(terms.values()))
         if not (finite := torch.isfinite(values)).all():
             term = list(terms)[int(finite.logical_not().nonzero()[0])]
-            checkpoint = getattr(self.trainer.checkpoint_callback, "last_model_path", "") or "none yet"
             raise ValueError(
                 f"expected finite losses, found {term} of {name} to be {float(terms[term])} in epoch "
                 f"{self.current_epoch}, step {self.trainer.fit_loop.epoch_loop.batch_idx}: lower the learning rate; "
-                f"last good checkpoint: {checkpoint}"
+                f"last good checkpoint: {last_checkpoint(self.trainer)}"
             )
         logged = {f"{name}/{term}": value.detach() for term, value in terms.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
@@ -58,3 +57,8 @@ class Method(pl.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         return self.generate(batch, batch["noise"])
+
+
+def last_checkpoint(trainer: pl.Trainer) -> str:
+    """Where the last checkpoint of a training lies, in words."""
+    return getattr(trainer.checkpoint_callback, "best_model_path", "") or "none yet"
