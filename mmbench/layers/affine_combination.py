@@ -1,5 +1,7 @@
 """Affine combination of hidden features with image features (ManiGAN, https://arxiv.org/abs/1912.06203, equation 1)."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbench.layers.gated_convolution import conv3x3
@@ -25,5 +27,7 @@ class AffineCombination(nn.Module):
 
     def forward(self, hidden: Tensor, image_features: Tensor) -> Tensor:
         """(N, channels, H, W) and (N, image_channels, H, W) to (N, channels, H, W)."""
-        shared = self.shared(image_features)
-        return hidden * self.scale(shared) + self.shift(shared)
+        # One convolution for both: they read the same features, which is the costly part.
+        weight = torch.cat((self.scale.weight, self.shift.weight))
+        scale, shift = F.conv2d(self.shared(image_features), weight, padding=1).chunk(2, dim=1)
+        return hidden * scale + shift

@@ -66,11 +66,11 @@ class FirstStage(nn.Module):
 class Fusion(nn.Module):
     """Hidden features meet words and image: attention over words, affine combination, residual blocks."""
 
-    def __init__(self, width: int, size: int, embedding_dim: int, num_residual: int) -> None:
+    def __init__(self, width: int, size: int, embedding_dim: int, num_residual: int, shared_width: int) -> None:
         super().__init__()
         self.spatial_attention = SpatialAttention(width, embedding_dim)
         self.channel_attention = ChannelAttention(size**2, embedding_dim)
-        self.affine_combination = AffineCombination(3 * width, width)
+        self.affine_combination = AffineCombination(3 * width, width, shared_width)
         self.residual = nn.Sequential(*(GatedResidual(3 * width) for _ in range(num_residual)))
 
     def forward(self, hidden: Tensor, words: Tensor, word_mask: Tensor, image_features: Tensor) -> Tensor:
@@ -85,9 +85,9 @@ class Fusion(nn.Module):
 class ImageHead(nn.Module):
     """Hidden features and image features to an image; the combination feeds the image only, not the next stage."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, shared_width: int) -> None:
         super().__init__()
-        self.affine_combination = AffineCombination(width, width)
+        self.affine_combination = AffineCombination(width, width, shared_width)
         self.to_rgb = conv3x3(width, 3)
 
     def forward(self, hidden: Tensor, image_features: Tensor) -> Tensor:
@@ -120,6 +120,7 @@ class MainModule(nn.Module):
         condition_dim: size of the condition drawn from a sentence, 100.
         num_residual: residual blocks per stage, 2 for CUB and 3 for COCO.
         base_size: size of the first stage's image; the others double it.
+        shared_width: channels inside the affine combinations.
     """
 
     def __init__(
@@ -130,12 +131,13 @@ class MainModule(nn.Module):
         condition_dim: int,
         num_residual: int,
         base_size: int = 64,
+        shared_width: int = 128,
     ) -> None:
         super().__init__()
         sizes = (base_size, 2 * base_size)
         self.augmentation = ConditioningAugmentation(embedding_dim, condition_dim)
         self.first_stage = FirstStage(condition_dim + noise_dim + embedding_dim, width, base_size)
-        self.fusions = nn.ModuleList(Fusion(width, size, embedding_dim, num_residual) for size in sizes)
+        self.fusions = nn.ModuleList(Fusion(width, size, embedding_dim, num_residual, shared_width) for size in sizes)
         self.upsample = nn.ModuleList(UpBlock(3 * width, width) for _ in sizes)
         # The authors upsample 17x17 regions by 3.8, which in PyTorch before 1.6 reads pixel floor(i * 17 / 64), as
         # resizing to 64 does; later versions read floor(i / 3.8).
@@ -143,7 +145,7 @@ class MainModule(nn.Module):
         self.image_path = nn.ModuleList(
             [UpBlock(embedding_dim, width, size=base_size), UpBlock(width, width), UpBlock(width, width)]
         )
-        self.heads = nn.ModuleList(ImageHead(width) for _ in range(3))
+        self.heads = nn.ModuleList(ImageHead(width, shared_width) for _ in range(3))
 
     def forward(
         self,
@@ -186,14 +188,23 @@ class DetailCorrection(nn.Module):
         embedding_dim: size of words, 256.
         feature_channels: channels of the input image's features, 128 for VGG-16's relu2_2.
         num_residual: residual blocks, 2 for CUB and 3 for COCO.
+        shared_width: channels inside the affine combinations.
     """
 
-    def __init__(self, width: int, size: int, embedding_dim: int, feature_channels: int, num_residual: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        size: int,
+        embedding_dim: int,
+        feature_channels: int,
+        num_residual: int,
+        shared_width: int = 128,
+    ) -> None:
         super().__init__()
         self.upsample = UpBlock(feature_channels, width)
-        self.fusion = Fusion(width, size, embedding_dim, num_residual)
+        self.fusion = Fusion(width, size, embedding_dim, num_residual, shared_width)
         self.narrow = GatedConvolution(3 * width, width)
-        self.head = ImageHead(width)
+        self.head = ImageHead(width, shared_width)
 
     def forward(self, hidden: Tensor, words: Tensor, word_mask: Tensor, features: Tensor) -> Tensor:
         """The edited image.
@@ -314,7 +325,7 @@ class ManiGANMain(Adversarial):
         damsm: the trained stage before, with `encode_text`, `image_encoder` and `embedding_dim`.
         perceptual: frozen network from images to features, VGG-16's relu2_2.
         optimizers: partials for `generator` and `discriminators`.
-        width, noise_dim, condition_dim, num_residual, base_size: as `MainModule`.
+        width, noise_dim, condition_dim, num_residual, base_size, shared_width: as `MainModule`.
         discriminator_width: channels after the discriminators' first convolution.
         gamma1, gamma2, gamma3: smoothing factors of DAMSM.
         lambda_damsm: weight of the DAMSM terms.
@@ -334,6 +345,7 @@ class ManiGANMain(Adversarial):
         condition_dim: int,
         num_residual: int,
         base_size: int,
+        shared_width: int,
         discriminator_width: int,
         gamma1: float,
         gamma2: float,
@@ -348,7 +360,9 @@ class ManiGANMain(Adversarial):
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
         self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
         self.lambda_damsm = lambda_damsm
-        self.generator = MainModule(width, damsm.embedding_dim, noise_dim, condition_dim, num_residual, base_size)
+        self.generator = MainModule(
+            width, damsm.embedding_dim, noise_dim, condition_dim, num_residual, base_size, shared_width
+        )
         self.discriminators = nn.ModuleList(
             Discriminator(size, discriminator_width, damsm.embedding_dim) for size in self.sizes
         )
@@ -426,7 +440,7 @@ class ManiGAN(Adversarial):
     Args:
         main: the trained stage before.
         optimizers: partials for `correction` and `discriminator`.
-        width, num_residual: as `DetailCorrection`.
+        width, num_residual, shared_width: as `DetailCorrection`.
         discriminator_width: channels after the discriminator's first convolution.
         gamma1, gamma2, gamma3, lambda_damsm: as `ManiGANMain`.
         decay: of the module's moving average, which makes the images.
@@ -441,6 +455,7 @@ class ManiGAN(Adversarial):
         optimizers: Mapping[str, OptimizerPartial],
         width: int,
         num_residual: int,
+        shared_width: int,
         discriminator_width: int,
         gamma1: float,
         gamma2: float,
@@ -454,7 +469,7 @@ class ManiGAN(Adversarial):
         self.lambda_damsm = lambda_damsm
         size, embedding_dim = main.sizes[-1], main.damsm.network.embedding_dim
         channels = main.perceptual.network.channels
-        self.correction = DetailCorrection(width, size, embedding_dim, channels, num_residual)
+        self.correction = DetailCorrection(width, size, embedding_dim, channels, num_residual, shared_width)
         self.discriminator = Discriminator(size, discriminator_width, embedding_dim)
         # The authors leave the correction module at PyTorch's own start.
         # https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/trainerDCM.py#L93
