@@ -7,6 +7,7 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
+from mmbench.__main__ import COMMANDS, main
 from mmbench.core import config
 
 
@@ -70,6 +71,15 @@ def test_hash_ignores_where_files_lie_and_how_work_is_cut():
     assert config.config_hash(here) == config.config_hash(there) != config.config_hash(other)
 
 
+def test_folders_follow_the_environment_where_it_says_something(monkeypatch):
+    monkeypatch.setenv("MMBENCH_HOME", "elsewhere")
+    monkeypatch.setenv("MMBENCH_RUNS", "")
+    paths = config.plain(config.composed(["method=identity"]).paths)
+    assert (paths["assets"], paths["runs"]) == ("elsewhere", "runs")
+    monkeypatch.setenv("MMBENCH_HOME", "")
+    assert config.plain(config.composed(["method=identity"]).paths)["assets"].endswith("mmbench")
+
+
 def test_lists_of_words_and_integers():
     assert config.words("a,b") == config.words("[a, b]") == ["a", "b"]
     assert config.integers("0,1") == [0, 1]
@@ -77,31 +87,54 @@ def test_lists_of_words_and_integers():
         config.integers("0,x")
 
 
-def _mmbench(*words, **kwargs):
-    return subprocess.run([sys.executable, "-m", "mmbench", *words], capture_output=True, text=True, **kwargs)
+def _run(monkeypatch, capsys, *words):
+    """The console command in this process: exit code and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["mmbench", *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return stopped.value.code, capsys.readouterr()
 
 
-def test_a_mistake_on_the_command_line_is_one_line_and_no_traceback(tmp_path):
+def test_a_mistake_on_the_command_line_is_one_line_and_no_traceback(monkeypatch, capsys, home):
     for words in (["evaluate", "method=identty"], ["reproduce", "experiment=manigum"], ["tabel"], ["list", "grp=x"]):
-        done = _mmbench(*words, cwd=tmp_path)
-        assert done.returncode == 1
-        assert done.stdout == ""
-        assert len(done.stderr.splitlines()) == 1
-        assert "did you mean" in done.stderr
-    assert not list(tmp_path.iterdir())
+        code, printed = _run(monkeypatch, capsys, *words)
+        assert code == 1
+        assert printed.out == ""
+        assert len(printed.err.splitlines()) == 1
+        assert "did you mean" in printed.err
+    assert not list(home.iterdir())
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "reproduce", "prepare", "table", "list"])
-def test_every_command_has_help(command, tmp_path):
-    done = _mmbench(command, "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert done.stdout.startswith(f"usage: mmbench {command}")
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(command, monkeypatch, capsys):
+    code, printed = _run(monkeypatch, capsys, command, "--help")
+    assert code == 0
+    assert printed.out.startswith(f"usage: mmbench {command}")
+
+
+def test_the_command_alone_says_what_there_is(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mmbench"])
+    main()
+    printed = capsys.readouterr().out
+    assert all(f"  {command} " in printed for command in COMMANDS)
+
+
+def test_everything_that_can_be_chosen_is_listed(monkeypatch, capsys):
+    code, printed = _run(monkeypatch, capsys, "list")
+    assert code == 0
+    for group in ("method", "data", "protocol", "metric", "experiment"):
+        for name in config.names(group):
+            assert any(line.split()[:2] == [group, name] for line in printed.out.splitlines())
 
 
 def test_configuration_can_be_printed_and_names_completed(tmp_path):
-    done = _mmbench("evaluate", "method=real", "--cfg", "job", cwd=tmp_path)
+    command = [sys.executable, "-m", "mmbench"]
+    words = ["evaluate", "method=real", "--cfg", "job"]
+    done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "mmbench.methods.reference.Real" in done.stdout
     environment = {**os.environ, "COMP_LINE": "mmbench evaluate method=", "COMP_POINT": "24"}
-    done = _mmbench("-sc", "query=bash", cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        [*command, "-sc", "query=bash"], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
     assert {"method=identity", "method=real"} <= set(done.stdout.split())

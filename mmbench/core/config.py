@@ -1,6 +1,7 @@
 """Configuration: where it lies, how a run is composed, and what to say when a name is misspelt."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -23,6 +24,8 @@ from mmbench.core.files import sha256_json
 ROOT = "run"
 
 OmegaConf.register_new_resolver("cache_folder", lambda: platformdirs.user_cache_dir("mmbench"), replace=True)
+# Unlike Hydra's oc.env, an empty variable counts as none.
+OmegaConf.register_new_resolver("folder", lambda name, default: os.environ.get(name) or default, replace=True)
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up.
 NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers"})
