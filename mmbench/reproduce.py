@@ -13,6 +13,7 @@ from mmbench.core.experiment import Experiment, Row, load
 from mmbench.core.files import write_text
 from mmbench.evaluate import Run, evaluate, shown
 from mmbench.grid import write_grid
+from mmbench.train import prepared_data, trained
 
 console = Console(stderr=True)
 
@@ -56,17 +57,19 @@ def reproduce(
     reasons: dict[tuple[str, str], str] = {}
     first_runs: dict[tuple[str, str], Run] = {}
     for row in rows:
-        key = (row.method, row.data)
         for seed in seeds:
             console.print(f"{experiment.name}: {row.label} on {row.data} ({source}), seed {seed}", highlight=False)
             try:
                 cfg = table.row_config(experiment, row, source, seed, overrides)
+                plain = config.plain(cfg)
+                if plain["weights"] == "trained" and "training" in plain["method"]:
+                    trained(plain, prepared_data(plain))
                 _, run = evaluate(cfg)
             except ValueError as error:
-                reasons[key] = " ".join(str(error).split())
-                console.print(f"  not run: {reasons[key]}", style="yellow", highlight=False, markup=False)
+                reasons[row.key] = " ".join(str(error).split())
+                console.print(f"  not run: {reasons[row.key]}", style="yellow", highlight=False, markup=False)
                 break
-            first_runs.setdefault(key, run)
+            first_runs.setdefault(row.key, run)
     if rank_zero_only.rank > 0:
         return not reasons
     cells = table.lines(experiment, source, seeds, overrides, paths, reasons, rows)
@@ -85,7 +88,7 @@ def reproduce(
 
 def _grid(experiment: Experiment, source: str, data: str, runs: dict[tuple[str, str], Run], folder: Path) -> Path:
     """Samples as rows, methods as columns; only rows of the same data set share a picture."""
-    chosen = {method: run for (method, run_data), run in runs.items() if run_data == data}
+    chosen = {label: run for (label, run_data), run in runs.items() if run_data == data}
     samples = [list(shown(run, experiment.grid)) for run in chosen.values()]
     cells = [
         [examples[0][0], examples[0][1], *(example[2] for example in examples)]

@@ -42,6 +42,7 @@ def row_config(experiment: Experiment, row: Row, source: str, seed: int, overrid
         f"data.source={source}",
         f"seed={seed}",
         f"experiment={experiment.name}",
+        f"weights={row.weights or ('trained' if source == 'toy' else 'official')}",
     ]
     return config.composed([*own, *overrides])
 
@@ -58,13 +59,13 @@ def lines(
     """The cells of the table, one dict of `COLUMNS` for each row and metric.
 
     Args:
-        reasons: (method, data) to why that row could not run; derived here for rows that are not in it.
+        reasons: key of a row to why that row could not run; derived here for rows that are not in it.
         paths: `paths` of the configuration; where the records are, and what the page calls $MMBENCH_HOME.
     """
     cells = []
     for row in rows:
         records, reason = _records(experiment, row, source, seeds, overrides, paths["results"])
-        reason = reasons.get((row.method, row.data), reason)
+        reason = reasons.get(row.key, reason)
         reason = reason.replace(str(Path(paths["assets"]).expanduser()), "$MMBENCH_HOME")
         numbers = published(experiment, row)
         said = next(iter(experiment.metrics))

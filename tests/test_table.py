@@ -133,7 +133,7 @@ def test_a_page_names_no_folder_of_its_maker(tmp_path):
     experiment = load("manigan")
     reason = f"expected {tmp_path}/home/data/cub, found none"
     paths = {"results": str(tmp_path), "assets": f"{tmp_path}/home"}
-    cells = table.lines(experiment, "real", [0], [], paths, {("manigan", "cub"): reason}, [experiment.rows[6]])
+    cells = table.lines(experiment, "real", [0], [], paths, {("ManiGAN", "cub"): reason}, [experiment.rows[6]])
     assert cells[0]["verdict"] == "not run (expected $MMBENCH_HOME/data/cub, found none)"
 
 

@@ -17,11 +17,18 @@ class Row:
         method: a name in `conf/method/`; a table may list methods that mmbench does not have yet.
         data: a name in `conf/data/`.
         published: columns of the published CSV that select this row's numbers, e.g. {"method", "variant", "dataset"}.
+        weights: as on the command line; None: the authors' on real data, our own on toy data.
     """
 
     method: str
     data: str
     published: dict[str, str]
+    weights: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells this row from the others of its table: label and data set."""
+        return self.label, self.data
 
     @property
     def label(self) -> str:
