@@ -7,6 +7,7 @@ the stages before: nothing is trained twice and nothing stale is used.
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,18 @@ def stage(plain: dict[str, Any], data: DataModule) -> Stage:
 
 def predecessors(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Constructor argument to the plain configuration of the stage that fills it; data, seed and hardware are ours."""
-    found = {}
-    for argument, method in plain["method"].get("stages", {}).items():
-        words = [f"method={method}", f"data={plain['data']['name']}", f"data.source={plain['data']['source']}"]
-        found[argument] = {**plain, "method": config.plain(config.composed(words).method)}
-    return found
+    data, assets = plain["data"], plain["paths"]["assets"]
+    return {
+        argument: {**plain, "method": _composed_method(method, data["name"], data["source"], assets)}
+        for argument, method in plain["method"].get("stages", {}).items()
+    }
+
+
+@cache  # composing takes half a second, and a run asks for its stages time and again
+def _composed_method(method: str, data: str, source: str, assets: str) -> dict[str, Any]:
+    quoted = assets.replace("\\", "\\\\").replace("'", "\\'")
+    words = [f"method={method}", f"data={data}", f"data.source={source}", f"paths.assets='{quoted}'"]
+    return config.plain(config.composed(words).method)
 
 
 def built(plain: dict[str, Any], data: DataModule) -> tuple[Method, dict[str, Any]]:
@@ -237,9 +245,13 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    trainer.fit(method, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    resumed = str(checkpoint) if checkpoint.is_file() else None
+    try:
+        trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     if trainer.is_global_zero:
         facts = {"key": wanted.key, "seconds": round(time.monotonic() - start, 1), "commit": results.commit()}
         terms = {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -1,8 +1,12 @@
 """Fixtures and markers for all tests."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 SHARED_REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -38,3 +42,53 @@ def home(toy_assets, tmp_path, monkeypatch) -> Path:
     monkeypatch.delenv("MMBENCH_RUNS", raising=False)
     monkeypatch.delenv("MMBENCH_RESULTS", raising=False)
     return tmp_path
+
+
+class Configuration:
+    """A copy of conf/ that a test may change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def change(self, name: str, keys: dict[str, Any]) -> None:
+        """Lays `keys` over those of a YAML, `method/damsm` say, and keeps its first lines of comment."""
+        from mmbench import train
+
+        path = self.folder / f"{name}.yaml"
+        text = path.read_text(encoding="utf-8")
+        head = [line for line in text.splitlines()[:2] if line.startswith("#")]
+        content = yaml.safe_load(text)
+        _lay_over(content, keys)
+        path.write_text("\n".join([*head, yaml.safe_dump(content, sort_keys=False)]), encoding="utf-8")
+        train._composed_method.cache_clear()
+
+
+def _lay_over(content: dict[str, Any], keys: dict[str, Any]) -> None:
+    for key, value in keys.items():
+        if isinstance(value, dict) and isinstance(content.get(key), dict):
+            _lay_over(content[key], value)
+        else:
+            content[key] = value
+
+
+@pytest.fixture
+def conf(home, monkeypatch) -> Iterator[Configuration]:
+    """A copy of conf/ in the working directory, from which runs of this process are composed."""
+    from mmbench import train
+    from mmbench.core import config
+
+    shipped = config.shipped
+    shutil.copytree(shipped("conf"), home / "conf")
+    monkeypatch.setattr(config, "shipped", lambda folder: home / "conf" if folder == "conf" else shipped(folder))
+    train._composed_method.cache_clear()
+    yield Configuration(home / "conf")
+    train._composed_method.cache_clear()
+
+
+@pytest.fixture
+def tiny(conf) -> Configuration:
+    """A copy of conf/ in which every method that learns has, on toy data, the size of its block `tiny`."""
+    for path in sorted((conf.folder / "method").glob("*.yaml")):
+        if block := yaml.safe_load(path.read_text(encoding="utf-8")).get("tiny"):
+            conf.change(f"method/{path.stem}", {"toy": block})
+    return conf

@@ -1,0 +1,204 @@
+"""Training: interrupted and resumed, done once, stopped where it diverges."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmbench import train
+from mmbench.core import config
+from mmbench.core.weights import MissingAsset
+from mmbench.methods.synthesis.damsm import DAMSM
+
+DATA = ["data.source=toy", "data.toy_images=40", "trainer=cpu"]
+SHORT = ["method.training.epochs=2", "method.training.batch_size=8"]  # of 30 images: three steps each
+
+# Trains each method in a process of its own, which is killed in its second epoch.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mmbench import train
+from mmbench.core import config
+
+shipped, conf = config.shipped, Path(sys.argv[1])
+config.shipped = lambda folder: conf if folder == "conf" else shipped(folder)
+seeded = train.SeededSteps.on_train_batch_start
+
+def killed(self, trainer, module, batch, step):
+    seeded(self, trainer, module, batch, step)
+    if trainer.current_epoch == 1 and step == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train.SeededSteps.on_train_batch_start = killed
+for method in sys.argv[2].split(","):
+    child = os.fork()
+    if not child:
+        plain = config.plain(config.composed([f"method={method}", *sys.argv[3:]]))
+        train.trained(plain, train.prepared_data(plain))
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
+"""
+
+
+def configured(*words):
+    return config.plain(config.composed([*DATA, *words]))
+
+
+def run(*words):
+    plain = configured(*words)
+    return train.trained(plain, train.prepared_data(plain))
+
+
+def planned(*words):
+    plain = configured(*words)
+    return train.stage(plain, train.prepared_data(plain))
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tiny, home, capfd):
+    methods = ["damsm", "manigan_main"]
+    words = [*DATA, *SHORT]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(tiny.folder), ",".join(methods), *words]
+    subprocess.run(command, cwd=home, env=environment, check=True)
+    capfd.readouterr()
+    for method in methods:
+        wanted = planned(f"method={method}", *SHORT)
+        assert (wanted.folder / "last.ckpt").is_file()
+        assert not wanted.weights.exists()
+        resumed = run(f"method={method}", *SHORT)
+        assert "resumed" in capfd.readouterr().err
+        assert len(list(resumed.folder.glob("log/*/metrics.csv"))) == 2, "each start has a log of its own"
+        straight = run(f"method={method}", *SHORT, "paths.runs=straight")
+        assert "resumed" not in capfd.readouterr().err
+        assert resumed.folder != straight.folder
+        assert resumed.weights.read_bytes() == straight.weights.read_bytes()
+
+
+def test_ctrl_c_ends_a_training_as_a_kill_does(tiny, monkeypatch):
+    seeded = train.SeededSteps.on_train_batch_start
+
+    def interrupted(self, trainer, *rest):
+        seeded(self, trainer, *rest)
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    words = ["method=damsm", *SHORT]
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(train.SeededSteps, "on_train_batch_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(*words)
+    monkeypatch.setattr(train.SeededSteps, "on_train_batch_start", seeded)
+    signal.signal(signal.SIGINT, handler)  # which Lightning switches off while it shuts down
+    assert not planned(*words).weights.exists()
+    assert run(*words).weights.read_bytes() == run(*words, "paths.runs=straight").weights.read_bytes()
+
+
+def test_a_stage_is_trained_once_and_used_by_what_stands_on_it(tiny, monkeypatch):
+    words = ["method.training.epochs=1", "method.training.batch_size=8"]
+    fitted = []
+    fit = train._fit
+    monkeypatch.setattr(train, "_fit", lambda wanted, data: (fitted.append(wanted.name), fit(wanted, data)))
+    tiny.change("method/damsm", {"toy": {"training": {"batch_size": 8}}})
+    tiny.change("method/manigan_main", {"toy": {"training": {"batch_size": 8}}})
+    run("method=manigan", *words)
+    assert fitted == ["damsm", "manigan_main", "manigan"]
+    run("method=manigan", *words)
+    run("method=damsm", *words)
+    assert fitted == ["damsm", "manigan_main", "manigan"]
+    run("method=manigan_main", *words, "method.module.lambda_damsm=1")
+    assert fitted[3:] == ["manigan_main"], "another main module stands on the same encoders"
+
+
+def test_what_changes_weights_is_another_training_and_what_does_not_is_not(tiny):
+    one = planned("method=manigan_main")
+    assert planned("method=manigan_main", "data.module.batch_size=7", "paths.runs=elsewhere").key == one.key
+    for word in ("seed=1", "method.training.epochs=7", "method.module.decay=0.5", "data.toy_images=41"):
+        assert planned("method=manigan_main", word).folder != one.folder, word
+    tiny.change("method/damsm", {"toy": {"module": {"embedding_dim": 24}}})
+    assert planned("method=manigan_main").folder != one.folder, "it stands on other encoders"
+
+
+def test_a_term_that_is_no_number_stops_the_run_and_names_everything(tiny, monkeypatch):
+    terms = DAMSM.terms
+
+    def diverging(self, batch):
+        found = terms(self, batch)
+        if self.current_epoch == 1 and self.trainer.fit_loop.epoch_loop.batch_idx == 1:
+            found["L1_s"] = found["L1_s"] * float("inf")
+        return found
+
+    monkeypatch.setattr(DAMSM, "terms", diverging)
+    with pytest.raises(ValueError, match="found L1_s of damsm to be inf in epoch 1, step 1: lower") as caught:
+        run("method=damsm", *SHORT)
+    checkpoint = Path(str(caught.value).split("last good checkpoint: ")[1])
+    assert checkpoint == (planned("method=damsm", *SHORT).folder / "last.ckpt").absolute()
+    kept = torch.load(checkpoint, weights_only=True)
+    assert kept["epoch"] == 0
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+def test_weights_that_are_no_numbers_are_never_kept(tiny, monkeypatch):
+    def poisoned(self, optimizer):
+        if self.current_epoch == 1 and self.trainer.fit_loop.epoch_loop.batch_idx == 2:  # the last step
+            self.image_encoder.project_image.bias.grad[0] = float("nan")
+
+    monkeypatch.setattr(DAMSM, "on_before_optimizer_step", poisoned)
+    with pytest.raises(ValueError, match=r"found NaN or infinity in image_encoder\.project_image\.bias after epoch 1"):
+        run("method=damsm", *SHORT)
+    wanted = planned("method=damsm", *SHORT)
+    assert not wanted.weights.exists()
+    assert torch.load(wanted.folder / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+@pytest.mark.parametrize("weights", ["trained", "none"])
+def test_weights_as_asked_for(tiny, weights):
+    words = ["method=damsm", "method.training.batch_size=8", f"weights={weights}"]
+    plain = configured(*words)
+    data = train.prepared_data(plain)
+    if weights == "trained":
+        with pytest.raises(
+            MissingAsset, match=r"expected trained weights of damsm at .* run mmbench train method=damsm"
+        ):
+            train.built(plain, data)
+        kept = load_file(run(*words).weights)
+    method, found = train.built(plain, data)
+    again, _ = train.built(plain, data)
+    assert found["choice"] == weights
+    assert found["verified"]
+    state = method.state_dict()
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in state.items()), "the seed decides"
+    if weights == "trained":
+        assert all(torch.equal(value, kept[name]) for name, value in state.items())
+        other, from_file = train.built({**plain, "weights": str(planned(*words).weights)}, data)
+        assert all(torch.equal(value, state[name]) for name, value in other.state_dict().items())
+        assert (from_file["choice"], from_file["sha256"]) == ("file", found["sha256"])
+    else:
+        assert found["sha256"] is None
+        other, _ = train.built({**plain, "seed": 1}, data)
+        assert not torch.equal(
+            other.state_dict()["image_encoder.project_image.weight"], state["image_encoder.project_image.weight"]
+        )
+
+
+def test_a_method_that_does_not_learn_is_one_line(home, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main(["method=identity", *DATA])
+    message = str(caught.value.code)
+    assert message.startswith("mmbench: error: expected a method that learns, found identity")
+    assert "\n" not in message
+
+
+def test_a_run_that_diverges_ends_with_one_line(home):
+    words = ["method=damsm", *DATA, "method.training.batch_size=6", "method.module.learning_rate=1e30"]
+    with pytest.raises(SystemExit) as caught:
+        train.main(words)
+    message = str(caught.value.code)
+    assert message.startswith("mmbench: error: expected finite losses, found L1_w of damsm to be ")
+    assert "\n" not in message
