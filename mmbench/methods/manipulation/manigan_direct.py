@@ -1,0 +1,203 @@
+"""ManiGAN trained directly on the edits it is asked for: a variant of ours, in no paper, for runs of minutes.
+
+What it varies: ManiGAN, Bowen Li et al., CVPR 2020 (https://arxiv.org/abs/1912.06203), which is in `manigan.py`. On toy
+birds its published recipe learns within minutes to return the image, and hardly edits. The changes that make it edit:
+
+- Half of each batch is to follow a caption of another image. In the published recipe the generator is only ever given
+  an image with its own caption, so returning the image is all that its losses ask for.
+- The generator's last convolution starts at zero and its output is added to the input image. The image need not be
+  learned to be drawn again, and an edit is what the losses have to pay for. (A blend by a learned mask does not do: the
+  discriminator closes the mask before the text can open it.)
+- The image enters by its pixels at half its size, beside DAMSM's regions: regions tell parts apart, and colours and
+  borders are in the pixels.
+- One stage and one discriminator, for time. The discriminator's false captions are those of other images that the batch
+  brings with it.
+
+Word attention, affine combination, the perceptual and the DAMSM terms, and the matching-aware discriminator are
+ManiGAN's.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.ema import EMA
+from mmbench.core.frozen import Frozen
+from mmbench.core.method import Batch
+from mmbench.core.noise import Noise
+from mmbench.core.task import TEXT_GUIDED_EDITING
+from mmbench.layers.affine_combination import AffineCombination
+from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, UpBlock, conv3x3
+from mmbench.layers.initialisation import initialise_orthogonally
+from mmbench.layers.word_attention import SpatialAttention
+from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
+from mmbench.losses.matching import sentence_loss, words_loss
+from mmbench.networks.attngan import Discriminator
+from mmbench.networks.damsm import EncodedText
+
+
+class DirectEditor(nn.Module):
+    """Image, regions and words to an edited image, in one stage at half the image's size.
+
+    Args:
+        width: channels of the image features; hidden features have twice as many.
+        size: height and width of the image.
+        embedding_dim: size of words and image regions.
+        num_residual: residual blocks after the affine combination.
+        shared_width: channels inside the affine combination.
+    """
+
+    def __init__(self, width: int, size: int, embedding_dim: int, num_residual: int, shared_width: int) -> None:
+        super().__init__()
+        self.pixel_path = nn.Sequential(
+            nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2), conv3x3(width, width), nn.LeakyReLU(0.2)
+        )
+        self.region_path = UpBlock(embedding_dim, width, size=size // 2)
+        self.join = nn.Sequential(GatedConvolution(2 * width, width), GatedResidual(width))
+        self.spatial_attention = SpatialAttention(width, embedding_dim)
+        self.affine_combination = AffineCombination(2 * width, width, shared_width)
+        self.residual = nn.Sequential(*(GatedResidual(2 * width) for _ in range(num_residual)))
+        self.to_change = conv3x3(2 * width, 3)
+        initialise_orthogonally(self)
+        nn.init.zeros_(self.to_change.weight)
+
+    def forward(self, image: Tensor, regions: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
+        """The image and what changes of it.
+
+        Args:
+            image: (N, 3, size, size) in [-1, 1].
+            regions: (N, embedding_dim, h, w), the image's regions.
+            words: (N, L, embedding_dim).
+            word_mask: (N, L) bool, True at words.
+
+        Returns:
+            (N, 3, size, size), not confined to [-1, 1], so that a gradient comes back from everywhere.
+        """
+        pixels = self.pixel_path(image)  # (N, width, size / 2, size / 2)
+        hidden = self.join(torch.cat((pixels, self.region_path(regions)), dim=1))
+        context, _ = self.spatial_attention(hidden, words, word_mask[:, None])
+        fused = self.affine_combination(torch.cat((hidden, context), dim=1), pixels)
+        change = self.to_change(self.residual(fused))  # (N, 3, size / 2, size / 2)
+        # Drawn at half the size: finer changes are patterns that please the losses and no eye.
+        return image + F.interpolate(change, scale_factor=2, mode="bilinear")
+
+
+class ManiGANDirect(Adversarial):
+    """The editor and its training.
+
+    Args:
+        damsm: the trained stage before, with `encode_text`, `image_encoder` and `embedding_dim`.
+        perceptual: frozen network from images to features, VGG-16's relu2_2.
+        optimizers: partials for `generator` and `discriminator`.
+        width, num_residual, shared_width: as `DirectEditor`.
+        image_size: height and width of the images.
+        discriminator_width: channels after the discriminator's first convolution.
+        gamma1, gamma2, gamma3: smoothing factors of DAMSM.
+        lambda_damsm: weight of the DAMSM terms.
+        lambda_own: weight of the perceptual term where the caption is the image's own.
+        lambda_other: its weight where the caption is another image's; smaller, since there the image is to change.
+        decay: of the generator's moving average, which makes the images.
+    """
+
+    task = TEXT_GUIDED_EDITING
+
+    def __init__(
+        self,
+        damsm: nn.Module,
+        perceptual: nn.Module,
+        optimizers: Mapping[str, OptimizerPartial],
+        width: int,
+        image_size: int,
+        num_residual: int,
+        shared_width: int,
+        discriminator_width: int,
+        gamma1: float,
+        gamma2: float,
+        gamma3: float,
+        lambda_damsm: float,
+        lambda_own: float,
+        lambda_other: float,
+        decay: float,
+    ) -> None:
+        super().__init__(optimizers)
+        self.damsm = Frozen(damsm)
+        self.perceptual = perceptual
+        self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
+        self.lambda_damsm, self.lambda_own, self.lambda_other = lambda_damsm, lambda_own, lambda_other
+        self.generator = DirectEditor(width, image_size, damsm.embedding_dim, num_residual, shared_width)
+        self.discriminator = Discriminator(image_size, discriminator_width, damsm.embedding_dim)
+        initialise_orthogonally(self.discriminator)
+        self.ema = EMA(self.generator, decay)
+
+    def discriminator_terms(
+        self, real: Tensor, fake: Tensor, text: EncodedText, mismatched: EncodedText, prompt: EncodedText
+    ) -> dict[str, Tensor]:
+        """Real images alone, with their own and with others' captions; generated ones alone and with their prompts."""
+        judge = self.discriminator
+        real_features, fake_features = judge(real), judge(fake.detach())
+        loss = matching_aware_discriminator(
+            real=judge.unconditional(real_features),
+            real_matched=judge.conditional(real_features, text.sentence),
+            real_mismatched=judge.conditional(real_features, mismatched.sentence),
+            fake=judge.unconditional(fake_features),
+            fake_matched=judge.conditional(fake_features, prompt.sentence),
+        )
+        return {"L_D": loss}
+
+    def generator_terms(self, real: Tensor, fake: Tensor, prompt: EncodedText, num_own: int) -> dict[str, Tensor]:
+        """The generator's objective on images of which the first `num_own` are given with their own captions."""
+        features = self.discriminator(fake)
+        adversarial = matching_aware_generator(
+            self.discriminator.unconditional(features), self.discriminator.conditional(features, prompt.sentence)
+        )
+        seen = self.damsm.network.image_encoder(fake)
+        # Without classes: a caption of another image has none among the images of the batch.
+        words = words_loss(seen.regions, prompt.words, prompt.word_mask, None, **self.gammas)
+        sentence = sentence_loss(seen.code, prompt.sentence, None, self.gammas["gamma3"])
+        with torch.no_grad():
+            target = self.perceptual(real)
+        distance = (self.perceptual(fake) - target).square().mean(dim=(1, 2, 3))  # (N,)
+        return {
+            "L_G": adversarial,
+            "DAMSM_words": self.lambda_damsm * sum(words),
+            "DAMSM_sentence": self.lambda_damsm * sum(sentence),
+            "L_per_own": self.lambda_own * distance[:num_own].mean(),
+            "L_per_other": self.lambda_other * distance[num_own:].mean(),
+        }
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        noise, damsm, real = batch["noise"], self.damsm.network, batch["image"]
+        num_own = len(real) // 2
+        with torch.no_grad():
+            text = damsm.encode_text(batch["caption"], noise.streams("words"))
+            mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
+            seen = damsm.image_encoder(real)
+        prompt = first_of(text, mismatched, num_own)
+        fake = self.generator(real, seen.regions, prompt.words, prompt.word_mask)
+        self.minimise("discriminator", self.discriminator_terms(real, fake, text, mismatched, prompt))
+        with self.held(self.discriminator):
+            self.minimise("generator", self.generator_terms(real, fake, prompt, num_own))
+        self.ema.update(self.generator)
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        text = self.damsm.network.encode_text(batch[self.task.prompt])
+        seen = self.damsm.network.image_encoder(batch["image"])
+        return self.ema(batch["image"], seen.regions, text.words, text.word_mask).clamp(-1, 1)
+
+
+def first_of(one: EncodedText, other: EncodedText, count: int) -> EncodedText:
+    """The first `count` captions of one batch and the rest of another, the shorter padded to the longer."""
+    length = max(one.words.shape[1], other.words.shape[1])
+    words, mask, sentence = (
+        torch.cat((a[:count], b[count:]))
+        for a, b in zip(_lengthened(one, length), _lengthened(other, length), strict=True)
+    )
+    return EncodedText(words, mask, sentence)
+
+
+def _lengthened(text: EncodedText, length: int) -> EncodedText:
+    missing = length - text.words.shape[1]
+    return EncodedText(F.pad(text.words, (0, 0, 0, missing)), F.pad(text.word_mask, (0, missing)), text.sentence)
