@@ -128,7 +128,10 @@ def _judged(
     digits = max(digits, 3)
     cells = {"published": "-", "reproduced": "-", "difference": "-", "verdict": ""}
     if printed:
-        cells["published"] = printed.text if printed.verified else f"{printed.text} (unverified)"
+        cells["published"] = (
+            printed.text if printed.uncertainty is None else f"{printed.text} ± {printed.uncertainty:g}"
+        )
+        cells["published"] += "" if printed.verified else " (unverified)"
     if not found:
         return {**cells, "verdict": f"not run ({reason})"}
     value = statistics.fmean(found)
@@ -142,7 +145,7 @@ def _judged(
     cells["difference"] = f"{round(value - printed.value, digits) + 0.0:+.{digits}f}"
     if not printed.verified:
         return {**cells, "verdict": "unverified"}
-    within = abs(value - printed.value) <= experiment.allowed(metric, printed.value)
+    within = abs(value - printed.value) <= experiment.allowed(metric, printed)
     return {**cells, "verdict": "reproduced" if within else "differs"}
 
 

@@ -22,8 +22,15 @@ EXPERIMENT = Experiment(
 )
 
 
-def _printed(text, verified=True):
-    return Published(float(text), text, higher_is_better=True, verified=verified, protocol="")
+def _printed(text, verified=True, uncertainty=None):
+    return Published(float(text), text, uncertainty, higher_is_better=True, verified=verified, protocol="")
+
+
+def test_a_published_spread_widens_the_tolerance():
+    for uncertainty, verdict in ((None, "differs"), (0.2, "differs"), (0.5, "reproduced")):
+        cells = table._judged(EXPERIMENT, "IS", _printed("8.47", uncertainty=uncertainty), [9.4], "", "real")
+        assert cells["verdict"] == verdict
+    assert cells["published"] == "8.47 ± 0.5"
 
 
 @pytest.mark.parametrize(

@@ -75,10 +75,10 @@ class Experiment:
         name = ours if isinstance(ours, str) else ours[row.data]
         return f"{name.partition('@')[0]}@toy" if source == "toy" and "@" in name else name
 
-    def allowed(self, metric: str, published: float) -> float:
-        """How far from a published value a reproduced one may lie."""
+    def allowed(self, metric: str, published: "Published") -> float:
+        """How far from a published value a reproduced one may lie; at least twice the spread it was published with."""
         absolute = self.tolerance["absolute"].get(metric, 0.0)
-        return max(self.tolerance["relative"] * abs(published), absolute)
+        return max(self.tolerance["relative"] * abs(published.value), absolute, 2 * (published.uncertainty or 0.0))
 
 
 def load(name: str) -> Experiment:
@@ -105,6 +105,7 @@ class Published:
     Attributes:
         value: as printed, in the table's unit.
         text: as printed.
+        uncertainty: the spread that was printed with it; None where there was none.
         higher_is_better: as the row states it.
         verified: False where the number was recalled and seen in no source.
         protocol: what the source says about how it was measured.
@@ -112,6 +113,7 @@ class Published:
 
     value: float
     text: str
+    uncertainty: float | None
     higher_is_better: bool
     verified: bool
     protocol: str
@@ -136,6 +138,7 @@ def published(experiment: Experiment, row: Row) -> dict[str, Published]:
         found[line["metric"]] = Published(
             value=float(line["value"]),
             text=line["value"],
+            uncertainty=float(line["uncertainty"]) if line["uncertainty"] else None,
             higher_is_better=line["higher_is_better"] == "true",
             verified=line["confidence"] == "read",
             protocol=line["protocol"],
