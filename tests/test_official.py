@@ -6,11 +6,12 @@ import re
 import sys
 import threading
 import zipfile
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 import torch
 import yaml
 
@@ -20,7 +21,7 @@ from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Noise
 from mmbench.core.text import tokenise
-from mmbench.core.weights import Card, find
+from mmbench.core.weights import Card, MissingAsset, find
 from mmbench.data import toy_birds, toy_cub
 from mmbench.data.cub import CUB
 from mmbench.methods.manipulation.manigan import DETAIL_CORRECTION, MAIN_MODULE, DetailCorrection, MainModule
@@ -166,7 +167,9 @@ def test_networks_have_the_size_that_was_published_for_coco(method, conf):
     assert cub.official.cub == coco.official.cub
 
 
+@cache
 def layout(name):
+    """The authors' state dict of a fixture, which nobody may change."""
     return paritykit.weights(paritykit.load(PARITY / f"fixtures/{name}.json"))
 
 
@@ -219,7 +222,8 @@ def published(tmp_path_factory):
             target.write(folder / f"bird/{name}.pth", f"bird/{name}.pth")
     with zipfile.ZipFile(folder / "metadata.zip", "w") as target:
         target.writestr("birds/captions.pickle", captions_pickle([tokenise(line) for line in lines]))
-    return folder
+    yield folder
+    layout.cache_clear()
 
 
 class Counting(SimpleHTTPRequestHandler):
@@ -240,7 +244,7 @@ ORIGINS = {
     "manigan_main": {"ema.average": "main.pth"},
     "manigan": {"ema.average": "dcm.pth"},
 }
-PROTOCOL = """# Two images, pixels only
+PROTOCOL = """# One image, pixels only
 defaults:
   - /metric@metrics.l1: l1
   - /metric@metrics.diff: diff
@@ -249,7 +253,7 @@ name: pixels
 split: test
 captions_per_image: 1
 draws: 1
-count: 2
+count: 1
 seed: 0
 reference: test
 extractors: {}
@@ -263,8 +267,8 @@ def served(published, conf, monkeypatch):
     Discriminators, which play no part in an edit, are small.
     """
     monkeypatch.setenv("NO_PROXY", "*")
-    requests = []
-    handler = type("Handler", (Counting,), {"requests": requests})
+    asked = []
+    handler = type("Handler", (Counting,), {"requests": asked})
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(published))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
@@ -275,7 +279,7 @@ def served(published, conf, monkeypatch):
         sha256 = sha256_file(published / "vgg.pth")
         conf.change("network/vgg/standard", {"card": {"sha256": sha256, "origin": f"{address}/vgg.pth"}})
         (conf.folder / "protocol/pixels.yaml").write_text(PROTOCOL)
-        yield requests
+        yield asked
         server.shutdown()
 
 
@@ -330,7 +334,7 @@ def test_published_files_are_fetched_and_edit(served, published, words, home):
     assert sorted(served) == ["/dcm.pth", "/encoders.zip", "/main.pth", "/metadata.zip", "/vgg.pth"], "each once"
     assert record.weights["choice"] == "official"
     assert record.weights["verified"] is False
-    assert record.metrics["l1"]["count"] == 2
+    assert record.metrics["l1"]["count"] == 1
     held = {str(path.relative_to(home / "assets/weights")) for path in (home / "assets/weights").rglob("*.sha256")}
     assert held == {
         "manigan/data/birds/captions.pickle.sha256",
@@ -349,7 +353,41 @@ def test_published_files_are_fetched_and_edit(served, published, words, home):
     again, _ = evaluate.evaluate(cfg)
     assert len(served) == asked, "nothing is fetched twice"
     assert again == record
-    file = home / "assets/weights/manigan/models/bird_DCM.pth"
+    file = home / "assets/weights/manigan/data/birds/captions.pickle"
     file.write_bytes(file.read_bytes() + b"\0")
-    with pytest.raises(ValueError, match=r"bird_DCM\.pth: expected sha256 .* recorded in bird_DCM\.pth\.sha256"):
+    with pytest.raises(ValueError, match=r"expected sha256 .* recorded in captions\.pickle\.sha256"):
         evaluate.prepare(cfg)
+
+
+def test_without_a_connection_one_line_says_what_is_missing(words, monkeypatch, conf):
+    def refused(**kwargs):
+        raise requests.ConnectionError("no route to host")
+
+    monkeypatch.setattr("gdown.download", refused)
+    (conf.folder / "protocol/pixels.yaml").write_text(PROTOCOL)
+    with pytest.raises(MissingAsset) as caught:
+        evaluate.prepare(config.composed(["method=manigan", *words]))
+    message = str(caught.value)
+    for part in (
+        "expected birds/captions.pickle of manigan/data/birds.zip",
+        "from gdrive:1R01J63Vqzg5463ycIyK_MHI4jXMFCihx",
+        "assets/weights/manigan/data/birds/captions.pickle",
+        "no route to host",
+        "put it there",
+    ):
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("data", ["toy birds", "another data set"])
+def test_what_nobody_published_is_said(words, conf, data):
+    (conf.folder / "protocol/pixels.yaml").write_text(PROTOCOL)
+    (conf.folder / "data/owls.yaml").write_text((conf.folder / "data/cub.yaml").read_text().replace(": cub", ": owls"))
+    if data == "toy birds":
+        words, found = ["data=cub", "data.source=toy", "data.toy_images=40", "protocol=pixels"], r"cub \(toy\)"
+    else:
+        words, found = ["data=owls", *words[1:]], r"owls \(real\)"
+    with pytest.raises(
+        MissingAsset, match=f"expected weights of damsm .* for {found}, found none: use weights=trained"
+    ):
+        evaluate.prepare(config.composed(["method=manigan", *words]))
