@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-slow lint list tables toy-networks clean
+.PHONY: help demo demo-seeds test test-slow lint list tables toy-networks clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -20,6 +20,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## set up, make toy data, generate, score, print published beside reproduced
 	$(BIN)/mmbench reproduce experiment=demo data.source=toy trainer=cpu $(ARGS)
+
+demo-seeds: $(READY) ## the demo's learned rows with three seeds each (about four times as long)
+	$(BIN)/mmbench reproduce experiment=demo data.source=toy trainer=cpu seeds=0,1,2 $(ARGS)
 
 test: $(READY) ## set up and run the tests
 	$(BIN)/python -m pytest $(ARGS)

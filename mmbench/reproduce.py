@@ -73,7 +73,7 @@ def reproduce(
     if rank_zero_only.rank > 0:
         return not reasons
     cells = table.lines(experiment, source, seeds, overrides, paths, reasons, rows)
-    path = table.page(experiment, source, paths["results"])
+    path = table.page(experiment, source, seeds, paths["results"])
     write_text(path, table.document(experiment, source, seeds, cells))
     table.show(cells, f"{experiment.name} ({source} data)")
     print(f"table: {path}")

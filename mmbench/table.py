@@ -204,9 +204,12 @@ def update_readme(path: Path, summary: str) -> bool:
     return True
 
 
-def page(experiment: Experiment, source: str, folder: str | Path) -> Path:
-    """Where the page of an experiment lies."""
-    return Path(folder) / "tables" / f"{experiment.name}{'-toy' if source == 'toy' else ''}.md"
+def page(experiment: Experiment, source: str, seeds: Sequence[int], folder: str | Path) -> Path:
+    """Where the page of an experiment lies; other seeds than its own have a page of their own."""
+    name = experiment.name + ("-toy" if source == "toy" else "")
+    if list(seeds) != experiment.seeds:
+        name += "-seeds-" + "-".join(map(str, seeds))
+    return Path(folder) / "tables" / f"{name}.md"
 
 
 def show(cells: Sequence[Mapping[str, str]], title: str) -> None:
@@ -250,7 +253,7 @@ def main(arguments: list[str]) -> int:
             cells = lines(experiment, source, seeds, rest, paths, {}, experiment.rows)
             if "experiment" not in own and not any(line["reproduced"] != "-" for line in cells):
                 continue
-            path = page(experiment, source, paths["results"])
+            path = page(experiment, source, seeds, paths["results"])
             write_text(path, document(experiment, source, seeds, cells))
             pages[path] = cells
             if form:
