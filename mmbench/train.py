@@ -174,8 +174,7 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
     Raises:
         ValueError: the method has nothing to train, or diverged.
     """
-    if "training" not in plain["method"]:
-        raise ValueError(f"expected a method that learns, found {plain['method']['name']}: evaluate it as it is")
+    _require_training(plain)
     plain = {**plain, "weights": "trained"}
     wanted = stage(plain, data)
     for before in predecessors(plain).values():
@@ -184,6 +183,11 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
         if not wanted.weights.is_file():
             _fit(wanted, data)
     return wanted
+
+
+def _require_training(plain: dict[str, Any]) -> None:
+    if "training" not in plain["method"]:
+        raise ValueError(f"expected a method that learns, found {plain['method']['name']}: evaluate it as it is")
 
 
 class SeededSteps(Callback):
@@ -303,6 +307,7 @@ def prepared_data(plain: dict[str, Any]) -> DataModule:
 def report(cfg: DictConfig) -> None:
     """Trains and says where the weights are."""
     plain = config.plain(cfg)
+    _require_training(plain)  # before any data are made
     done = trained(plain, prepared_data(plain))
     method, data = plain["method"]["name"], plain["data"]
     print(f"weights: {done.weights}\nlog: {done.folder / 'log'}")
