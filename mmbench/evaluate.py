@@ -32,7 +32,7 @@ from mmbench.core.results import Result
 from mmbench.core.task import Task
 from mmbench.data.base import DataModule, collate
 from mmbench.metrics.suite import MetricSuite, build_suite
-from mmbench.train import built, prepared_data, wandb_mode
+from mmbench.train import built, predecessors, prepared_data, wandb_mode
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,21 @@ SAMPLING = ("split", "captions_per_image", "draws", "count", "seed")
 
 def described(plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a plain configuration that makes a row what it is; its hash is the record's `config_hash`."""
-    facts = config.scientific({key: plain[key] for key in ("method", "data", "protocol", "weights", "seed")})
+    facts = config.scientific({key: plain[key] for key in ("data", "protocol", "weights", "seed")})
     facts["data"]["module"].pop("seed", None)  # of training, and `seed` already
-    return facts
+    return {**facts, "method": _method_facts(plain)}
+
+
+def _method_facts(plain: dict[str, Any]) -> dict[str, Any]:
+    """What makes the method, and the stages before it, what they are with the weights that are asked for."""
+    method = plain["method"]
+    facts = config.scientific({key: method[key] for key in ("name", "module")})
+    if plain["weights"] == "trained":
+        facts |= {key: method[key] for key in ("start", "training") if key in method}
+    if plain["weights"] == "official":
+        facts["official"] = method.get("official", {}).get(plain["data"]["name"])
+    stages = {argument: _method_facts(before) for argument, before in predecessors(plain).items()}
+    return {**facts, "stages": stages} if stages else facts
 
 
 def prepare(cfg: DictConfig) -> Run:
