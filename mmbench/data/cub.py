@@ -134,14 +134,15 @@ class CUB(DataModule):
                 f"{self._table('image_class_labels')}: expected the classes of classes.txt, found class {absent[0]}: "
                 "unpack the archive again"
             )
-        if absent := sorted(self.test_classes - classes.keys()):
+        zero_shot = self.split_scheme == "zero_shot"
+        if zero_shot and (absent := sorted(self.test_classes - classes.keys())):
             raise ValueError(
                 f"{self._table('classes')}: expected every test class of the {self.split_scheme} split, found no class "
                 f"{absent[0]}: unpack the archive again"
             )
         records: dict[str, list[Record]] = {"train": [], "test": []}
         for number, file in files.items():
-            is_test = labels[number] in self.test_classes if self.split_scheme == "zero_shot" else not official[number]
+            is_test = labels[number] in self.test_classes if zero_shot else not official[number]
             records["test" if is_test else "train"].append(self._record(file, labels[number], boxes[number]))
         for split in records:
             records[split].sort(key=lambda record: record.id)
