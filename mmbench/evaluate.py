@@ -305,7 +305,7 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             protocol={"name": run.protocol["name"], "hash": config.config_hash(run.protocol)},
             metrics=metrics,
             run_key=run.run_key,
-            config_hash=config.config_hash(described(run.plain)),
+            config_hash=sha256_json(described(run.plain)),
             weights=run.weights,
             data={"fingerprint": run.data.fingerprint(), "split": run.protocol["split"]},
             config=described(run.plain),

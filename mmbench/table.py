@@ -12,7 +12,7 @@ from rich.table import Table
 from mmbench import evaluate
 from mmbench.core import config, results
 from mmbench.core.experiment import Experiment, Published, Row, load, published
-from mmbench.core.files import write_text
+from mmbench.core.files import sha256_json, write_text
 from mmbench.core.results import Result
 
 MARKS = ("<!-- begin: made by `make tables` -->", "<!-- end: made by `make tables` -->")
@@ -99,7 +99,7 @@ def _records(
             cfg = row_config(experiment, row, source, seed, overrides)
         except ValueError as error:
             return [], str(error)
-        wanted = config.config_hash(evaluate.described(config.plain(cfg)))
+        wanted = sha256_json(evaluate.described(config.plain(cfg)))
         if record := results.newest(folder, experiment.name, config_hash=wanted):
             found.append(record)
         elif source != "toy":
