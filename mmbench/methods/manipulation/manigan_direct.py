@@ -1,9 +1,10 @@
 """ManiGAN trained directly on the edits it is asked for: a variant of ours, in no paper, for runs of minutes.
 
 What it varies: ManiGAN, Bowen Li et al., CVPR 2020 (https://arxiv.org/abs/1912.06203), which is in `manigan.py`. On toy
-birds its published recipe learns within minutes to return the image, and hardly edits. The changes that make it edit:
+birds its published recipe learns within minutes to return the image, and hardly edits. This one edits in that time, and
+its edits leak onto parts that the caption does not name. Together, and not each shown to be needed, these changes do it:
 
-- Half of each batch is to follow a caption of another image. In the published recipe the generator is only ever given
+- Most of each batch is to follow a caption of another image. In the published recipe the generator is only ever given
   an image with its own caption, so returning the image is all that its losses ask for.
 - The generator's last convolution starts at zero and its output is added to the input image. The image need not be
   learned to be drawn again, and an edit is what the losses have to pay for. (A blend by a learned mask does not do: the
@@ -99,6 +100,7 @@ class ManiGANDirect(Adversarial):
         lambda_damsm: weight of the DAMSM terms.
         lambda_own: weight of the perceptual term where the caption is the image's own.
         lambda_other: its weight where the caption is another image's; smaller, since there the image is to change.
+        own_share: share of a batch that is given with its own captions.
         decay: of the generator's moving average, which makes the images.
     """
 
@@ -120,6 +122,7 @@ class ManiGANDirect(Adversarial):
         lambda_damsm: float,
         lambda_own: float,
         lambda_other: float,
+        own_share: float,
         decay: float,
     ) -> None:
         super().__init__(optimizers)
@@ -127,6 +130,7 @@ class ManiGANDirect(Adversarial):
         self.perceptual = perceptual
         self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
         self.lambda_damsm, self.lambda_own, self.lambda_other = lambda_damsm, lambda_own, lambda_other
+        self.own_share = own_share
         self.generator = DirectEditor(width, image_size, damsm.embedding_dim, num_residual, shared_width)
         self.discriminator = Discriminator(image_size, discriminator_width, damsm.embedding_dim)
         initialise_orthogonally(self.discriminator)
@@ -170,7 +174,7 @@ class ManiGANDirect(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         noise, damsm, real = batch["noise"], self.damsm.network, batch["image"]
-        num_own = len(real) // 2
+        num_own = round(self.own_share * len(real))
         with torch.no_grad():
             text = damsm.encode_text(batch["caption"], noise.streams("words"))
             mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
