@@ -1,8 +1,11 @@
 """ManiGAN: affine combination, main module, detail correction module and their losses."""
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+
 import masks
 import torch
-from adapters_attngan import generator_terms
+from adapters_attngan import discriminator_network, generator_terms
 from adapters_controlgan import vgg_features
 from adapters_damsm import image_encoder
 from fixture import gradients, inputs, outputs_of, part, state
@@ -17,7 +20,11 @@ from mmbench.methods.manipulation.manigan import (
     MAIN_MODULE,
     DetailCorrection,
     MainModule,
+    MainOutput,
+    ManiGAN,
+    ManiGANMain,
 )
+from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.vgg import VGG16, vgg16_keys
 
 
@@ -112,23 +119,49 @@ def detail_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
         return _detail_correction(fixture["config"]), DETAIL_CORRECTION
 
 
+def _stage(fixture: dict, given: dict[str, Tensor], sizes: Sequence[int]) -> tuple[SimpleNamespace, EncodedText]:
+    """What a stage's own `generator_terms` reads of it, with the recorded encoders' outputs; and the text."""
+    config = fixture["config"]
+    seen = EncodedImage(given["features"], given["image_code"])
+    damsm = SimpleNamespace(network=SimpleNamespace(image_encoder=lambda image: seen))
+    discriminators = [discriminator_network(fixture, size, prefix=f"D{size}.") for size in sizes]
+    stage = SimpleNamespace(
+        sizes=sizes,
+        discriminators=discriminators,
+        discriminator=discriminators[-1],
+        damsm=damsm,
+        main=SimpleNamespace(network=SimpleNamespace(damsm=damsm)),
+        gammas={name: config[name] for name in ("gamma1", "gamma2", "gamma3")},
+        lambda_damsm=config["LAMBDA"],
+    )
+    words = given["words"].mT
+    return stage, EncodedText(words, masks.from_lengths(given["cap_lens"], words.shape[1]), given["sentence"])
+
+
 def generator_loss(fixture: dict) -> dict[str, Tensor]:
-    given = inputs(fixture)
-    adversarial_and_damsm, said = generator_terms(fixture, given)
-    vgg = VGG16("relu2_2")
-    load_strictly(vgg, vgg16_keys("relu2_2")(part(state(fixture), "VGG."), vgg), fixture["name"])
-    perceptual = [perceptual_loss(vgg, given[f"fake{size}"], given[f"real{size}"]) for size in (64, 128, 256)]
-    loss = adversarial_and_damsm + sum(perceptual) / 3
+    given, sizes = inputs(fixture), (64, 128, 256)
+    stage, text = _stage(fixture, given, sizes)
+    stage.perceptual = VGG16("relu2_2")
+    load_strictly(
+        stage.perceptual, vgg16_keys("relu2_2")(part(state(fixture), "VGG."), stage.perceptual), fixture["name"]
+    )
+    fake, real = ([given[f"{kind}{size}"] for size in sizes] for kind in ("fake", "real"))
+    # The recorded loss is without KL, which is 0 for a standard normal.
+    output = MainOutput(fake, hidden=given["features"], mu=torch.zeros(1, 1), log_variance=torch.zeros(1, 1))
+    loss = sum(ManiGANMain.generator_terms(stage, real, output, text, given["class_ids"]).values())
+    _, said = generator_terms(fixture, given)
+    perceptual = [perceptual_loss(stage.perceptual, *pair) for pair in zip(fake, real, strict=True)]
     terms = {f"perceptual{n}": term for n, term in enumerate(perceptual)}
     return {"loss": loss} | said | terms | gradients(fixture, loss, given)
 
 
 def detail_generator_loss(fixture: dict) -> dict[str, Tensor]:
     given = inputs(fixture)
-    adversarial_and_damsm, said = generator_terms(fixture, given)
-    l1 = (given["fake256"] - given["real256"]).abs().mean()
-    loss = adversarial_and_damsm - l1
-    return {"loss": loss, "l1": l1} | said | gradients(fixture, loss, given)
+    stage, text = _stage(fixture, given, (256,))
+    terms = ManiGAN.generator_terms(stage, given["real256"], given["fake256"], text, given["class_ids"])
+    loss = sum(terms.values())
+    _, said = generator_terms(fixture, given)
+    return {"loss": loss, "l1": -terms["L_reg"]} | said | gradients(fixture, loss, given)
 
 
 ADAPTERS = {
