@@ -1,7 +1,7 @@
 """ManiGAN trained directly on the edits it is asked for: a variant of ours, in no paper, for runs of minutes.
 
 What it varies: ManiGAN, Bowen Li et al., CVPR 2020 (https://arxiv.org/abs/1912.06203), which is in `manigan.py`. On toy
-birds its published recipe learns within minutes to return the image, and hardly edits. This one edits in that time,
+birds its published recipe learns within minutes a coarse copy of the image, and hardly edits. This one edits in that time,
 and its edits leak onto parts that the caption does not name. Together, and not each shown to be needed, these changes
 do it:
 
