@@ -1,9 +1,9 @@
 """ManiGAN trained directly on the edits it is asked for: a variant of ours, in no paper, for runs of minutes.
 
 What it varies: ManiGAN, Bowen Li et al., CVPR 2020 (https://arxiv.org/abs/1912.06203), which is in `manigan.py`. On toy
-birds its published recipe learns within minutes a coarse copy of the image, and hardly edits. This one edits in that time,
-and its edits leak onto parts that the caption does not name. Together, and not each shown to be needed, these changes
-do it:
+birds its published recipe learns within minutes a coarse copy of the image, and hardly edits. This one edits in that
+time, and its edits leak onto parts that the caption does not name. Together, and not each shown to be needed, these
+changes do it:
 
 - Most of each batch is to follow a caption of another image. In the published recipe the generator is only ever given
   an image with its own caption, so returning the image is all that its losses ask for.
