@@ -47,7 +47,7 @@ class Method(pl.LightningModule):
         if not (finite := torch.isfinite(values)).all():
             term = list(terms)[int(finite.logical_not().nonzero()[0])]
             raise ValueError(
-                f"expected finite losses, found {term} of {name} to be {float(terms[term])} in epoch "
+                f"expected finite losses, found {term} of {name} to be {float(terms[term].detach())} in epoch "
                 f"{self.current_epoch}, step {self.trainer.fit_loop.epoch_loop.batch_idx}: lower the learning rate; "
                 f"last good checkpoint: {last_checkpoint(self.trainer)}"
             )

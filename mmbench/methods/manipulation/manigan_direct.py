@@ -101,7 +101,7 @@ class ManiGANDirect(Adversarial):
         lambda_damsm: weight of the DAMSM terms.
         lambda_own: weight of the perceptual term where the caption is the image's own.
         lambda_other: its weight where the caption is another image's; smaller, since there the image is to change.
-        own_share: share of a batch that is given with its own captions.
+        own_share: share of a batch that is given with its own captions, one image at least.
         decay: of the generator's moving average, which makes the images.
     """
 
@@ -175,7 +175,7 @@ class ManiGANDirect(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         noise, damsm, real = batch["noise"], self.damsm.network, batch["image"]
-        num_own = round(self.own_share * len(real))
+        num_own = max(1, round(self.own_share * len(real)))
         with torch.no_grad():
             text = damsm.encode_text(batch["caption"], noise.streams("words"))
             mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
