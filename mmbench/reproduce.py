@@ -73,8 +73,10 @@ def reproduce(
     if rank_zero_only.rank > 0:
         return not reasons
     cells = table.lines(experiment, source, seeds, overrides, paths, reasons, rows)
+    # The page has every row of the table, also when some were asked for.
+    whole = table.lines(experiment, source, seeds, overrides, paths, reasons, experiment.rows)
     path = table.page(experiment, source, seeds, paths["results"])
-    write_text(path, table.document(experiment, source, seeds, cells))
+    write_text(path, table.document(experiment, source, seeds, whole))
     table.show(cells, f"{experiment.name} ({source} data)")
     print(f"table: {path}")
     for data in sorted({key[1] for key in first_runs}):

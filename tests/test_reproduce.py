@@ -97,6 +97,8 @@ def test_without_data_every_row_says_what_is_missing(home, monkeypatch, capsys):
     rows = [line for line in printed.out.splitlines() if line.startswith(("| SISGAN", "| TAGAN", "| ManiGAN"))]
     assert len(rows) == 7 * 4
     assert all("not run (" in row for row in rows)
+    page = (home / "results/tables/manigan.md").read_text()
+    assert len([line for line in page.splitlines() if "not run (" in line]) == 14 * 4, "the page has the whole table"
     assert any("CUB_200_2011" in row and "97eceeb196236b17998738112f37df78" in row for row in rows)
     assert "Traceback" not in printed.out + printed.err
 
