@@ -48,7 +48,12 @@ def main() -> None:
             from mmbench.core.config import unknown
 
             unknown("command", command, COMMANDS)
-        status = import_module(f"mmbench.{command}").main(arguments[1:])
+        module = import_module(f"mmbench.{command}")
+        if {"-h", "--help"} & set(arguments[1:]):
+            print(module.HELP, end="")
+            status = 0
+        else:
+            status = module.main(arguments[1:])
     except ValueError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

@@ -364,7 +364,4 @@ Generates the images that the protocol asks for, scores them and writes one reco
 
 
 def main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(HELP, end="")
-        return 0
     return application.start(job, arguments)

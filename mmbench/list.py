@@ -14,9 +14,6 @@ Lists the names that a command line can choose from, with one line of help each.
 
 
 def main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(HELP, end="")
-        return 0
     own, rest = config.split_options(arguments, ("group",))
     if rest:
         config.unknown("option of list", rest[0].partition("=")[0], ["group"])

@@ -9,9 +9,6 @@ Makes (toy) or checks (real) a data set below paths.assets, by default the user'
 
 
 def main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(HELP, end="")
-        return 0
     own, rest = config.split_options(arguments, ("data",))
     if "data" not in own:
         raise ValueError(f"expected data=NAME, found none: choose from {', '.join(config.names('data'))}")

@@ -102,9 +102,6 @@ def _grid(experiment: Experiment, source: str, data: str, runs: dict[tuple[str, 
 
 
 def main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(HELP, end="")
-        return 0
     own, rest = config.split_options(arguments, ("experiment", "data.source", "method", "data", "seeds"))
     if "experiment" not in own:
         raise ValueError(f"expected experiment=NAME, found none: choose from {', '.join(config.names('experiment'))}")

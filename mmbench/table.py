@@ -236,9 +236,6 @@ results/tables/. Without experiment=: every experiment that has records.
 
 
 def main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(HELP, end="")
-        return 0
     own, rest = config.split_options(arguments, ("experiment", "format", "data.source", "seeds"))
     form = own.get("format", "")
     if form and form not in FORMATS:

@@ -17,6 +17,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 from safetensors.torch import save_file
 
 from mmbench.core import application, config, results
@@ -262,6 +263,8 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         write_json(folder / "training.json", {**facts, "versions": results.versions(), "terms": terms})
         with written_atomically(wanted.weights) as partial:
             save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, partial)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # what comes next reads the weights that the first process wrote
 
 
 def _loggers(wanted: Stage) -> list[Any]:
@@ -280,7 +283,7 @@ def _loggers(wanted: Stage) -> list[Any]:
 
 
 def wandb_mode() -> str:
-    """ "online" where Weights & Biases has a key for this user, else "offline": runs are then kept in their folder."""
+    """Weights & Biases' mode: `online` where it has a key for this user, else `offline`, in the run's own folder."""
     import wandb
 
     return "online" if wandb.login(prompt=False) else "offline"
@@ -309,6 +312,8 @@ def report(cfg: DictConfig) -> None:
     plain = config.plain(cfg)
     _require_training(plain)  # before any data are made
     done = trained(plain, prepared_data(plain))
+    if rank_zero_only.rank > 0:
+        return
     method, data = plain["method"]["name"], plain["data"]
     print(f"weights: {done.weights}\nlog: {done.folder / 'log'}")
     print(
@@ -332,7 +337,4 @@ used as it is; a run that was stopped goes on from its last checkpoint.
 
 
 def main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(HELP, end="")
-        return 0
     return application.start(job, arguments)

@@ -99,9 +99,8 @@ def check(overrides: Sequence[str]) -> None:
                     unknown("data set" if key == "data" else key, str(value), names(key))
             if values:
                 chosen.append(f"{key}={values[0]!s}")
-    for group in ("method",):
-        if not any(word.startswith(f"{group}=") for word in chosen):
-            chosen.append(f"{group}={names(group)[0]}")
+    if not any(word.startswith("method=") for word in chosen):
+        chosen.append(f"method={names('method')[0]}")  # only to learn which keys there are
     known = _paths(_compose(chosen))
     for override in parsed:
         key = override.key_or_group
