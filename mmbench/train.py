@@ -330,7 +330,7 @@ Trains a method, the stages it stands on first. What has been trained with the s
 used as it is; a run that was stopped goes on from its last checkpoint.
 
   method.training.epochs=N   any key of the method's YAML can be set; a changed one is another training
-  trainer                    auto (default) or cpu
+  trainer                    auto (default, one accelerator), cpu, or ddp (all accelerators)
   logger                     csv (default) or wandb (offline where no key is set)
   --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
 """

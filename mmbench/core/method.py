@@ -52,7 +52,7 @@ class Method(pl.LightningModule):
                 f"last good checkpoint: {last_checkpoint(self.trainer)}"
             )
         logged = {f"{name}/{term}": value.detach() for term, value in terms.items()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1)
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         return values.sum()
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
