@@ -4,7 +4,7 @@ Images and scores are kept apart: images are PNG files in a folder named by ever
 that was stopped goes on at the next image and a new metric does not draw them again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,9 +65,9 @@ class Run:
     def protocol(self) -> dict[str, Any]:
         return self.plain["protocol"]
 
-    def items(self, samples: list[Sample]) -> Dataset:
-        """What the method, and then the metrics, get to see of each sample."""
-        return self.data.evaluation(self.protocol["split"], samples, self.protocol["seed"])
+    def items(self, samples: list[Sample], fields: Set[str]) -> Dataset:
+        """What the method, or then the metrics, get to see of each sample."""
+        return self.data.evaluation(self.protocol["split"], samples, self.protocol["seed"], fields)
 
     def image(self, sample: Sample) -> Path:
         return self.folder / "samples" / f"{sample.name}.png"
@@ -128,9 +128,9 @@ def prepare(cfg: DictConfig) -> Run:
 class Scored(Dataset):
     """Items of a run, each with its generated image as it was written: (3, H, W) uint8."""
 
-    def __init__(self, run: Run, samples: list[Sample]) -> None:
+    def __init__(self, run: Run, samples: list[Sample], fields: Set[str]) -> None:
         self.run = run
-        self.items = run.items(samples)
+        self.items = run.items(samples, fields)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -167,7 +167,8 @@ def generate(run: Run) -> None:
             default_root_dir=run.folder,
             inference_mode=True,
         )
-        loader = _loader(run, run.items(missing), partial(_with_noise, seed=run.plain["seed"]))
+        items = run.items(missing, {*run.method.task.inputs})
+        loader = _loader(run, items, partial(_with_noise, seed=run.plain["seed"]))
         trainer.predict(run.method, loader, return_predictions=False)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the first process reads what all of them wrote
@@ -198,7 +199,8 @@ def score(run: Run, suite: MetricSuite) -> dict[str, dict[str, Any]]:
             f"{run.plain['data']['name']} without them: choose another protocol or data set"
         )
     rank, ranks = _place()
-    loader = _loader(run, Scored(run, run.samples[rank::ranks]))
+    wanted = (suite.needs & run.data.fields) | {f"{task.prompt}{suffix}" for suffix in suffixes}
+    loader = _loader(run, Scored(run, run.samples[rank::ranks], wanted))
     counted: list[Sample] = []
     for batch in track(loader, "scoring"):
         images = batch.pop("generated")
@@ -266,7 +268,7 @@ def write_manifest(run: Run) -> None:
 def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
     """`count` samples spread over the run as (input, prompt, output); images (H, W, 3) uint8."""
     chosen = run.samples[:: max(1, len(run.samples) // count)][:count]
-    items = run.items(chosen)
+    items = run.items(chosen, {"image", run.method.task.prompt})
     for index, sample in enumerate(chosen):
         item = items[index]
         source = to_uint8(item["image"]).permute(1, 2, 0).numpy()

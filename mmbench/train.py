@@ -227,6 +227,12 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     method, _ = _assembled(plain, data)
     _load_start(method, plain)
     data.batch_size = training["batch_size"]
+    if missing := sorted(method.trains_on - data.fields):
+        raise ValueError(
+            f"expected the fields {', '.join(missing)} to train {wanted.name}, found {plain['data']['name']} without "
+            "them: choose another data set"
+        )
+    data.training_fields = method.trains_on
     checkpoint = folder / "last.ckpt"
     console.print(
         f"training {wanted.name}: {training['epochs']} epochs of {plain['data']['name']} "

@@ -19,10 +19,12 @@ class Method(pl.LightningModule):
 
     Attributes:
         task: what goes in and what is wanted.
+        trains_on: batch fields that `training_step` reads, beside `id`, `sample` and `noise`.
         official: submodule name to the map from the authors' keys; empty where no weights were published.
     """
 
     task: ClassVar[Task]
+    trains_on: ClassVar[frozenset[str]] = frozenset()
     official: ClassVar[dict[str, KeyMap]] = {}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:

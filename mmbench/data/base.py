@@ -4,11 +4,12 @@ Every random choice (caption, mismatched image, crop, flip, order) derives from 
 never from a worker, a rank, a batch or the order of calls.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -17,14 +18,37 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from mmbench.core.files import sha256_json
+from mmbench.core.files import sha256_json, write_json
 from mmbench.core.images import from_uint8, read_rgb
 from mmbench.core.noise import Noise, Sample, random_stream
+from mmbench.core.progress import track
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.core.text import Vocabulary
-from mmbench.data.views import Region, View, square_around
+from mmbench.core.weights import MissingAsset
+from mmbench.data.archives import Archive
+from mmbench.data.views import Preprocessing, Region, ShorterSide, View, square_around
 
-Look = Callable[[Region], View]  # `View.centred`, or `View.random` with its random stream, of some size
+Look = Callable[[Region], View]  # how a region of a picture is looked at; of `Preprocessing`, with its side
+Size = tuple[int, int]  # width and height of a picture in pixels
+Map = Callable[[Size], np.ndarray]  # a map of a picture of that size: (H, W) uint8; picklable, for workers
+
+DECODED = 50  # images of a split that a quick check decodes
+
+
+class Instance(NamedTuple):
+    """One object in a picture.
+
+    Attributes:
+        class_id: the data set's own class number of objects.
+        box: x, y, width, height in pixels.
+        mask: where it is: (H, W) uint8, non-zero inside.
+        is_crowd: whether it stands for many objects that were not told apart.
+    """
+
+    class_id: int
+    box: tuple[float, float, float, float]
+    mask: Map
+    is_crowd: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,12 +58,15 @@ class Record:
     Attributes:
         id: key within the data set; a relative path without extension where the files have one.
         image: the file.
-        captions: raw texts; their number is the same for every image of a data set.
-        class_id: the data set's own class number.
+        captions: raw texts, at least as many as the data set's `num_captions`.
+        class_id: the data set's own class number; a number of its own where images have no class.
         box: x, y, width, height in pixels of the object that is to fill the picture; None to show all of it.
+        salient: the object that the picture is of, for masks: (H, W) uint8, non-zero inside; None where nobody knows.
+        layout: class of every pixel: (H, W) uint8; None where nobody knows.
+        instances: the objects, where a data set lists them.
         parts: a PNG of the image's size, 0 background, 1 + p the p-th part, then what belongs to no part; or None.
         num_parts: how many parts there are.
-        attributes: the true ones, with `parts` only.
+        attributes: the true ones, where known.
         caption_attributes: for each caption, the attributes it names, with `parts` only.
     """
 
@@ -48,54 +75,207 @@ class Record:
     captions: tuple[str, ...]
     class_id: int
     box: tuple[float, float, float, float] | None = None
+    salient: Map | None = None
+    layout: Map | None = None
+    instances: tuple[Instance, ...] = ()
     parts: Path | None = None
     num_parts: int = 0
     attributes: dict[str, str] | None = None
     caption_attributes: tuple[dict[str, str], ...] = ()
 
 
+class Seen(NamedTuple):
+    """A picture as it was looked at.
+
+    Attributes:
+        pixels: (side, side, 3) uint8.
+        view: what was looked at.
+        size: of the whole picture.
+    """
+
+    pixels: np.ndarray
+    view: View
+    size: Size
+
+
+Reader = Callable[[Record, Look], Seen]
+
+
+class Mask(Protocol):
+    """Where an image is to be filled in: a protocol of `masks`."""
+
+    def __call__(self, record: Record, seen: Seen, rng: np.random.Generator) -> np.ndarray:
+        """(side, side) bool, True = hole."""
+
+
+RAGGED = frozenset({"boxes", "box_labels"})  # tensors of which each image has its own number
+
+
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Items as one batch: tensors are stacked, everything else becomes a list."""
-    fields = items[0].keys()
-    columns = {field: [item[field] for item in items] for field in fields}
-    return {field: torch.stack(c) if isinstance(c[0], Tensor) else c for field, c in columns.items()}
+    columns = {field: [item[field] for item in items] for field in items[0]}
+    return {
+        field: torch.stack(column) if isinstance(column[0], Tensor) and field not in RAGGED else column
+        for field, column in columns.items()
+    }
 
 
 class DataModule(pl.LightningDataModule):
     """A data set with images and captions.
 
-    A subclass says where its files are: `prepare_data` and `records`.
+    A subclass says what it is made of (`archives`, `counts`, `num_captions`, `fields`) and reads it (`records`).
 
     Args:
+        root: the folder that holds the data set, unpacked. Nothing is ever written into one that is not below `assets`.
+        assets: the folder for what is fetched or made once: here, marks of data sets that were checked, and the cache.
+        split_scheme: name of a way to split, a key of `counts`.
         image_size: side of the square images, in pixels.
         batch_size: images of a batch, in training and at evaluation.
         num_workers: processes that read images; 0 reads them in the main process. Changes no result.
         seed: of every random choice in training.
+        complete: whether every image of the data set must be there. False reads what the tables list.
+        preprocessing: how pictures become squares; `views.ShorterSide` by default.
+        mask: the holes of inpainting (`masks`); None for none.
 
     Attributes:
-        fields: the batch fields it yields, of the vocabulary in `core/task.py`.
+        fields: the batch fields it can yield, of the vocabulary in `core/task.py`.
+        training_fields: those of them that training batches have; all unless a method asks for fewer.
+
+    Raises:
+        ValueError: no such split scheme.
     """
 
     fields: frozenset[str] = frozenset(
         {"id", "image", "caption", "caption_mismatched", "image_mismatched", "class_id"},
     )
+    archives: ClassVar[tuple[Archive, ...]]  # what the data set consists of
+    counts: ClassVar[dict[str, dict[str, int]]]  # split scheme to split to its number of images
+    num_captions: ClassVar[int]  # those of an image that are used, the first ones
 
-    def __init__(self, image_size: int, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        assets: str | Path,
+        split_scheme: str,
+        image_size: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        complete: bool = True,
+        preprocessing: Preprocessing | None = None,
+        mask: Mask | None = None,
+    ) -> None:
         super().__init__()
-        assert self.fields <= BATCH_FIELDS.keys()
+        if split_scheme not in self.counts:
+            raise ValueError(
+                f"expected split_scheme of {', '.join(self.counts)}, found {split_scheme!r}: choose one of those"
+            )
+        self.root = Path(root).expanduser()
+        self.assets = Path(assets).expanduser()
+        self.split_scheme = split_scheme
         self.image_size = image_size
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.complete = complete
+        self.preprocessing = preprocessing or ShorterSide()
+        self.mask = mask
+        self.fields = type(self).fields | ({"mask"} if mask else set())
+        assert self.fields <= BATCH_FIELDS.keys()
+        self.training_fields = self.fields
+        self.read: Reader = decoded
 
     @cached_property
     def records(self) -> dict[str, list[Record]]:
-        """Split name to its records, sorted by id; read once. The names are `train` and `test`.
+        """Split name to its records, sorted by id; read once. `train` and `test` are always among the names.
 
         Raises:
-            ValueError: files contradict one another, or one is missing or damaged.
+            MissingAsset: the data set is not there.
+            ValueError: files contradict one another, or one is missing or damaged; a split has another count than it
+                should.
+        """
+        for archive in self.archives:
+            if not archive.optional and not self.holds(archive):
+                raise MissingAsset(
+                    f"expected {' and '.join(archive.contents)} in {self.root}, found none: run `mmbench prepare` for "
+                    f"this data set, or unpack {archive.described()} there; data.source=toy needs none"
+                )
+        records = {split: sorted(found, key=lambda record: record.id) for split, found in self.read_records().items()}
+        found = {split: len(records[split]) for split in records}
+        if self.complete and found != (expected := self.counts[self.split_scheme]):
+            raise ValueError(
+                f"{self.root}: expected {_listed(expected)} images by the {self.split_scheme} split, found "
+                f"{_listed(found)}: unpack the archives again, or set data.module.complete=false to use a part of the "
+                "data set"
+            )
+        return records
+
+    def read_records(self) -> dict[str, list[Record]]:
+        """Split name to its records, in any order, as the files say.
+
+        Raises:
+            ValueError: files contradict one another, or one is missing or damaged; names the file, what was expected,
+                what was found, and the remedy.
         """
         raise NotImplementedError
+
+    def holds(self, archive: Archive) -> bool:
+        """Whether what an archive holds lies unpacked below `root`."""
+        return all((self.root / path).exists() for path in archive.contents)
+
+    def prepare_data(self) -> None:
+        """Checks the data set once, and remembers that it did: see `verify`.
+
+        Raises:
+            MissingAsset: it is not there.
+            ValueError: it is damaged.
+        """
+        if not self.checked():
+            self.verify()
+
+    def checked(self) -> dict[str, Any] | None:
+        """What `verify` wrote of these very files; None where it has not seen them, or not since they changed."""
+        try:
+            mark = json.loads(self._mark.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            return None
+        return mark if mark["fingerprint"] == self.fingerprint() else None
+
+    def verify(self, full: bool = False) -> dict[str, Any]:
+        """Checks every file that the splits name, decodes a part of the images, and writes a mark with the counts.
+
+        Args:
+            full: decode all images, not only some of each split.
+
+        Returns:
+            The mark: root, split scheme, counts, fingerprint, archives with sizes and sums, number of images decoded.
+
+        Raises:
+            MissingAsset: the data set is not there.
+            ValueError: it is damaged; names the first file that is.
+        """
+        images = [
+            record.image
+            for records in self.records.values()
+            for record in (records if full else records[:: max(1, len(records) // DECODED)])
+        ]
+        for image in track(images, "decoding images"):
+            read_rgb(image)
+        mark = {
+            "root": str(self.root.resolve()),
+            "split_scheme": self.split_scheme,
+            "counts": {split: len(records) for split, records in self.records.items()},
+            "fingerprint": self.fingerprint(),
+            "decoded": len(images),
+        }
+        write_json(self._mark, mark)
+        return mark
+
+    @property
+    def _mark(self) -> Path:
+        key = sha256_json([str(self.root.resolve()), self.split_scheme])
+        return self.assets / "checked" / f"{self.root.name}-{key[:12]}.json"
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the tables and captions; images are read when they are wanted.
@@ -112,6 +292,7 @@ class DataModule(pl.LightningDataModule):
                 split,
                 *(record.id, record.captions, record.class_id, record.box, record.attributes),
                 record.caption_attributes,
+                [(instance.class_id, instance.box) for instance in record.instances],
                 [path.stat().st_size for path in (record.image, record.parts) if path],
             ]
             for split, records in sorted(self.records.items())
@@ -124,13 +305,14 @@ class DataModule(pl.LightningDataModule):
         return self._fingerprint
 
     def summary(self) -> dict[str, Any]:
-        """What there is, for a person: counts, and the fingerprint."""
+        """What there is, for a person: folder, counts, and the fingerprint."""
         counts = {f"{split} images": len(records) for split, records in self.records.items()}
         classes = {
             f"{split} classes": len({record.class_id for record in records}) for split, records in self.records.items()
         }
         captions = sum(len(record.captions) for records in self.records.values() for record in records)
-        return {**counts, **classes, "captions": captions, "fingerprint": self.fingerprint()}
+        facts = {"folder": str(self.root), "split scheme": self.split_scheme}
+        return {**facts, **counts, **classes, "captions": captions, "fingerprint": self.fingerprint()}
 
     def vocabulary(self) -> Vocabulary:
         """Every word of the captions of all splits, as the AttnGAN family makes it."""
@@ -170,7 +352,7 @@ class DataModule(pl.LightningDataModule):
             if not 1 <= count <= len(records):
                 raise ValueError(f"expected count from 1 to {len(records)} images of {split}, found {count}: change it")
             records = sorted(records, key=lambda record: random_stream(seed, record.id, "subset").random())[:count]
-        num_captions = min(len(record.captions) for record in records)
+        num_captions = self.num_captions
         if not 1 <= captions_per_image <= num_captions:
             raise ValueError(f"expected captions_per_image from 1 to {num_captions}, found {captions_per_image}")
         return sorted(
@@ -182,17 +364,22 @@ class DataModule(pl.LightningDataModule):
             for draw in range(draws)
         )
 
-    def evaluation(self, split: str, samples: Sequence[Sample], seed: int) -> Dataset:
-        """Item i has all `fields`, and `sample`, for the i-th sample; preprocessing is deterministic.
+    def evaluation(
+        self, split: str, samples: Sequence[Sample], seed: int, fields: Set[str] | None = None
+    ) -> "Dataset[dict[str, Any]]":
+        """Item i has `id`, `sample` and the fields asked for, for the i-th sample; preprocessing is deterministic.
 
         The mismatched image comes from another class of the split (from the same class only where there is no other),
         by (seed, id): the same for every caption and draw of an image. `caption` and `caption_mismatched` are both
-        number `sample.caption` of their image.
+        number `sample.caption` of their image. Only images that some field shows are read.
+
+        Args:
+            fields: of the items; all of `fields` by default.
 
         Raises:
             ValueError: a sample is not of this split.
         """
-        return _Items(self._pairs(split, samples, seed), self.image_size)
+        return _Evaluation(self, self._pairs(split, samples, seed), seed, fields or self.fields)
 
     def texts(self, split: str, samples: Sequence[Sample], seed: int) -> dict[str, list[str]]:
         """`caption` and `caption_mismatched` of each sample, as `evaluation` pairs them; reads no image."""
@@ -214,19 +401,21 @@ class DataModule(pl.LightningDataModule):
         ]
 
     def reference(self, split: str) -> Dataset:
-        """Every real image of a split (`id`, `image`), preprocessed as at evaluation."""
-        return _Images(self.split(split), self.image_size)
+        """Every real image of a split (`id`, `image`, `sample`), preprocessed as at evaluation."""
+        samples = [Sample(record.id, 0, 0) for record in self.split(split)]
+        pairs = [(sample, record, record) for sample, record in zip(samples, self.split(split), strict=True)]
+        return _Evaluation(self, pairs, 0, {"image"})
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches with a random caption, crop, flip and mismatched image for each image and epoch.
 
-        They have all `fields`, and `sample` and `noise`, where the draw is the epoch. The last partial batch of an
-        epoch is dropped.
+        They have `training_fields`, and `id`, `sample` and `noise`, where the draw is the epoch. The last partial batch
+        of an epoch is dropped.
 
         Raises:
             ValueError: there are fewer images than a batch holds.
         """
-        dataset = _Training(self.split("train"), self.image_size, self.seed)
+        dataset = _Training(self)
         sampler = EpochSampler(len(dataset), self.seed)
         if len(sampler) < self.batch_size:
             raise ValueError(
@@ -248,41 +437,121 @@ class DataModule(pl.LightningDataModule):
         )
 
 
-def item_of(
-    record: Record, caption: int, other: Record, caption_mismatched: int, looks: tuple[Look, Look]
-) -> dict[str, Any]:
-    """All fields of one item: an image and one of its captions, another image and one of its captions."""
-    image, view = seen(record, looks[0])
-    image_mismatched, _ = seen(other, looks[1])
-    item = {
-        "id": record.id,
-        "image": image,
-        "caption": record.captions[caption],
-        "caption_mismatched": other.captions[caption_mismatched],
-        "image_mismatched": image_mismatched,
-        "class_id": torch.tensor(record.class_id),
-    }
-    if record.parts:
-        item["parts"] = coverage(record.parts, record.num_parts, view)
-        item["attributes"] = record.attributes
-        item["caption_attributes"] = record.caption_attributes[caption]
-        item["caption_mismatched_attributes"] = other.caption_attributes[caption_mismatched]
-    return item
-
-
-def seen(record: Record, look: Look) -> tuple[Tensor, View]:
-    """An image as (3, side, side) float32 in [-1, 1], and the view it was taken by.
+def decoded(record: Record, look: Look) -> Seen:
+    """Reads a picture from its file.
 
     Raises:
         ValueError: the file is missing or damaged, or its box lies outside; names it.
     """
     picture = Image.fromarray(read_rgb(record.image).permute(1, 2, 0).numpy())
+    view = look(region_of(record, picture.size))
+    return Seen(view(picture), view, picture.size)
+
+
+def read_map(path: Path, size: Size) -> np.ndarray:
+    """A map of a picture of that size from an image file: (H, W) uint8, its first channel.
+
+    Raises:
+        ValueError: the file is missing or damaged, or of another size; names it.
+    """
+    index = read_rgb(path)[0].numpy()
+    if index.shape != size[::-1]:
+        raise ValueError(
+            f"{path}: expected a map of {size[0]} x {size[1]} pixels, as its image, found {index.shape[1]} x "
+            f"{index.shape[0]}: unpack the archive again"
+        )
+    return index
+
+
+def region_of(record: Record, size: Size) -> Region:
+    """The part of a picture that is looked at: all of it, or the square around the record's box.
+
+    Raises:
+        ValueError: the box lies outside; names the file.
+    """
+    if record.box is None:
+        return 0, 0, *size
     try:
-        region = square_around(record.box, *picture.size) if record.box else (0, 0, *picture.size)
+        return square_around(record.box, *size)
     except ValueError as error:
         raise ValueError(f"{record.image}: {error}") from None
-    view = look(region)
-    return from_uint8(torch.from_numpy(view(picture).copy()).permute(2, 0, 1)), view
+
+
+# Fields that show a record's own image, or a map of it.
+_SHOWN = frozenset({"image", "mask", "layout", "instances", "boxes", "box_labels", "parts"})
+
+
+def _item(
+    data: DataModule,
+    fields: Set[str],
+    own: tuple[Record, int, Look],
+    mismatched: tuple[Record, int, Look],
+    holes: np.random.Generator,
+) -> dict[str, Any]:
+    """The fields of one item: an image and one of its captions, another image and one of its captions."""
+    (record, caption, look), (other, other_caption, other_look) = own, mismatched
+    texts: dict[str, Callable[[], Any]] = {
+        "caption": lambda: record.captions[caption],
+        "caption_mismatched": lambda: other.captions[other_caption],
+        "image_mismatched": lambda: _as_tensor(data.read(other, other_look).pixels),
+        "class_id": lambda: torch.tensor(record.class_id),
+        "attributes": lambda: record.attributes,
+        "caption_attributes": lambda: record.caption_attributes[caption],
+        "caption_mismatched_attributes": lambda: other.caption_attributes[other_caption],
+    }
+    item = {"id": record.id} | {field: texts[field]() for field in texts if field in fields}
+    if not fields & _SHOWN:
+        return item
+    seen = data.read(record, look)
+    return item | {field: show(data, record, seen, holes) for field, show in _SHOW.items() if field in fields}
+
+
+def _as_tensor(pixels: np.ndarray) -> Tensor:
+    return from_uint8(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+
+
+def _mask(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+    assert data.mask is not None
+    return torch.from_numpy(data.mask(record, seen, rng)[None]).float()
+
+
+def _layout(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+    assert record.layout is not None
+    return torch.from_numpy(seen.view.nearest(record.layout(seen.size)).astype(np.int64))
+
+
+def _instances(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+    """Where objects overlap the later one shows: smaller ones are drawn last."""
+    index = np.zeros(seen.size[::-1], np.uint8)
+    areas = [instance.box[2] * instance.box[3] for instance in record.instances]
+    for place in sorted(range(len(areas)), key=lambda place: -areas[place])[:255]:
+        index[record.instances[place].mask(seen.size) > 0] = place + 1
+    return torch.from_numpy(seen.view.nearest(index).astype(np.int64))
+
+
+def _boxes(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+    boxes = np.array([instance.box for instance in record.instances], np.float64).reshape(-1, 4)
+    return torch.from_numpy(seen.view.boxes(boxes)).float()
+
+
+def _box_labels(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+    return torch.tensor([instance.class_id for instance in record.instances], dtype=torch.int64)
+
+
+def _parts(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+    assert record.parts is not None
+    return coverage(record.parts, record.num_parts, seen.view)
+
+
+_SHOW: dict[str, Callable[[DataModule, Record, Seen, np.random.Generator], Tensor]] = {
+    "image": lambda data, record, seen, rng: _as_tensor(seen.pixels),
+    "mask": _mask,
+    "layout": _layout,
+    "instances": _instances,
+    "boxes": _boxes,
+    "box_labels": _box_labels,
+    "parts": _parts,
+}
 
 
 def coverage(parts: Path, num_parts: int, view: View) -> Tensor:
@@ -290,6 +559,10 @@ def coverage(parts: Path, num_parts: int, view: View) -> Tensor:
     index = read_rgb(parts)[0].numpy()
     masks = [Image.fromarray(np.uint8(255) * (index == part)) for part in range(1, num_parts + 1)]
     return torch.from_numpy(np.stack([view(mask) for mask in masks])).float() / 255
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in sorted(counts.items()))
 
 
 class EpochSampler(DistributedSampler):
@@ -329,57 +602,52 @@ class _Mismatched:
 class _Training(Dataset):
     """Items by (epoch, index)."""
 
-    def __init__(self, records: Sequence[Record], side: int, seed: int) -> None:
-        self.records, self.side, self.seed = records, side, seed
-        self.mismatched = _Mismatched(records)
+    def __init__(self, data: DataModule) -> None:
+        self.data, self.records = data, data.split("train")
+        self.mismatched = _Mismatched(self.records)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
-        record = self.records[index]
+        data, record = self.data, self.records[index]
         draws = {
-            purpose: random_stream(self.seed, epoch, record.id, purpose)
-            for purpose in ("caption", "mismatched", "view", "view of mismatched")
+            purpose: random_stream(data.seed, epoch, record.id, purpose)
+            for purpose in ("caption", "mismatched", "view", "view of mismatched", "mask")
         }
         other = self.mismatched(index, draws["mismatched"])
-        look = partial(View.random, side=self.side)
-        looks = (partial(look, rng=draws["view"]), partial(look, rng=draws["view of mismatched"]))
-        caption = int(draws["caption"].integers(len(record.captions)))
-        caption_mismatched = int(draws["mismatched"].integers(len(other.captions)))
-        item = item_of(record, caption, other, caption_mismatched, looks)
+        look = partial(data.preprocessing.training, side=data.image_size)
+        caption = int(draws["caption"].integers(data.num_captions))
+        caption_mismatched = int(draws["mismatched"].integers(data.num_captions))
+        item = _item(
+            data,
+            data.training_fields,
+            (record, caption, partial(look, rng=draws["view"])),
+            (other, caption_mismatched, partial(look, rng=draws["view of mismatched"])),
+            draws["mask"],
+        )
         return {**item, "sample": Sample(record.id, caption, epoch)}
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = collate(items)
-        return {**batch, "noise": Noise(self.seed, batch["sample"])}
+        return {**batch, "noise": Noise(self.data.seed, batch["sample"])}
 
 
-class _Items(Dataset):
+class _Evaluation(Dataset):
     """Items of samples."""
 
-    def __init__(self, pairs: Sequence[tuple[Sample, Record, Record]], side: int) -> None:
-        self.pairs, self.look = pairs, partial(View.centred, side=side)
+    def __init__(
+        self, data: DataModule, pairs: Sequence[tuple[Sample, Record, Record]], seed: int, fields: Set[str]
+    ) -> None:
+        self.data, self.pairs, self.seed, self.fields = data, pairs, seed, fields
+        self.look = partial(data.preprocessing.evaluation, side=data.image_size)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample, record, other = self.pairs[index]
-        item = item_of(record, sample.caption, other, sample.caption, (self.look, self.look))
-        return {**item, "sample": sample}
-
-
-class _Images(Dataset):
-    """The images of records alone."""
-
-    def __init__(self, records: Sequence[Record], side: int) -> None:
-        self.records, self.look = records, partial(View.centred, side=side)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        image, _ = seen(self.records[index], self.look)
-        return {"id": self.records[index].id, "image": image}
+        own, mismatched = (record, sample.caption, self.look), (other, sample.caption, self.look)
+        holes = random_stream(self.seed, sample.id, "mask")
+        return {**_item(self.data, self.fields, own, mismatched, holes), "sample": sample}

@@ -7,14 +7,15 @@ The layout on disk is the archives' own: `CUB_200_2011/` with images, boxes, lab
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from mmbench.core.text import repaired
-from mmbench.core.weights import MissingAsset
 from mmbench.data import toy_birds, toy_cub
-from mmbench.data.base import DataModule, Record
+from mmbench.data.archives import Archive
+from mmbench.data.base import DataModule, Record, read_map
+from mmbench.data.toy import Toy
 
 Value = TypeVar("Value")
 
@@ -25,74 +26,62 @@ ZERO_SHOT_TEST_CLASSES = frozenset((
     102, 103, 112, 114, 119, 121, 130, 135, 138, 147, 156, 163, 165, 166, 180, 183, 185, 186, 187, 197,
 ))
 # fmt: on
-# Images for training and test.
-COUNTS = {"zero_shot": (8855, 2933), "official": (5994, 5794)}
-NUM_CAPTIONS = 10
 TABLES = ("images", "bounding_boxes", "image_class_labels", "classes", "train_test_split")
-
-IMAGES_ARCHIVE = (
-    "CUB_200_2011.tgz (1,150,585,339 bytes, md5 97eceeb196236b17998738112f37df78) from "
-    "https://data.caltech.edu/records/65de6-vp158"
-)
-CAPTIONS_ARCHIVE = (
-    "cvpr2016_cub.tar.gz (hash unpublished) from https://drive.google.com/file/d/0B0ywwgffWnLLZW9uVHNjb2JmNlE/view"
-    "?resourcekey=0-8y2UVmBHAlG26HafWYNoFQ"
-)
+TERMS = "none stated; photographs from Flickr, rights with the photographers: non-commercial research"
 
 
 class CUB(DataModule):
     """Birds and their captions.
 
-    Preprocessing is the bird crop (`views.square_around`), then `View`. `class_id` is 1 to 200.
+    Preprocessing is the bird crop (`views.square_around`), then `preprocessing`. `class_id` is 1 to 200.
 
     Args:
-        root: the folder that holds `CUB_200_2011` and `text_c10` or `text`.
-        split_scheme: `zero_shot`, 150 classes against 50 others (Reed et al.; every text-to-image paper), or
+        bird_crop: whether the bird's box is cut out first. TDANet shows the whole picture.
+        common: as `DataModule`. `root` holds `CUB_200_2011`, `text_c10` or `text`, and `segmentations` for masks; the
+            split schemes are `zero_shot`, 150 classes against 50 others (Reed et al.; every text-to-image paper), and
             `official`, `train_test_split.txt` over all classes.
-        complete: whether all 11,788 images must be there. False reads what the tables list, for a part of the data set.
-        image_size, batch_size, num_workers, seed: as `DataModule`.
-
-    Raises:
-        ValueError: no such split scheme.
     """
 
+    archives = (
+        Archive(
+            "CUB_200_2011.tgz",
+            "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
+            1_150_585_339,
+            "97eceeb196236b17998738112f37df78",
+            TERMS,
+            ("CUB_200_2011",),
+            sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+        ),
+        Archive(
+            "cvpr2016_cub.tar.gz",
+            "gdrive:0B0ywwgffWnLLZW9uVHNjb2JmNlE?resourcekey=0-8y2UVmBHAlG26HafWYNoFQ",
+            None,
+            None,
+            "none stated",
+            ("text_c10",),
+        ),
+        Archive(
+            "segmentations.tgz",
+            "gdrive:1EamOKGLoTuZdtcVYbHMWNpkn3iAVj8TP",
+            39_272_883,
+            "4d47ba1228eae64f2fa547c47bc65255",
+            TERMS,
+            ("segmentations",),
+            sha256="dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
+            optional=True,
+        ),
+    )
+    counts: ClassVar = {"zero_shot": {"train": 8855, "test": 2933}, "official": {"train": 5994, "test": 5794}}
+    num_captions = 10
     test_classes: frozenset[int] = ZERO_SHOT_TEST_CLASSES
 
-    def __init__(
-        self,
-        root: str | Path,
-        split_scheme: str,
-        image_size: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        complete: bool = True,
-    ) -> None:
-        super().__init__(image_size, batch_size, num_workers, seed)
-        if split_scheme not in COUNTS:
-            raise ValueError(
-                f"expected split_scheme of {', '.join(COUNTS)}, found {split_scheme!r}: choose one of those"
-            )
-        self.root = Path(root).expanduser()
-        self.split_scheme = split_scheme
-        self.complete = complete
+    def __init__(self, *, bird_crop: bool = True, **common: Any) -> None:
+        super().__init__(**common)
+        self.bird_crop = bird_crop
 
-    def prepare_data(self) -> None:
-        """Checks that the archives lie unpacked below `root`; cannot fetch them.
-
-        Raises:
-            MissingAsset: one does not; names it, its origin and where to put it.
-        """
-        wanted = [*(self._table(name) for name in TABLES), self._cub / "images"]
-        for path in wanted:
-            if not path.exists():
-                raise MissingAsset(
-                    f"expected {path}, found none: unpack {IMAGES_ARCHIVE} in {self.root}; data.source=toy needs none"
-                )
-        self._captions_folder()
-
-    def summary(self) -> dict[str, Any]:
-        return {"folder": str(self.root), "split scheme": self.split_scheme, **super().summary()}
+    def holds(self, archive: Archive) -> bool:
+        # AttnGAN's copy of the captions is as good.
+        return super().holds(archive) or (archive.contents == ("text_c10",) and (self.root / "text").is_dir())
 
     @property
     def _cub(self) -> Path:
@@ -101,18 +90,11 @@ class CUB(DataModule):
     def _table(self, name: str) -> Path:
         return self._cub / f"{name}.txt"
 
-    def _captions_folder(self) -> Path:
-        for name in ("text_c10", "text"):
-            if (self.root / name).is_dir():
-                return self.root / name
-        raise MissingAsset(
-            f"expected the captions in {self.root / 'text_c10'} (or text), found no folder: unpack {CAPTIONS_ARCHIVE} "
-            "and put its text_c10 there; data.source=toy needs none"
-        )
-
     @cached_property
-    def records(self) -> dict[str, list[Record]]:
-        self.prepare_data()
+    def _captions_folder(self) -> Path:
+        return next(folder for name in ("text_c10", "text") if (folder := self.root / name).is_dir())
+
+    def read_records(self) -> dict[str, list[Record]]:
         files = self._read("images", str)
         boxes = self._read("bounding_boxes", _box)
         labels = self._read("image_class_labels", int)
@@ -144,18 +126,7 @@ class CUB(DataModule):
         for number, file in files.items():
             is_test = labels[number] in self.test_classes if zero_shot else not official[number]
             records["test" if is_test else "train"].append(self._record(file, labels[number], boxes[number]))
-        for split in records:
-            records[split].sort(key=lambda record: record.id)
-        self._check_counts(records)
         return records
-
-    def _check_counts(self, records: dict[str, list[Record]]) -> None:
-        found = (len(records["train"]), len(records["test"]))
-        if self.complete and found != COUNTS[self.split_scheme]:
-            raise ValueError(
-                f"{self._table('images')}: expected {COUNTS[self.split_scheme]} images for training and test, found "
-                f"{found}: unpack the archive again, or set data.module.complete=false to use a part of the data set"
-            )
 
     def _record(self, file: str, class_id: int, box: tuple[float, float, float, float]) -> Record:
         """One image; `file` is its path below `images`. Folder and file name do not spell alike: never rebuild one."""
@@ -163,16 +134,18 @@ class CUB(DataModule):
         image = self._cub / "images" / file
         if not image.is_file():
             raise ValueError(f"{image}: expected an image that images.txt lists, found none: unpack the archive again")
-        return Record(key, image, self._captions(key), class_id, box)
+        mask = self.root / "segmentations" / f"{key}.png"
+        salient = partial(read_map, mask) if mask.is_file() else None
+        return Record(key, image, self._captions(key), class_id, box if self.bird_crop else None, salient)
 
     def _captions(self, key: str) -> tuple[str, ...]:
-        path = self._captions_folder() / f"{key}.txt"
+        path = self._captions_folder / f"{key}.txt"
         if not path.is_file():
-            raise ValueError(f"{path}: expected {NUM_CAPTIONS} captions, found no file: unpack the captions again")
+            raise ValueError(f"{path}: expected {self.num_captions} captions, found no file: unpack the captions again")
         captions = tuple(repaired(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip())
-        if len(captions) != NUM_CAPTIONS:
+        if len(captions) != self.num_captions:
             raise ValueError(
-                f"{path}: expected {NUM_CAPTIONS} captions, one on each line, found {len(captions)}: unpack the "
+                f"{path}: expected {self.num_captions} captions, one on each line, found {len(captions)}: unpack the "
                 "archive again"
             )
         return captions
@@ -197,40 +170,17 @@ def _box(text: str) -> tuple[float, float, float, float]:
     return x, y, width, height
 
 
-class ToyCUB(CUB):
+class ToyCUB(Toy, CUB):
     """Toy birds (`toy_birds`) in the same layout, made on first use; with true attributes and part maps besides.
 
-    Args:
-        num_images: how many, over 40 classes of which 10 are test classes of the zero-shot split.
-        toy_seed: of pictures and captions.
-        root, split_scheme, image_size, batch_size, num_workers, seed: as `CUB`.
+    40 classes, of which 10 are test classes of the zero-shot split.
     """
+
+    write = staticmethod(toy_cub.write)
+    version = toy_cub.VERSION
 
     fields = CUB.fields | {"parts", "attributes", "caption_attributes", "caption_mismatched_attributes"}
     test_classes = frozenset(toy_birds.TEST_CLASSES)
-
-    def __init__(
-        self,
-        root: str | Path,
-        num_images: int,
-        toy_seed: int,
-        split_scheme: str,
-        image_size: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-    ) -> None:
-        super().__init__(root, split_scheme, image_size, batch_size, num_workers, seed, complete=False)
-        self.num_images = num_images
-        self.toy_seed = toy_seed
-
-    def prepare_data(self) -> None:
-        """Writes the birds below `root` if they are not there.
-
-        Raises:
-            ValueError: other files are there.
-        """
-        toy_cub.write_dataset(self.root, self.toy_seed, self.num_images)
 
     @cached_property
     def _side_file(self) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,6 @@
 """Toy birds on disk as CUB-200-2011 and Reed's captions are, and a page of samples."""
 
-import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,71 +9,30 @@ import numpy as np
 from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 
-from mmbench.core.files import locked, sha256_json
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
 from mmbench.data.toy_birds import NUM_CLASSES, class_name, describe, render, sample_bird
 
 NUM_CAPTIONS = 10
-VERSION = 1  # of what `write_dataset` writes; raise it when the same arguments give other pictures or captions
+VERSION = 2  # of what `write` writes; raise it when the same arguments give other pictures or captions
 
 
-def write_dataset(root: str | Path, seed: int, num_images: int) -> dict[str, Any]:
-    """Writes toy birds below `root` as CUB-200-2011 and Reed's captions lie on disk; does nothing if they are there.
+def write(root: Path, seed: int, num_images: int) -> None:
+    """Writes toy birds below `root` as CUB-200-2011, its segmentations and Reed's captions lie on disk.
 
-    The folder appears whole or not at all, also when two runs want it at once or one is killed. Image number k of class
-    c depends on (seed, c, k) alone: more images add to a class and change none.
+    Image number k of class c depends on (seed, c, k) alone: more images add to a class and change none. What is true of
+    each bird lies beside, in `CUB_200_2011/toy`.
 
     Args:
-        root: the folder that is to hold `CUB_200_2011` and `text_c10`.
+        root: the folder that is to hold `CUB_200_2011`, `segmentations` and `text_c10`.
         seed: of all pictures and captions.
         num_images: spread evenly over the classes; at least one each.
 
-    Returns:
-        Summary: `version`, `seed`, `images`, `classes`, `captions`, and `sha256` of index and captions.
-
     Raises:
-        ValueError: fewer images than classes, or `root` holds something else.
+        ValueError: fewer images than classes.
     """
-    root = Path(root)
     if num_images < NUM_CLASSES:
         raise ValueError(f"expected at least {NUM_CLASSES} toy images, one per class, found {num_images}: ask for more")
-    with locked(root):
-        wanted = {"version": VERSION, "seed": seed, "images": num_images}
-        if root.exists() and any(root.iterdir()):
-            return _existing(root, wanted)
-        partial = root.with_name(f".{root.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # left by a killed owner of the lock
-        summary = _write(partial, wanted)
-        partial.replace(root)
-    return summary
-
-
-def summary_path(root: str | Path) -> Path:
-    """Where a toy data set keeps its summary; its presence says that the folder is one, and whole."""
-    return Path(root) / "CUB_200_2011" / "toy" / "summary.json"
-
-
-def _existing(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
-    path = summary_path(root)
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if any(found.get(key) != value for key, value in wanted.items()):
-        is_there = {key: found[key] for key in wanted} if found else "other files"
-        raise ValueError(
-            f"{root}: expected toy birds {wanted} or no folder, found {is_there}: remove it or name another"
-        )
-    return found
-
-
-def _numbered(num_images: int) -> Iterator[tuple[int, int]]:
-    """(class, number within the class) of every image in the order of the index, both from 1."""
-    for bird_class in range(1, NUM_CLASSES + 1):
-        count = num_images // NUM_CLASSES + (bird_class <= num_images % NUM_CLASSES)
-        yield from ((bird_class, number) for number in range(1, count + 1))
-
-
-def _write(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
-    seed, num_images = wanted["seed"], wanted["images"]
     cub = root / "CUB_200_2011"
     names = [class_name(bird_class) for bird_class in range(1, NUM_CLASSES + 1)]
     for name in names:
@@ -84,7 +41,7 @@ def _write(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
     tables: dict[str, list[str]] = {
         table: [] for table in ("images", "bounding_boxes", "image_class_labels", "train_test_split")
     }
-    records, digest = [], hashlib.sha256()
+    records = []
     images = track(list(_numbered(num_images)), "drawing toy birds")
     for image_id, (bird_class, number) in enumerate(images, 1):
         folder = names[bird_class - 1]
@@ -105,20 +62,18 @@ def _write(root: Path, wanted: dict[str, int]) -> dict[str, Any]:
         tables["image_class_labels"].append(f"{image_id} {bird_class}")
         tables["train_test_split"].append(f"{image_id} {number % 2}")
         records.append({"id": key, "attributes": bird.attributes, "captions": [named for _, named in captions]})
-        digest.update(text.encode())
     tables["classes"] = [f"{bird_class} {name}" for bird_class, name in enumerate(names, 1)]
     for table, lines in tables.items():
         (cub / f"{table}.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
     attributes = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
     (cub / "toy" / "attributes.jsonl").write_bytes(attributes.encode())
-    digest.update(sha256_json([tables, records]).encode())
-    summary = wanted | {
-        "classes": NUM_CLASSES,
-        "captions": num_images * NUM_CAPTIONS,
-        "sha256": digest.hexdigest(),
-    }
-    summary_path(root).write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return summary
+
+
+def _numbered(num_images: int) -> Iterator[tuple[int, int]]:
+    """(class, number within the class) of every image in the order of the index, both from 1."""
+    for bird_class in range(1, NUM_CLASSES + 1):
+        count = num_images // NUM_CLASSES + (bird_class <= num_images % NUM_CLASSES)
+        yield from ((bird_class, number) for number in range(1, count + 1))
 
 
 def gallery(root: str | Path, count: int = 12, columns: int = 4) -> Image.Image:

@@ -1,5 +1,6 @@
 """From a picture to a square of the size a method works at: which part of it is shown, and how."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
@@ -66,10 +67,53 @@ class View:
 
     def __call__(self, picture: Image.Image) -> np.ndarray:
         """(side, side) or (side, side, channels) uint8 of a picture of mode L or RGB."""
-        window = (self.left, self.top, self.left + self.side, self.top + self.side)
-        seen = picture.crop(self.region).resize(self.size, Image.Resampling.BILINEAR).crop(window)
-        pixels = np.asarray(seen)
-        return pixels[:, ::-1] if self.flipped else pixels
+        return self.window(self.resized(picture))
+
+    def resized(self, picture: Image.Image) -> np.ndarray:
+        """The whole region at its new size, before the square is cut out: uint8, as `__call__`'s but `size`."""
+        return np.asarray(picture.crop(self.region).resize(self.size, Image.Resampling.BILINEAR))
+
+    def window(self, pixels: np.ndarray) -> np.ndarray:
+        """The square of what `resized` gives: (side, side, ...), a view of the same memory."""
+        square = pixels[self.top : self.top + self.side, self.left : self.left + self.side]
+        return square[:, ::-1] if self.flipped else square
+
+    def nearest(self, index: np.ndarray) -> np.ndarray:
+        """A map of classes (H, W) uint8, of the picture's size, through this view: (side, side), no value mixed."""
+        pixels = Image.fromarray(index).crop(self.region).resize(self.size, Image.Resampling.NEAREST)
+        return self.window(np.asarray(pixels))
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (K, 4) of x, y, width, height in pixels of the picture, in pixels of the square, clipped to it."""
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).reshape(-1, 2, 2)
+        left, top, right, bottom = self.region
+        scale = np.array(self.size) / (right - left, bottom - top)
+        corners = ((corners - (left, top)) * scale - (self.left, self.top)).clip(0, self.side)
+        if self.flipped:
+            corners[..., 0] = self.side - corners[:, ::-1, 0]
+        return np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], 1)
+
+
+class Preprocessing(ABC):
+    """How a method wants its pictures: one view at evaluation, a random one in training."""
+
+    @abstractmethod
+    def evaluation(self, region: Region, side: int) -> View:
+        """The view of a region at evaluation."""
+
+    @abstractmethod
+    def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
+        """A random view of a region."""
+
+
+class ShorterSide(Preprocessing):
+    """StackGAN-v2's, AttnGAN's and their successors': the aspect is kept, the longer side is cut."""
+
+    def evaluation(self, region: Region, side: int) -> View:
+        return View.centred(region, side)
+
+    def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
+        return View.random(region, side, rng)
 
 
 def _scaled(region: Region, shorter: int) -> tuple[int, int]:

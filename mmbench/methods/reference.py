@@ -1,5 +1,7 @@
 """Rows that bound every table: what doing nothing scores, and what the truth scores. No paper, nothing to train."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from mmbench.core.method import Batch, Method
@@ -22,7 +24,7 @@ class Real(Method):
     It shows another object, so it preserves nothing of the input.
     """
 
-    task = TEXT_GUIDED_EDITING
+    task = replace(TEXT_GUIDED_EDITING, inputs=(TEXT_GUIDED_EDITING.target, "caption_mismatched"))
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return batch[self.task.target]

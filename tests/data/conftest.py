@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mmbench.data import toy_cub
 from mmbench.data.cub import CUB, ToyCUB
 
 SEED, COUNT = 3, 80
+PLAIN = {"split_scheme": "zero_shot", "image_size": 32, "batch_size": 4, "num_workers": 0, "seed": 0}
 
 
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory) -> Path:
     """80 toy birds, two of each class; not to be changed."""
     root = tmp_path_factory.mktemp("toy") / "birds"
-    toy_cub.write_dataset(root, SEED, COUNT)
+    ToyCUB(root=root, assets=root.parent, num_images=COUNT, toy_seed=SEED, **PLAIN).prepare_data()
     return root
 
 
@@ -25,8 +25,8 @@ def toy(toy_root) -> Callable[..., ToyCUB]:
     """Makes data modules of those birds."""
 
     def make(**changes: object) -> ToyCUB:
-        plain = {"split_scheme": "zero_shot", "image_size": 32, "batch_size": 4, "num_workers": 0, "seed": 0}
-        return ToyCUB(toy_root, COUNT, SEED, **{**plain, **changes})
+        common = {"root": toy_root, "assets": toy_root.parent, "num_images": COUNT, "toy_seed": SEED}
+        return ToyCUB(**{**common, **PLAIN, **changes})
 
     return make
 
@@ -43,11 +43,10 @@ def real_copy(toy_root, tmp_path) -> Path:
 
 
 @pytest.fixture
-def read() -> Callable[..., CUB]:
+def read(tmp_path) -> Callable[..., CUB]:
     """Makes the module of the real data set for a folder that holds a part of it."""
 
     def make(root: Path, **changes: object) -> CUB:
-        plain = {"split_scheme": "zero_shot", "image_size": 32, "batch_size": 4, "num_workers": 0, "seed": 0}
-        return CUB(root, **{**plain, "complete": False, **changes})
+        return CUB(**{"root": root, "assets": tmp_path, **PLAIN, "complete": False, **changes})
 
     return make

@@ -6,7 +6,7 @@ import pytest
 
 from mmbench.core.images import to_uint8
 from mmbench.core.weights import MissingAsset
-from mmbench.data.cub import COUNTS, ZERO_SHOT_TEST_CLASSES
+from mmbench.data.cub import CUB, ZERO_SHOT_TEST_CLASSES
 from mmbench.data.toy_birds import NUM_CLASSES, PARTS, TEST_CLASSES
 
 
@@ -22,7 +22,7 @@ def _edit(path, change):
 
 def test_zero_shot_classes_are_the_papers():
     assert len(ZERO_SHOT_TEST_CLASSES) == 50
-    assert sum(COUNTS["zero_shot"]) == sum(COUNTS["official"]) == 11788
+    assert sum(CUB.counts["zero_shot"].values()) == sum(CUB.counts["official"].values()) == 11788
 
 
 def test_toy_splits_are_disjoint_by_class(toy):

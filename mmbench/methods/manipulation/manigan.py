@@ -333,6 +333,7 @@ class ManiGANMain(Adversarial):
     """
 
     task = TEXT_GUIDED_EDITING
+    trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
     official: ClassVar[dict[str, KeyMap]] = {"ema.average": MAIN_MODULE}
 
     def __init__(
@@ -447,6 +448,7 @@ class ManiGAN(Adversarial):
     """
 
     task = TEXT_GUIDED_EDITING
+    trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
     official: ClassVar[dict[str, KeyMap]] = {"ema.average": DETAIL_CORRECTION}
 
     def __init__(

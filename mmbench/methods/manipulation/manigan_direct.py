@@ -106,6 +106,7 @@ class ManiGANDirect(Adversarial):
     """
 
     task = TEXT_GUIDED_EDITING
+    trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class DAMSM(Method):
     """
 
     task = TEXT_TO_IMAGE
+    trains_on = frozenset({"image", "caption", "class_id"})
     official: ClassVar[dict[str, KeyMap]] = {"text_encoder": TEXT_ENCODER, "image_encoder": IMAGE_ENCODER}
 
     def __init__(

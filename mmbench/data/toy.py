@@ -1,0 +1,60 @@
+"""What the toy data sets share: they are made on first use, in the layout of the real ones."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmbench.core.files import locked, write_json
+from mmbench.data.base import DataModule
+
+
+class Toy(DataModule):
+    """Comes before the real data set among the bases of a toy one.
+
+    Args:
+        num_images: how many to make.
+        toy_seed: of pictures and captions.
+        common: as the real data set.
+
+    Attributes:
+        write: writes the data set's files below a folder, from a seed and a number of images.
+        version: of what `write` writes; raised when the same arguments give other files.
+    """
+
+    write: ClassVar[Callable[[Path, int, int], None]]
+    version: ClassVar[int]
+
+    def __init__(self, *, num_images: int, toy_seed: int, **common: Any) -> None:
+        super().__init__(**{**common, "complete": False})
+        self.num_images = num_images
+        self.toy_seed = toy_seed
+
+    def prepare_data(self) -> None:
+        """Makes the data set below `root` if it is not there.
+
+        It appears whole or not at all, also when two runs want it at once or one is killed.
+
+        Raises:
+            ValueError: other files are there.
+        """
+        with locked(self.root):
+            wanted = {"version": self.version, "seed": self.toy_seed, "images": self.num_images}
+            if self.root.exists() and any(self.root.iterdir()):
+                self._require(wanted)
+            else:
+                partial = self.root.with_name(f".{self.root.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)  # left by a killed owner of the lock
+                self.write(partial, self.toy_seed, self.num_images)
+                write_json(partial / "toy.json", wanted)
+                partial.replace(self.root)
+        super().prepare_data()
+
+    def _require(self, wanted: dict[str, int]) -> None:
+        path = self.root / "toy.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else "other files"
+        if found != wanted:
+            raise ValueError(
+                f"{self.root}: expected toy data {wanted} or no folder, found {found}: remove it or name another"
+            )
