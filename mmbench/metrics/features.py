@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbench.core.files import sha256_file
@@ -12,9 +13,14 @@ from mmbench.core.frozen import Frozen
 from mmbench.core.images import to_uint8
 from mmbench.core.weights import Card, find
 
+PART = {False: 8, True: 64}  # images that go through a network at once: on a processor, on CUDA
+
 
 class Extractor(Frozen):
     """A frozen network from images (or texts) to named features.
+
+    Images go through it a few at a time, always as many, the last ones filled up: features do not depend on the batch
+    that an image came in, to the last bit, and a processor's caches are not overrun.
 
     Remembers its last calls, so that metrics of one batch that look at the same images share one pass. What it has seen
     is recognised by the tensor itself (not by its values) or by the words of the texts.
@@ -56,12 +62,20 @@ class Extractor(Frozen):
             if same and version == seen_version:
                 return features
         if isinstance(source, Tensor):
-            features = self.network(source if source.dtype == torch.uint8 else to_uint8(source))
+            features = self._in_parts(source if source.dtype == torch.uint8 else to_uint8(source))
             self._seen.append((source, version, features))
         else:
             features = self.network(source)
             self._seen.append((tuple(source), version, features))
         return features
+
+    def _in_parts(self, images: Tensor) -> dict[str, Tensor]:
+        size = PART[images.device.type == "cuda"]
+        parts = []
+        for part in images.split(size):
+            filled = F.pad(part, (0, 0, 0, 0, 0, 0, 0, size - len(part)))
+            parts.append({name: values[: len(part)] for name, values in self.network(filled).items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def forget(self) -> None:
         """Lets go of the batches it remembers, and of their memory."""

@@ -42,6 +42,7 @@ class LPIPSAlexNet(nn.Module):
             ValueError: the file holds something else.
         """
         load_strictly(self.network.net, TORCHVISION(read_state(path), self.network.net), str(path))
+        self.network.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         layers = self.network.net(self.network.scaling_layer(from_uint8(images)))
