@@ -1,6 +1,7 @@
 """Images: ranges, the one rounding rule, pyramids, and PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -51,19 +52,30 @@ def write_png(path: str | Path, image: Tensor) -> None:
         Image.fromarray(rearrange(image.cpu().numpy(), "c h w -> h w c")).save(partial, format="PNG")
 
 
-def read_rgb(path: str | Path) -> Tensor:
-    """Reads an image file of any mode as (3, H, W) uint8 RGB.
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """Opens an image file of any mode: its size is known, its pixels are decoded inside the block, when wanted.
 
     Raises:
         ValueError: the file is no image that can be decoded whole; the message names it and the remedy.
     """
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+            yield image
     except FileNotFoundError:
         raise ValueError(f"{path}: expected an image, found no file: prepare the data set again") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{path}: expected a whole image, found one that cannot be decoded ({error}): remove it and fetch it again"
         ) from None
+
+
+def read_rgb(path: str | Path) -> Tensor:
+    """Reads an image file of any mode as (3, H, W) uint8 RGB.
+
+    Raises:
+        ValueError: as `opened`.
+    """
+    with opened(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,86 +19,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from mmbench.core.files import sha256_json, write_json
-from mmbench.core.images import from_uint8, read_rgb
+from mmbench.core.images import read_rgb
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import track
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import MissingAsset
 from mmbench.data.archives import Archive
-from mmbench.data.views import Preprocessing, Region, ShorterSide, View, square_around
-
-Look = Callable[[Region], View]  # how a region of a picture is looked at; of `Preprocessing`, with its side
-Size = tuple[int, int]  # width and height of a picture in pixels
-Map = Callable[[Size], np.ndarray]  # a map of a picture of that size: (H, W) uint8; picklable, for workers
+from mmbench.data.records import Instance as Instance
+from mmbench.data.records import Look, Reader, Record, Seen, decoded
+from mmbench.data.records import read_map as read_map
+from mmbench.data.views import Preprocessing, ShorterSide, View
 
 DECODED = 50  # images of a split that a quick check decodes
-
-
-class Instance(NamedTuple):
-    """One object in a picture.
-
-    Attributes:
-        class_id: the data set's own class number of objects.
-        box: x, y, width, height in pixels.
-        mask: where it is: (H, W) uint8, non-zero inside.
-        is_crowd: whether it stands for many objects that were not told apart.
-    """
-
-    class_id: int
-    box: tuple[float, float, float, float]
-    mask: Map
-    is_crowd: bool = False
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image of a data set and what is known of it.
-
-    Attributes:
-        id: key within the data set; a relative path without extension where the files have one.
-        image: the file.
-        captions: raw texts, at least as many as the data set's `num_captions`.
-        class_id: the data set's own class number; a number of its own where images have no class.
-        box: x, y, width, height in pixels of the object that is to fill the picture; None to show all of it.
-        salient: the object that the picture is of, for masks: (H, W) uint8, non-zero inside; None where nobody knows.
-        layout: class of every pixel: (H, W) uint8; None where nobody knows.
-        instances: the objects, where a data set lists them.
-        parts: a PNG of the image's size, 0 background, 1 + p the p-th part, then what belongs to no part; or None.
-        num_parts: how many parts there are.
-        attributes: the true ones, where known.
-        caption_attributes: for each caption, the attributes it names, with `parts` only.
-    """
-
-    id: str
-    image: Path
-    captions: tuple[str, ...]
-    class_id: int
-    box: tuple[float, float, float, float] | None = None
-    salient: Map | None = None
-    layout: Map | None = None
-    instances: tuple[Instance, ...] = ()
-    parts: Path | None = None
-    num_parts: int = 0
-    attributes: dict[str, str] | None = None
-    caption_attributes: tuple[dict[str, str], ...] = ()
-
-
-class Seen(NamedTuple):
-    """A picture as it was looked at.
-
-    Attributes:
-        pixels: (side, side, 3) uint8.
-        view: what was looked at.
-        size: of the whole picture.
-    """
-
-    pixels: np.ndarray
-    view: View
-    size: Size
-
-
-Reader = Callable[[Record, Look], Seen]
 
 
 class Mask(Protocol):
@@ -437,90 +370,62 @@ class DataModule(pl.LightningDataModule):
         )
 
 
-def decoded(record: Record, look: Look) -> Seen:
-    """Reads a picture from its file.
-
-    Raises:
-        ValueError: the file is missing or damaged, or its box lies outside; names it.
-    """
-    picture = Image.fromarray(read_rgb(record.image).permute(1, 2, 0).numpy())
-    view = look(region_of(record, picture.size))
-    return Seen(view(picture), view, picture.size)
-
-
-def read_map(path: Path, size: Size) -> np.ndarray:
-    """A map of a picture of that size from an image file: (H, W) uint8, its first channel.
-
-    Raises:
-        ValueError: the file is missing or damaged, or of another size; names it.
-    """
-    index = read_rgb(path)[0].numpy()
-    if index.shape != size[::-1]:
-        raise ValueError(
-            f"{path}: expected a map of {size[0]} x {size[1]} pixels, as its image, found {index.shape[1]} x "
-            f"{index.shape[0]}: unpack the archive again"
-        )
-    return index
-
-
-def region_of(record: Record, size: Size) -> Region:
-    """The part of a picture that is looked at: all of it, or the square around the record's box.
-
-    Raises:
-        ValueError: the box lies outside; names the file.
-    """
-    if record.box is None:
-        return 0, 0, *size
-    try:
-        return square_around(record.box, *size)
-    except ValueError as error:
-        raise ValueError(f"{record.image}: {error}") from None
-
-
 # Fields that show a record's own image, or a map of it.
 _SHOWN = frozenset({"image", "mask", "layout", "instances", "boxes", "box_labels", "parts"})
 
+Choice = tuple[Record, int, Look]  # an image, the number of one of its captions, and how it is looked at
 
-def _item(
-    data: DataModule,
-    fields: Set[str],
-    own: tuple[Record, int, Look],
-    mismatched: tuple[Record, int, Look],
-    holes: np.random.Generator,
-) -> dict[str, Any]:
-    """The fields of one item: an image and one of its captions, another image and one of its captions."""
-    (record, caption, look), (other, other_caption, other_look) = own, mismatched
-    texts: dict[str, Callable[[], Any]] = {
-        "caption": lambda: record.captions[caption],
-        "caption_mismatched": lambda: other.captions[other_caption],
-        "image_mismatched": lambda: _as_tensor(data.read(other, other_look).pixels),
-        "class_id": lambda: torch.tensor(record.class_id),
-        "attributes": lambda: record.attributes,
-        "caption_attributes": lambda: record.caption_attributes[caption],
-        "caption_mismatched_attributes": lambda: other.caption_attributes[other_caption],
-    }
-    item = {"id": record.id} | {field: texts[field]() for field in texts if field in fields}
-    if not fields & _SHOWN:
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How records become items. Workers are handed this and no data module, which holds the trainer.
+
+    Calling it gives the fields of one item: of an image and one of its captions, and of another image and one of its
+    captions. What no field shows is neither drawn nor read.
+    """
+
+    fields: frozenset[str]
+    read: Reader
+    mask: Mask | None
+
+    def __call__(
+        self, own: Choice, mismatched: Callable[[], Choice], holes: Callable[[], np.random.Generator]
+    ) -> dict[str, Any]:
+        record, caption, look = own
+        item = {"id": record.id} | {
+            field: know(record, caption) for field, know in _KNOWN.items() if field in self.fields
+        }
+        if self.fields & _OTHER.keys():
+            other = mismatched()
+            item |= {field: show(self.read, *other) for field, show in _OTHER.items() if field in self.fields}
+        if not self.fields & _SHOWN:
+            return item
+        seen = self.read(record, look)
+        item |= {field: show(record, seen) for field, show in _SHOW.items() if field in self.fields}
+        if "mask" in self.fields:
+            assert self.mask is not None
+            item["mask"] = torch.from_numpy(self.mask(record, seen, holes())[None]).float()
         return item
-    seen = data.read(record, look)
-    return item | {field: show(data, record, seen, holes) for field, show in _SHOW.items() if field in fields}
+
+
+def _recipe(data: DataModule, fields: Set[str]) -> _Recipe:
+    return _Recipe(frozenset(fields), data.read, data.mask)
 
 
 def _as_tensor(pixels: np.ndarray) -> Tensor:
-    return from_uint8(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+    """`from_uint8` of (H, W, 3) as (3, H, W), to the bit; a third of its time, as mirrored pixels are slow to copy."""
+    planes = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+    planes /= 127.5
+    planes -= 1
+    return torch.from_numpy(planes)
 
 
-def _mask(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
-    assert data.mask is not None
-    return torch.from_numpy(data.mask(record, seen, rng)[None]).float()
-
-
-def _layout(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+def _layout(record: Record, seen: Seen) -> Tensor:
     assert record.layout is not None
     return torch.from_numpy(seen.view.nearest(record.layout(seen.size)).astype(np.int64))
 
 
-def _instances(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+def _instances(record: Record, seen: Seen) -> Tensor:
     """Where objects overlap the later one shows: smaller ones are drawn last."""
     index = np.zeros(seen.size[::-1], np.uint8)
     areas = [instance.box[2] * instance.box[3] for instance in record.instances]
@@ -529,23 +434,33 @@ def _instances(data: DataModule, record: Record, seen: Seen, rng: np.random.Gene
     return torch.from_numpy(seen.view.nearest(index).astype(np.int64))
 
 
-def _boxes(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+def _boxes(record: Record, seen: Seen) -> Tensor:
     boxes = np.array([instance.box for instance in record.instances], np.float64).reshape(-1, 4)
     return torch.from_numpy(seen.view.boxes(boxes)).float()
 
 
-def _box_labels(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+def _box_labels(record: Record, seen: Seen) -> Tensor:
     return torch.tensor([instance.class_id for instance in record.instances], dtype=torch.int64)
 
 
-def _parts(data: DataModule, record: Record, seen: Seen, rng: np.random.Generator) -> Tensor:
+def _parts(record: Record, seen: Seen) -> Tensor:
     assert record.parts is not None
     return coverage(record.parts, record.num_parts, seen.view)
 
 
-_SHOW: dict[str, Callable[[DataModule, Record, Seen, np.random.Generator], Tensor]] = {
-    "image": lambda data, record, seen, rng: _as_tensor(seen.pixels),
-    "mask": _mask,
+_KNOWN: dict[str, Callable[[Record, int], Any]] = {
+    "caption": lambda record, caption: record.captions[caption],
+    "class_id": lambda record, caption: torch.tensor(record.class_id),
+    "attributes": lambda record, caption: record.attributes,
+    "caption_attributes": lambda record, caption: record.caption_attributes[caption],
+}
+_OTHER: dict[str, Callable[[Reader, Record, int, Look], Any]] = {
+    "caption_mismatched": lambda read, record, caption, look: record.captions[caption],
+    "image_mismatched": lambda read, record, caption, look: _as_tensor(read(record, look).pixels),
+    "caption_mismatched_attributes": lambda read, record, caption, look: record.caption_attributes[caption],
+}
+_SHOW: dict[str, Callable[[Record, Seen], Tensor]] = {
+    "image": lambda record, seen: _as_tensor(seen.pixels),
     "layout": _layout,
     "instances": _instances,
     "boxes": _boxes,
@@ -603,35 +518,31 @@ class _Training(Dataset):
     """Items by (epoch, index)."""
 
     def __init__(self, data: DataModule) -> None:
-        self.data, self.records = data, data.split("train")
+        self.records, self.recipe = data.split("train"), _recipe(data, data.training_fields)
         self.mismatched = _Mismatched(self.records)
+        self.seed, self.num_captions = data.seed, data.num_captions
+        self.look = partial(data.preprocessing.training, side=data.image_size)
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
-        data, record = self.data, self.records[index]
-        draws = {
-            purpose: random_stream(data.seed, epoch, record.id, purpose)
-            for purpose in ("caption", "mismatched", "view", "view of mismatched", "mask")
-        }
-        other = self.mismatched(index, draws["mismatched"])
-        look = partial(data.preprocessing.training, side=data.image_size)
-        caption = int(draws["caption"].integers(data.num_captions))
-        caption_mismatched = int(draws["mismatched"].integers(data.num_captions))
-        item = _item(
-            data,
-            data.training_fields,
-            (record, caption, partial(look, rng=draws["view"])),
-            (other, caption_mismatched, partial(look, rng=draws["view of mismatched"])),
-            draws["mask"],
-        )
-        return {**item, "sample": Sample(record.id, caption, epoch)}
+        record = self.records[index]
+        draws = partial(random_stream, self.seed, epoch, record.id)
+
+        def mismatched() -> Choice:
+            rng = draws("mismatched")
+            other, caption = self.mismatched(index, rng), int(rng.integers(self.num_captions))
+            return other, caption, partial(self.look, rng=draws("view of mismatched"))
+
+        caption = int(draws("caption").integers(self.num_captions))
+        own = record, caption, partial(self.look, rng=draws("view"))
+        return {**self.recipe(own, mismatched, partial(draws, "mask")), "sample": Sample(record.id, caption, epoch)}
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         batch = collate(items)
-        return {**batch, "noise": Noise(self.data.seed, batch["sample"])}
+        return {**batch, "noise": Noise(self.seed, batch["sample"])}
 
 
 class _Evaluation(Dataset):
@@ -640,7 +551,7 @@ class _Evaluation(Dataset):
     def __init__(
         self, data: DataModule, pairs: Sequence[tuple[Sample, Record, Record]], seed: int, fields: Set[str]
     ) -> None:
-        self.data, self.pairs, self.seed, self.fields = data, pairs, seed, fields
+        self.pairs, self.seed, self.recipe = pairs, seed, _recipe(data, fields)
         self.look = partial(data.preprocessing.evaluation, side=data.image_size)
 
     def __len__(self) -> int:
@@ -649,5 +560,5 @@ class _Evaluation(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample, record, other = self.pairs[index]
         own, mismatched = (record, sample.caption, self.look), (other, sample.caption, self.look)
-        holes = random_stream(self.seed, sample.id, "mask")
-        return {**_item(self.data, self.fields, own, mismatched, holes), "sample": sample}
+        holes = partial(random_stream, self.seed, sample.id, "mask")
+        return {**self.recipe(own, lambda: mismatched, holes), "sample": sample}

@@ -69,6 +69,10 @@ class View:
         """(side, side) or (side, side, channels) uint8 of a picture of mode L or RGB."""
         return self.window(self.resized(picture))
 
+    def of(self, file: Image.Image) -> np.ndarray:
+        """(side, side, 3) uint8 of an image file of any mode that is open and may not be decoded yet."""
+        return self(file if file.mode == "RGB" else file.convert("RGB"))
+
     def resized(self, picture: Image.Image) -> np.ndarray:
         """The whole region at its new size, before the square is cut out: uint8, as `__call__`'s but `size`."""
         return np.asarray(picture.crop(self.region).resize(self.size, Image.Resampling.BILINEAR))
