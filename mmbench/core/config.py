@@ -104,7 +104,7 @@ def check(overrides: Sequence[str]) -> None:
     known = _paths(_compose(chosen))
     for override in parsed:
         key = override.key_or_group
-        if key in groups or key.startswith("hydra") or override.is_add() or override.is_force_add():
+        if key in groups or override.package or key.startswith("hydra") or override.is_add() or override.is_force_add():
             continue
         if key not in known:
             unknown("configuration key", key, [*known, *groups])
@@ -190,10 +190,14 @@ def settled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             cfg[group].pop("tiny", None)
             if toy is not None and cfg.data.source == "toy":
                 _lay_over(cfg[group], toy)
+        # A protocol may say where the holes are and how pictures become squares: arguments of the data module.
+        for argument in ("mask", "preprocessing"):
+            if argument in cfg.protocol:
+                cfg.data.module[argument] = f"${{protocol.{argument}}}"
         groups = config_groups()
         for override in parse(overrides):
             key = override.key_or_group
-            if key not in groups and not key.startswith("hydra") and not override.is_delete():
+            if key not in groups and not override.package and not key.startswith("hydra") and not override.is_delete():
                 OmegaConf.update(cfg, key, override.value(), force_add=True)
     return cfg
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import ceil
 from typing import Self
 
 import numpy as np
@@ -71,7 +72,7 @@ class View:
 
     def of(self, file: Image.Image) -> np.ndarray:
         """(side, side, 3) uint8 of an image file of any mode that is open and may not be decoded yet."""
-        return self(file if file.mode == "RGB" else file.convert("RGB"))
+        return self(rgb(file))
 
     def resized(self, picture: Image.Image) -> np.ndarray:
         """The whole region at its new size, before the square is cut out: uint8, as `__call__`'s but `size`."""
@@ -98,6 +99,39 @@ class View:
         return np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], 1)
 
 
+class FastView(View):
+    """A view that resizes its square alone, of a JPEG that is decoded at a half, quarter or eighth where that will do.
+
+    It will do where both sides of the region shrink to that or less. Pixels are not those of a `View`: on 11 of COCO's
+    photographs they differ by 1.1 of 255 levels on average at side 64, 1.0 at 128 and 0.1 at 256, on 12 of CUB's by
+    less; by 39 at most, and by 2.2 at most on average over one image.
+    """
+
+    def __call__(self, picture: Image.Image) -> np.ndarray:
+        return self._square(picture, 1)
+
+    def of(self, file: Image.Image) -> np.ndarray:
+        width, height = file.size
+        left, top, right, bottom = self.region
+        enough = ceil(width * self.size[0] / (right - left)), ceil(height * self.size[1] / (bottom - top))
+        draft = file.draft("RGB", enough)  # its mode and the place of the picture in it; None for other formats
+        return self._square(rgb(file), width / draft[1][2] if draft else 1)
+
+    def _square(self, picture: Image.Image, shrunk: float) -> np.ndarray:
+        """The square of a picture that is `shrunk` times smaller than the one the region is given in."""
+        (left, top, right, bottom), (width, height) = self.region, self.size
+        across, down = (right - left) / width / shrunk, (bottom - top) / height / shrunk
+        x, y = left / shrunk + self.left * across, top / shrunk + self.top * down
+        box = (x, y, min(x + self.side * across, picture.width), min(y + self.side * down, picture.height))
+        square = np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR, box))
+        return square[:, ::-1] if self.flipped else square
+
+
+def rgb(file: Image.Image) -> Image.Image:
+    """An image of any mode as RGB; itself where it is."""
+    return file if file.mode == "RGB" else file.convert("RGB")
+
+
 class Preprocessing(ABC):
     """How a method wants its pictures: one view at evaluation, a random one in training."""
 
@@ -118,6 +152,39 @@ class ShorterSide(Preprocessing):
 
     def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
         return View.random(region, side, rng)
+
+
+class Squash(Preprocessing):
+    Enlarged to int(side x 266 / 256). Theirs are also turned by up to 3 degrees in training, which leaves black edges;
+
+    Enlarged to int(side x 266 / 256). Theirs are also turned by up to 3 degrees in training, which leaves black corners;
+    ours are not. Their object masks are cut and mirrored by draws of their own, ours as their images.
+    """
+
+    def evaluation(self, region: Region, side: int) -> View:
+        return View(region, (side, side), 0, 0, side)
+
+    def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
+        enlarged = int(side * 266 / 256)
+        left, top = (int(rng.integers(enlarged - side + 1)) for _ in range(2))
+        return View(region, (enlarged, enlarged), left, top, side, bool(rng.integers(2)))
+
+
+class Fast(Preprocessing):
+    """Another preprocessing through `FastView`: nearly the same pixels in less time, so a protocol of its own.
+
+    Args:
+        exact: the other one; `ShorterSide` by default.
+    """
+
+    def __init__(self, exact: Preprocessing | None = None) -> None:
+        self.exact = exact or ShorterSide()
+
+    def evaluation(self, region: Region, side: int) -> View:
+        return FastView(**vars(self.exact.evaluation(region, side)))
+
+    def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
+        return FastView(**vars(self.exact.training(region, side, rng)))
 
 
 def _scaled(region: Region, shorter: int) -> tuple[int, int]:
