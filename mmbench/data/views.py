@@ -155,9 +155,9 @@ class ShorterSide(Preprocessing):
 
 
 class Squash(Preprocessing):
-    Enlarged to int(side x 266 / 256). Theirs are also turned by up to 3 degrees in training, which leaves black edges;
+    """TDANet's and PICNet's: a region of any aspect becomes a square; in training an enlarged one, cut and mirrored.
 
-    Enlarged to int(side x 266 / 256). Theirs are also turned by up to 3 degrees in training, which leaves black corners;
+    Enlarged to int(side x 266 / 256). Theirs are also turned by up to 3 degrees in training, which leaves black edges;
     ours are not. Their object masks are cut and mirrored by draws of their own, ours as their images.
     """
 
