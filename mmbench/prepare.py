@@ -1,23 +1,90 @@
-"""Fetches or makes a data set and checks it."""
+"""Fetches or makes a data set, and checks it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from mmbench.core import config
+from mmbench.data.archives import Archive, obtain, source
+from mmbench.data.base import DataModule
+from mmbench.data.toy import Toy
 
-HELP = """usage: mmbench prepare data=NAME [data.source=toy|real] [key=value ...]
+HELP = """usage: mmbench prepare data=NAME [data.source=real|toy] [option=value ...]
 
-Makes (toy) or checks (real) a data set below paths.assets, by default the user's cache folder or MMBENCH_HOME.
+Fetches (real) or makes (toy) a data set below paths.assets, by default the user's cache folder or MMBENCH_HOME, and
+checks it. First it says what it will fetch, how large that is, from where and under which terms. Every archive is
+checked against its published size and sum before it is unpacked, every file that the splits name is looked for, and the
+images of each split are counted. Interrupted, it goes on where it stopped when it is run again.
+
+options:
+  data.root=FOLDER       the data set lies there already, unpacked: it is checked and nothing there is changed; only a
+                         folder below paths.assets is ever written to
+  paths.mirror=PLACE     a folder or URL that has the archives under their names, for machines without internet; what
+                         it lacks is fetched from its origin. Archives may also be put into <data.root>/archives
+  verify=quick|full      decode fifty images of each split (quick), or all of them (full)
+  stats=true             also print what the data set is like: counts, captions, sizes, masks
+  data.module.KEY=VALUE  another split scheme, say: see conf/data/NAME.yaml
+
+  mmbench prepare data=cub
+  mmbench prepare data=cub paths.mirror=/mnt/archives verify=full
+  mmbench prepare data=cub data.source=toy
 """
+CHOICES = {"verify": ("quick", "full"), "stats": ("false", "true")}
 
 
 def main(arguments: list[str]) -> int:
-    own, rest = config.split_options(arguments, ("data",))
+    own, rest = config.split_options(arguments, ("data", *CHOICES))
     if "data" not in own:
         raise ValueError(f"expected data=NAME, found none: choose from {', '.join(config.names('data'))}")
+    for option, choices in CHOICES.items():
+        if own.setdefault(option, choices[0]) not in choices:
+            raise ValueError(f"expected {option}={' or '.join(choices)}, found {own[option]!r}: choose one of those")
     # The root of every configuration has a method; which one does not matter to a data set.
     cfg = config.plain(config.composed(["method=identity", f"data={own['data']}", *rest]))
-    data = config.construct(cfg["data"]["module"])
-    data.prepare_data()
-    data.setup("fit")
-    for name, value in data.summary().items():
-        print(f"{name}: {value}")
-    print(f"next: mmbench evaluate method=identity data={own['data']} data.source={cfg['data']['source']}")
+    data: DataModule = config.construct(cfg["data"]["module"])
+    if isinstance(data, Toy):
+        data.make()
+    else:
+        _fetch(data, cfg["paths"]["mirror"])
+    if _is_checked(data, full := own["verify"] == "full"):
+        counts = ", ".join(f"{len(records):,} {split}" for split, records in data.records.items())
+        print(f"{own['data']} is here and checked: {counts} images in {data.root}")
+    else:
+        data.verify(full)
+        for name, value in data.summary().items():
+            print(f"{name}: {value}")
+        print(f"next: mmbench evaluate method=identity {_words(own['data'], cfg, rest)}")
+    if own["stats"] == "true":
+        from mmbench.data.statistics import report
+
+        print(report(data))
     return 0
+
+
+def _words(name: str, cfg: dict[str, Any], rest: Sequence[str]) -> str:
+    """The words that name this data set in another command."""
+    chosen = [word for word in rest if word.startswith(("data.", "paths.assets=")) and "data.source=" not in word]
+    return " ".join([f"data={name}", f"data.source={cfg['data']['source']}", *chosen])
+
+
+def _fetch(data: DataModule, mirror: str | None) -> None:
+    """Fetches the archives of which nothing is there, into a folder that is ours."""
+    absent = [archive for archive in data.archives if not data.holds(archive)]
+    if not absent or not data.root.resolve().is_relative_to(data.assets.resolve()):
+        return
+    print(f"to fetch, into {data.root}:")
+    for archive in absent:
+        print(f"  {_plan(archive, data.root, mirror)}")
+    for reason in obtain(absent, data.root, mirror):
+        print(f"without it: {reason}")
+
+
+def _plan(archive: Archive, root: Path, mirror: str | None) -> str:
+    size = f"{archive.size:,} bytes" if archive.size else "size unpublished"
+    optional = "; optional" if archive.optional else ""
+    return f"{archive.file} ({size}{optional}) from {source(archive, root, mirror)}; terms: {archive.terms}"
+
+
+def _is_checked(data: DataModule, full: bool) -> bool:
+    mark = data.checked()
+    return mark is not None and (not full or mark["decoded"] == sum(mark["counts"].values()))

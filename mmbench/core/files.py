@@ -18,13 +18,18 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_bytes(content: bytes) -> str:
+    """Hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_json(value: Any) -> str:
     """Hexadecimal SHA-256 of a JSON value in canonical form (sorted keys, no spaces, ASCII).
 
     Raises TypeError for what JSON cannot hold, ValueError for NaN and infinities.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256_bytes(text.encode())
 
 
 @contextmanager
@@ -40,11 +45,15 @@ def written_atomically(path: str | Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        # mkstemp makes private files; what we write is to be as readable as what open() would have made.
-        partial.chmod(0o666 & ~_umask())
+        make_readable(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def make_readable(path: Path) -> None:
+    """Makes a file that mkstemp made, which is private, as readable as what open() would have made."""
+    path.chmod(0o666 & ~_umask())
 
 
 def write_text(path: str | Path, text: str) -> None:

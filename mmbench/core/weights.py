@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import mmbench
-from mmbench.core.download import SCHEMES, download
+from mmbench.core.download import SCHEMES, MissingAsset, download
 from mmbench.core.files import locked, sha256_file, write_text, written_atomically
 
 PACKAGE = "mmbench"  # origin of the files that come with the package; their paths are relative to it
@@ -67,10 +67,6 @@ class Card:
         if self.origin == PACKAGE:
             return Path(mmbench.__file__).parent / self.file
         return Path(assets).expanduser() / "weights" / self.file
-
-
-class MissingAsset(ValueError):
-    """A file that is not here and could not be fetched. A table shows its row as "not run" with this message."""
 
 
 @dataclass(frozen=True)
@@ -263,19 +259,21 @@ def _fetch(card: Card, archive: Path, wanted: str) -> None:
     with locked(archive):
         if archive.is_file():  # another run was faster
             return
-        with written_atomically(archive) as partial:
-            try:
-                download(card.origin, partial)
-            except OSError as error:
-                raise MissingAsset(
-                    f"{wanted}, found no file and could not fetch it ({error}): put it there; "
-                    "data.source=toy needs none"
-                ) from None
-            if card.sha256 and not card.member and not (found := sha256_file(partial)).startswith(card.sha256):
-                raise MissingAsset(
-                    f"{wanted}, its origin gives a file with sha256 {found}: put the right one there; "
-                    "data.source=toy needs none"
-                )
+        try:
+            download(card.origin, archive, check=lambda partial: _check(card, partial, wanted))
+        except OSError as error:
+            raise MissingAsset(
+                f"{wanted}, found no file and could not fetch it ({error}): put it there; data.source=toy needs none"
+            ) from None
+
+
+def _check(card: Card, partial: Path, wanted: str) -> None:
+    """What was fetched, before it takes its name."""
+    if card.sha256 and not card.member and not (found := sha256_file(partial)).startswith(card.sha256):
+        raise MissingAsset(
+            f"{wanted}, its origin gives a file with sha256 {found}: put the right one there; "
+            "data.source=toy needs none"
+        )
 
 
 def _unpack(card: Card, archive: Path, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the toy data sets share: they are made on first use, in the layout of the real ones."""
+"""What the toy data sets share: they are made on first use, as archives in the layout of the real ones."""
 
 import json
 import shutil
@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmbench.core.files import locked, write_json
+from mmbench.data.archives import install, pack
 from mmbench.data.base import DataModule
 
 
 class Toy(DataModule):
     """Comes before the real data set among the bases of a toy one.
+
+    What `write` makes is packed as the data set's archives, into the folder `archives`, and unpacked from there, as the
+    real ones are.
 
     Args:
         num_images: how many to make.
@@ -19,7 +23,8 @@ class Toy(DataModule):
         common: as the real data set.
 
     Attributes:
-        write: writes the data set's files below a folder, from a seed and a number of images.
+        write: writes the data set's files below a folder, from a seed and a number of images; every file belongs to the
+            contents of one of `archives`.
         version: of what `write` writes; raised when the same arguments give other files.
     """
 
@@ -32,6 +37,15 @@ class Toy(DataModule):
         self.toy_seed = toy_seed
 
     def prepare_data(self) -> None:
+        """Makes the data set if it is not there, and checks it.
+
+        Raises:
+            ValueError: other files are there, or damaged ones.
+        """
+        self.make()
+        super().prepare_data()
+
+    def make(self) -> None:
         """Makes the data set below `root` if it is not there.
 
         It appears whole or not at all, also when two runs want it at once or one is killed.
@@ -44,12 +58,19 @@ class Toy(DataModule):
             if self.root.exists() and any(self.root.iterdir()):
                 self._require(wanted)
             else:
-                partial = self.root.with_name(f".{self.root.name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)  # left by a killed owner of the lock
-                self.write(partial, self.toy_seed, self.num_images)
-                write_json(partial / "toy.json", wanted)
-                partial.replace(self.root)
-        super().prepare_data()
+                self._write(wanted)
+
+    def _write(self, wanted: dict[str, int]) -> None:
+        partial = self.root.with_name(f".{self.root.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)  # left by a killed owner of the lock
+        tree, folder = partial / "tree", partial / "archives"
+        self.write(tree, self.toy_seed, self.num_images)
+        archives = pack(tree, self.archives, folder)
+        shutil.rmtree(tree)
+        for archive in archives:
+            install(archive, folder / archive.file, partial)
+        write_json(partial / "toy.json", wanted)
+        partial.replace(self.root)
 
     def _require(self, wanted: dict[str, int]) -> None:
         path = self.root / "toy.json"

@@ -51,6 +51,7 @@ def server():
 @pytest.fixture(autouse=True)
 def direct(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("mmbench.core.download.PAUSES", (0, 0))
 
 
 def card(origin, sha256=SHA256):
