@@ -1,0 +1,222 @@
+"""COCO 2014 (Lin et al., ECCV 2014, https://arxiv.org/abs/1405.0312): images, five captions each, objects, label maps.
+
+The layout on disk is the archives' own: `train2014/`, `val2014/`, and `annotations/` with `captions_*.json` and
+`instances_*.json`.
+"""
+
+import json
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mmbench.core.pickles import read_list
+from mmbench.core.weights import MissingAsset
+from mmbench.data import toy_coco, toy_scenes
+from mmbench.data.archives import Archive
+from mmbench.data.base import DataModule
+from mmbench.data.coco_annotations import (
+    REMEDY,
+    Captioned,
+    Instances,
+    entries,
+    expecting,
+    label_map,
+    largest_box,
+    object_index,
+    read_captions,
+)
+from mmbench.data.records import Record
+from mmbench.data.toy import Toy
+
+FOLDERS = ("train2014", "val2014")
+IMAGE_TERMS = "each photograph under its own Flickr licence, see `licenses` in the annotations"
+KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+
+
+class COCO(DataModule):
+    """Everyday scenes, their captions and their objects.
+
+    `class_id` is the image's number: as in AttnGAN, each image is a class of its own. `layout` is the `category_id` of
+    every pixel, 1 to 90 with gaps, 0 where there is no object; where objects overlap the one with the smaller box is on
+    top, and crowds are below all others. `salient` is the filled box of the largest object that is no crowd, as in
+    TDANet; None where there is none. Captions are the first five by annotation id; every run of white space in one is
+    a single space, because 83 in 25,000 contain a line end, which would break files of one caption a line, and no
+    tokenizer sees the difference.
+
+    Args:
+        common: as `DataModule`. The split schemes are `official`, the 2014 folders; `attngan`, the file lists in
+            AttnGAN's metadata, whose test list lacks 34 images; and `karpathy`, Karpathy and Fei-Fei (CVPR 2015), with
+            the images that they call `restval` in `train`, as captioning has it.
+    """
+
+    archives = (
+        Archive(
+            "train2014.zip",
+            "http://images.cocodataset.org/zips/train2014.zip",
+            13_510_573_713,
+            "0da8c0bd3d6becc4dcb32757491aca88",
+            IMAGE_TERMS,
+            ("train2014",),
+        ),
+        Archive(
+            "val2014.zip",
+            "http://images.cocodataset.org/zips/val2014.zip",
+            6_645_013_297,
+            "a3d79f5ed8d289b7a7554ce06a5782b3",
+            IMAGE_TERMS,
+            ("val2014",),
+        ),
+        Archive(
+            "annotations_trainval2014.zip",
+            "http://images.cocodataset.org/annotations/annotations_trainval2014.zip",
+            252_872_794,
+            "0a379cfc70b0e71301e0f377548639bd",
+            "CC BY 4.0",
+            tuple(f"annotations/{kind}_{folder}.json" for kind in ("captions", "instances") for folder in FOLDERS),
+        ),
+        Archive(
+            "coco.zip",
+            "gdrive:1rSnbIGNDGZeHlsUlLdahj0RJ9oo6lgH9",
+            None,
+            None,
+            "none stated",
+            ("coco/train/filenames.pickle", "coco/test/filenames.pickle"),
+            optional=True,
+        ),
+        Archive(
+            "caption_datasets.zip",
+            "http://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
+            None,
+            None,
+            "none stated",
+            ("dataset_coco.json",),
+            optional=True,
+        ),
+    )
+    counts: ClassVar = {
+        "official": {"train": 82_783, "test": 40_504},
+        "attngan": {"train": 82_783, "test": 40_470},
+        "karpathy": {"train": 113_287, "val": 5_000, "test": 5_000},
+    }
+    num_captions = 5
+    fields = DataModule.fields | {"layout", "instances", "boxes", "box_labels"}
+
+    def read_records(self) -> dict[str, list[Record]]:
+        found = {folder: self._folder(folder) for folder in FOLDERS}
+        if self.split_scheme == "official":
+            return {"train": found["train2014"], "test": found["val2014"]}
+        records = {record.id: record for folder in FOLDERS for record in found[folder]}
+        lists = self._attngan() if self.split_scheme == "attngan" else self._karpathy()
+        for path, names in lists.values():
+            if absent := [name for name in names if name not in records]:
+                raise ValueError(
+                    f"{path}: expected images of {' and '.join(FOLDERS)}, found {absent[0]!r} ({len(absent)} are not "
+                    "there): unpack the images and annotations again"
+                )
+        every = [name for _, names in lists.values() for name in names]
+        if len(every) != len(set(every)):
+            twice = next(name for place, name in enumerate(every) if name in every[:place])
+            raise ValueError(f"{path}: expected every image in one split, once, found {twice!r} twice: {REMEDY}")
+        return {split: [records[name] for name in names] for split, (_, names) in lists.items()}
+
+    def _folder(self, folder: str) -> list[Record]:
+        """The images of a folder."""
+        path = self.root / "annotations" / f"captions_{folder}.json"
+        images = read_captions(path, self.num_captions)
+        present = {path.name for path in (self.root / folder).glob("*.jpg")}
+        for image in images.values():
+            if image.file not in present:
+                raise ValueError(
+                    f"{self.root / folder / image.file}: expected an image that {path.name} lists, found none: {REMEDY}"
+                )
+        if self.complete and (unlisted := sorted(present - {image.file for image in images.values()})):
+            raise ValueError(
+                f"{path}: expected every image of {folder}, found no entry of {unlisted[0]} ({len(unlisted)} lack "
+                f"one): {REMEDY}, or set data.module.complete=false"
+            )
+        objects = self._objects(folder, images)
+        return [self._record(folder, number, image, objects[number]) for number, image in images.items()]
+
+    def _record(self, folder: str, number: int, image: Captioned, objects: Instances) -> Record:
+        return Record(
+            id=Path(image.file).stem,
+            image=self.root / folder / image.file,
+            captions=image.captions,
+            class_id=number,
+            salient=partial(largest_box, objects) if objects.any_single else None,
+            layout=partial(label_map, objects),
+            instances=objects,  # type: ignore[arg-type]
+        )
+
+    def _objects(self, folder: str, images: dict[int, Captioned]) -> dict[int, Instances]:
+        """The objects of each image."""
+        path = self.root / "annotations" / f"instances_{folder}.json"
+        rows = np.asarray(object_index(path, self.assets))
+        owners = np.ascontiguousarray(rows["image"])
+        numbers = np.array(list(images), np.int64)
+        if len(strangers := owners[~np.isin(owners, numbers)]):
+            raise ValueError(
+                f"{path}: expected objects of images that captions_{folder}.json lists, found some of image "
+                f"{strangers[0]}: {REMEDY}"
+            )
+        bounds = (np.searchsorted(owners, numbers, side).tolist() for side in ("left", "right"))
+        return {
+            number: Instances(path, image.size, rows[first:last])
+            for (number, image), first, last in zip(images.items(), *bounds, strict=True)
+        }
+
+    def _attngan(self) -> dict[str, tuple[Path, list[str]]]:
+        """Split to the file that lists it, and the ids of its images."""
+        train, test = self._wanted("coco.zip")
+        return {"train": (train, read_list(train, str)), "test": (test, read_list(test, str))}
+
+    def _karpathy(self) -> dict[str, tuple[Path, list[str]]]:
+        (path,) = self._wanted("caption_datasets.zip")
+        lists: dict[str, tuple[Path, list[str]]] = {split: (path, []) for split in ("train", "val", "test")}
+        for entry in entries(path):
+            if entry.section == "images":
+                with expecting(path, f"filename and a split of {', '.join(KARPATHY_SPLITS)}", entry):
+                    lists[KARPATHY_SPLITS[entry.value["split"]]][1].append(Path(entry.value["filename"]).stem)
+        return lists
+
+    def _wanted(self, file: str) -> list[Path]:
+        """The files of an optional archive that the split scheme needs."""
+        archive = next(archive for archive in self.archives if archive.file == file)
+        if not self.holds(archive):
+            raise MissingAsset(
+                f"expected {' and '.join(archive.contents)} in {self.root} for the {self.split_scheme} split, found "
+                f"none: unpack {archive.described()} there, or set data.module.split_scheme=official"
+            )
+        return [self.root / path for path in archive.contents]
+
+
+class ToyCOCO(Toy, COCO):
+    """Toy scenes (`toy_scenes`) in the same layout, made on first use; with true attributes and part maps besides.
+
+    A quarter of the images is in `val2014`.
+    """
+
+    archives = (*COCO.archives, Archive("toy.zip", "made here", None, None, "none", ("toy",)))
+    write = staticmethod(toy_coco.write)
+    version = toy_coco.VERSION
+
+    fields = COCO.fields | {"parts", "attributes", "caption_attributes", "caption_mismatched_attributes"}
+
+    @cached_property
+    def _side_file(self) -> dict[str, dict[str, Any]]:
+        lines = (self.root / "toy" / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
+        return {record["id"]: record for record in map(json.loads, lines)}
+
+    def _record(self, folder: str, number: int, image: Captioned, objects: Instances) -> Record:
+        record = super()._record(folder, number, image, objects)
+        known = self._side_file[record.id]
+        return replace(
+            record,
+            parts=self.root / "toy" / "parts" / f"{record.id}.png",
+            num_parts=len(toy_scenes.PARTS),
+            attributes=known["attributes"],
+            caption_attributes=tuple(known["captions"]),
+        )
