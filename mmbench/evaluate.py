@@ -17,17 +17,16 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmbench import grid
+from mmbench import grid, scoring
 from mmbench.core import application, config, results
-from mmbench.core.files import locked, sha256_file, sha256_json, write_json, write_text, written_atomically
+from mmbench.core.files import locked, sha256_file, sha256_json, write_json, write_text
 from mmbench.core.images import read_rgb, to_uint8, write_png
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample
-from mmbench.core.progress import TRAINER_OPTIONS, progress_bar, track
+from mmbench.core.progress import TRAINER_OPTIONS, progress_bar
 from mmbench.core.results import Result
 from mmbench.core.task import Task
 from mmbench.data.base import DataModule, collate
@@ -185,10 +184,13 @@ def _loader(run: Run, dataset: Dataset, make_batch: Callable[..., Batch] = colla
     )
 
 
-def score(run: Run, suite: MetricSuite) -> dict[str, dict[str, Any]]:
-    """Scores the images of a run; "name@extractor" to {"value", "std", "count", "weights"}.
+def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Scores the images of a run; "name@extractor" to {"value", "std", "count", "weights"}, and the coverage record.
 
     Each of several processes takes its share of the samples, none twice and none left out.
+
+    Raises:
+        ValueError: the data set lacks a field that a metric needs, or a sample was not scored exactly once.
     """
     task: Task = run.method.task
     suffixes = [suffix for suffix in ("", "_attributes") if f"{task.prompt}{suffix}" in run.data.fields]
@@ -198,53 +200,23 @@ def score(run: Run, suite: MetricSuite) -> dict[str, dict[str, Any]]:
             f"expected the fields {', '.join(missing)} for the metrics of {run.protocol['name']}, found "
             f"{run.plain['data']['name']} without them: choose another protocol or data set"
         )
-    rank, ranks = _place()
+    rank, ranks = scoring.place()
     wanted = (suite.needs & run.data.fields) | {f"{task.prompt}{suffix}" for suffix in suffixes}
-    loader = _loader(run, Scored(run, run.samples[rank::ranks], wanted))
-    counted: list[Sample] = []
-    for batch in track(loader, "scoring"):
-        images = batch.pop("generated")
-        batch |= {f"prompt{suffix}": batch[f"{task.prompt}{suffix}"] for suffix in suffixes}
-        suite.update(images, batch)
-        counted += batch["sample"]
-    shares: list[list[Sample]] = [counted] * ranks
-    if ranks > 1:
-        torch.distributed.all_gather_object(shares, counted)
-    assert sorted(sample for share in shares for sample in share) == run.samples, "each sample is scored exactly once"
-    if suite.needs_reference and rank == 0:  # states are summed over the processes
-        _reference(run, suite)
-    scores = suite.compute()
-    judges = {key: suite.metrics[name].extractor for name, key in suite.keys.items()}
-    return {
-        key: {**scores[key]._asdict(), "weights": judge.weights_sha256 if judge else None}
-        for key, judge in judges.items()
-    }
 
+    def batch_of(items: Sequence[dict[str, Any]]) -> Batch:
+        batch = collate(items)
+        return {**batch, **{f"prompt{suffix}": batch[f"{task.prompt}{suffix}"] for suffix in suffixes}}
 
-def _place() -> tuple[int, int]:
-    """This process's number among those of the run, and how many they are."""
-    if not torch.distributed.is_initialized():
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
-
-
-def _reference(run: Run, suite: MetricSuite) -> None:
-    """Statistics of the real images: computed once per data, split, preprocessing and extractor, then kept."""
-    judges = sorted(
-        (key, suite.metrics[name].extractor.weights_sha256)
-        for name, key in suite.keys.items()
-        if suite.metrics[name].needs_reference
+    mine = Scored(run, run.samples[rank::ranks], wanted)
+    covered = scoring.coverage(
+        scoring.show(suite, scoring.loader(mine, run.data.num_workers, batch_of), "scoring"), run.samples
     )
-    identity = [described(run.plain)["data"], run.data.fingerprint(), run.protocol["reference"], judges]
-    path = Path(run.plain["paths"]["assets"]).expanduser() / "statistics" / f"{sha256_json(identity)[:32]}.safetensors"
-    with locked(path):
-        if path.is_file():
-            suite.load_reference_state(load_file(path))
-            return
-        for batch in track(_loader(run, run.data.reference(run.protocol["reference"])), "real images"):
-            suite.update_reference(batch)
-        with written_atomically(path) as partial:
-            save_file(suite.reference_state(), partial)
+    if suite.needs_reference and rank == 0:  # states are summed over the processes
+        split = run.protocol["reference"]
+        identity = [described(run.plain)["data"], run.data.fingerprint(), split]
+        assets = Path(run.plain["paths"]["assets"]).expanduser()
+        scoring.add_reference(suite, run.data.reference(split), identity, assets, run.data.num_workers)
+    return scoring.results_of(suite), covered
 
 
 def write_manifest(run: Run) -> None:
@@ -295,7 +267,9 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             run.protocol["metrics"], run.protocol["extractors"], Path(run.plain["paths"]["assets"]).expanduser()
         )
         generate(run)
-        metrics = score(run, suite)
+        if torch.cuda.is_available() and run.plain["trainer"]["accelerator"] != "cpu":
+            suite.cuda()
+        metrics, covered = score(run, suite)
         if rank_zero_only.rank > 0:
             return None, run
         write_manifest(run)
@@ -306,6 +280,7 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             seed=run.plain["seed"],
             protocol={"name": run.protocol["name"], "hash": config.config_hash(run.protocol)},
             metrics=metrics,
+            coverage=covered,
             run_key=run.run_key,
             config_hash=sha256_json(described(run.plain)),
             weights=run.weights,

@@ -33,6 +33,7 @@ class Result:
         config_hash: hash of configuration and seed alone, which a table can compute without data.
         weights: {"choice", "sha256", "verified"} of the method's own weights; sha256 None where it has none.
         data: {"fingerprint", "split"}.
+        coverage: {"count", "sha256", "processes"}: proof that each sample was scored exactly once.
         config: the resolved configuration without hardware and paths.
         commit, versions, device, date: provenance, not hashed.
     """
@@ -47,6 +48,7 @@ class Result:
     weights: dict[str, Any]
     data: dict[str, Any]
     config: dict[str, Any]
+    coverage: dict[str, Any] = field(default_factory=dict)
     commit: str = field(default_factory=lambda: commit())
     versions: dict[str, str] = field(default_factory=lambda: versions())
     device: str = field(default_factory=lambda: device())

@@ -1,6 +1,6 @@
 """All metrics of a protocol, fed together."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,11 @@ class MetricSuite(nn.Module):
         self.needs_reference = any(metric.needs_reference for metric in metrics.values())
 
     @property
+    def device(self) -> torch.device:
+        """Where images are to be."""
+        return next(iter(self.metrics.values())).device
+
+    @property
     def keys(self) -> dict[str, str]:
         """Metric name to the name its score is recorded under: `fid@standard`, or `psnr` without an extractor."""
         return {name: _key(name, metric) for name, metric in self.metrics.items()}
@@ -38,30 +43,31 @@ class MetricSuite(nn.Module):
             metric.update(images, batch)
         self._forget()
 
-    def update_reference(self, batch: Batch) -> None:
-        """Shows a batch of the real set (`id`, `image`) to every metric that wants it."""
-        for metric in self.metrics.values():
-            if metric.needs_reference:
+    def update_reference(self, batch: Batch, only: Collection[str] | None = None) -> None:
+        """Shows a batch of the real set (`id`, `sample`, `image`) to every metric that wants it, or to `only` those."""
+        for name, metric in self.metrics.items():
+            if metric.needs_reference and (only is None or name in only):
                 metric.update_reference(batch)
         self._forget()
 
-    def reference_state(self) -> dict[str, Tensor]:
-        """What the metrics keep of the real set, for a file that runs share: `name@extractor/state` to tensor."""
-        return {key: getattr(metric, state).contiguous() for key, metric, state in self._reference_states()}
+    def reference_state(self, name: str) -> dict[str, Tensor]:
+        """What a metric keeps of the real set, for a file that runs share."""
+        return {state: value.contiguous().cpu() for state, value in self.metrics[name].reference_states().items()}
 
-    def load_reference_state(self, states: Mapping[str, Tensor]) -> None:
+    def load_reference_state(self, name: str, states: Mapping[str, Tensor]) -> None:
         """Takes the place of `update_reference` with all the real set.
 
         Raises:
-            ValueError: the states are those of other metrics.
+            ValueError: the states are those of another metric.
         """
-        wanted = {key for key, _, _ in self._reference_states()}
-        if states.keys() != wanted:
+        metric = self.metrics[name]
+        if states.keys() != (wanted := metric.reference_states().keys()):
             raise ValueError(
-                f"expected reference statistics {sorted(wanted)}, found {sorted(states)}: remove the file they are from"
+                f"expected reference statistics {sorted(wanted)} of {name}, found {sorted(states)}: remove their file"
             )
-        for key, metric, state in self._reference_states():
-            setattr(metric, state, states[key].to(metric.device))
+        for state, value in states.items():
+            value = value.to(metric.device)
+            setattr(metric, state, [value] if isinstance(metric._defaults[state], list) else value)
 
     def compute(self) -> dict[str, Score]:
         """The scores by recorded name.
@@ -75,12 +81,6 @@ class MetricSuite(nn.Module):
         """Forgets all images."""
         for metric in self.metrics.values():
             metric.reset()
-
-    def _reference_states(self) -> Iterator[tuple[str, Metric, str]]:
-        for name, metric in self.metrics.items():
-            for state in metric._defaults:
-                if state.startswith("reference_"):
-                    yield f"{_key(name, metric)}/{state}", metric, state
 
     def _forget(self) -> None:
         for metric in self.metrics.values():

@@ -1,0 +1,160 @@
+"""Shows images to a metric suite: each sample exactly once, on any number of processes, and the real set once.
+
+What `mmbench evaluate` and `mmbench score` share.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mmbench.core.files import locked, sha256_bytes, sha256_json, written_atomically
+from mmbench.core.noise import Sample
+from mmbench.core.progress import track
+from mmbench.data.base import collate
+from mmbench.metrics.suite import MetricSuite
+
+BATCH = 32  # images that are read together; a multiple of what goes through a network at once
+
+
+def loader(dataset: Dataset, num_workers: int, make_batch: Any = collate) -> DataLoader:
+    """Batches of a data set in its order."""
+    return DataLoader(dataset=dataset, batch_size=BATCH, num_workers=num_workers, collate_fn=make_batch)
+
+
+def place() -> tuple[int, int]:
+    """This process's number among those of the run, and how many they are."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def show(suite: MetricSuite, batches: Iterable[dict[str, Any]], what: str) -> list[Sample]:
+    """Shows batches with `generated` images, (N, 3, H, W) uint8, to the suite; the samples that it was shown.
+
+    Networks run in full float32 precision, whatever the training was allowed.
+    """
+    shown: list[Sample] = []
+    with full_precision():
+        for batch in track(batches, what):
+            images = batch.pop("generated").to(suite.device)
+            suite.update(images, batch)
+            shown += batch["sample"]
+    return shown
+
+
+def coverage(shown: Sequence[Sample], expected: Sequence[Sample]) -> dict[str, Any]:
+    """The proof that every sample was scored exactly once, over all processes.
+
+    Args:
+        shown: the samples that this process scored.
+        expected: all samples of the evaluation.
+
+    Returns:
+        {"count", "sha256" of the sorted samples, "processes": number scored by each}.
+
+    Raises:
+        ValueError: a sample was left out, or scored twice; names the first.
+    """
+    _, ranks = place()
+    shares: list[list[Sample]] = [list(shown)] * ranks
+    if ranks > 1:
+        torch.distributed.all_gather_object(shares, list(shown))
+    found = Counter(sample for share in shares for sample in share)
+    wanted = Counter(expected)
+    for different, problem in ((wanted - found, "left out"), (found - wanted, "scored again, or not asked for")):
+        if different:
+            raise ValueError(
+                f"expected each of {len(expected)} samples to be scored exactly once, found {min(different).name} "
+                f"{problem} ({different.total()} in all): run the evaluation again"
+            )
+    samples = sorted(expected)
+    return {"count": len(samples), "sha256": sha256_json(samples), "processes": [len(share) for share in shares]}
+
+
+def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path, num_workers: int) -> None:
+    """Gives the suite the real set: statistics that another run kept, or else all its images, once.
+
+    Kept for each metric by data, split, preprocessing, metric, extractor and its weights, in a file that is checked
+    when it is read. States are summed over processes, so that only one of them may call this.
+
+    Args:
+        identity: JSON value of everything that the real images depend on.
+        assets: the folder that is to hold `statistics/`.
+
+    Raises:
+        ValueError: a file of statistics is damaged; names it.
+    """
+    wanted = {name: metric for name, metric in suite.metrics.items() if metric.needs_reference}
+    if not wanted:
+        return
+    facts = {
+        name: [identity, suite.keys[name], type(metric).__name__, getattr(metric.extractor, "weights_sha256", None)]
+        for name, metric in wanted.items()
+    }
+    paths = {name: assets / "statistics" / f"{sha256_json(facts[name])[:32]}.safetensors" for name in wanted}
+    with locked(assets / "statistics" / sha256_json(identity)[:32]):
+        absent = [name for name, path in paths.items() if not path.is_file()]
+        for name in wanted.keys() - set(absent):
+            suite.load_reference_state(name, _read(paths[name]))
+        if not absent:
+            return
+        with full_precision():
+            for batch in track(loader(real, num_workers), "real images"):
+                batch["image"] = batch["image"].to(suite.device)
+                suite.update_reference(batch, only=absent)
+        for name in absent:
+            _write(paths[name], suite.reference_state(name), facts[name])
+
+
+def _write(path: Path, states: Mapping[str, Tensor], facts: Any) -> None:
+    about = {"of": json.dumps(facts), "sha256": sha256_bytes(save(dict(states)))}
+    with written_atomically(path) as partial:
+        save_file(dict(states), partial, about)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, "pt") as file:
+            states = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            sound = (file.metadata() or {}).get("sha256") == sha256_bytes(save(states))
+    except Exception:  # safetensors raises its own class, which is no subclass of a public one
+        sound = False
+    if not sound:
+        raise ValueError(f"{path}: expected statistics of real images, found a damaged file: remove it")
+    return states
+
+
+def results_of(suite: MetricSuite) -> dict[str, dict[str, Any]]:
+    """Every score as a record keeps it: "name@extractor" to {"value", "std", "count", "weights"}.
+
+    Raises:
+        ValueError: a metric has seen too few images, or no real set.
+    """
+    scores = suite.compute()
+    judges = {key: suite.metrics[name].extractor for name, key in suite.keys.items()}
+    return {
+        key: {**scores[key]._asdict(), "weights": judge.weights_sha256 if judge else None}
+        for key, judge in judges.items()
+    }
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 and no autocast: a score does not depend on what a graphics card would round."""
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, convolution.allow_tf32
+    matmul.allow_tf32 = convolution.allow_tf32 = False
+    try:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32, convolution.allow_tf32 = before
