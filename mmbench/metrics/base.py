@@ -1,16 +1,20 @@
 """What every metric is: what it needs, in which direction it is better, and a value with its spread and count."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 import torchmetrics
 from torch import Tensor
 
 from mmbench.core.images import to_uint8
+from mmbench.core.noise import Sample
 from mmbench.metrics.features import Extractor
 
 Batch = dict[str, Any]
+KEY_BYTES = 256
 
 
 class Score(NamedTuple):
@@ -71,6 +75,28 @@ class Metric(torchmetrics.Metric):
         """
         raise NotImplementedError
 
+    def reference_states(self) -> dict[str, Tensor]:
+        """What is kept of the real set: state to tensor."""
+        return {state: joined(getattr(self, state)) for state in self._defaults if state.startswith("reference_")}
+
+    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
+        """Gathers the states of all processes; one that has seen no image takes part with no rows.
+
+        Alone, torchmetrics would offer a vector of floats in the place of a missing matrix, and the processes would
+        fail or wait for each other.
+        """
+        lists = [state for state, default in self._defaults.items() if isinstance(default, list)]
+        rows = {state: joined(getattr(self, state)) for state in lists}
+        kinds = {state: (values.shape[1:], values.dtype) for state, values in rows.items() if len(values)}
+        offered: list[dict[str, Any]] = [{} for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(offered, kinds)
+        known = {state: kind for kinds in offered for state, kind in kinds.items()}
+        for state, values in rows.items():
+            shape, dtype = known.get(state, ((), torch.float64))
+            mine = values if len(values) else torch.empty(0, *shape, dtype=dtype, device=self.device)
+            setattr(self, state, [mine])
+        super()._sync_dist(*args, **kwargs)
+
 
 class SampleMean(Metric):
     """A metric that is a mean over images; `std` is the sample standard deviation over them (None for one image).
@@ -114,6 +140,48 @@ def joined(values: list[Tensor] | Tensor) -> Tensor:
     if isinstance(values, Tensor):
         return values
     return torch.cat(values) if values else torch.empty(0, dtype=torch.float64)
+
+
+def sample_keys(samples: Sequence[Sample]) -> Tensor:
+    """Samples as rows of bytes that sort as the samples do, (N, 256) uint8: tensors can be gathered from devices.
+
+    Raises:
+        ValueError: an id is too long.
+    """
+    keys = torch.zeros(len(samples), KEY_BYTES, dtype=torch.uint8)
+    for row, sample in enumerate(samples):
+        text = sample.id.encode() + b"\0" + sample.caption.to_bytes(4) + sample.draw.to_bytes(4)
+        if len(text) > KEY_BYTES:
+            raise ValueError(
+                f"expected ids of at most {KEY_BYTES - 9} bytes, found {sample.id!r}: shorten the data set's ids"
+            )
+        keys[row, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    return keys
+
+
+def prompt_keys(samples: Sequence[Sample]) -> Tensor:
+    """As `sample_keys`, the same for all draws of one prompt."""
+    return sample_keys([sample._replace(draw=0) for sample in samples])
+
+
+def as_strings(keys: Tensor) -> np.ndarray:
+    """Keys as (N,) byte strings, which NumPy sorts and compares."""
+    return np.ascontiguousarray(keys.cpu().numpy()).view(f"S{KEY_BYTES}").ravel()
+
+
+def sample_order(keys: Tensor, name: str) -> Tensor:
+    """Where each sample is, in the order of samples: (N,) int64.
+
+    Raises:
+        ValueError: a sample came twice.
+    """
+    rows = as_strings(keys)
+    ordered, order = np.unique(rows, return_index=True)
+    if len(ordered) < len(rows):
+        raise ValueError(
+            f"expected each sample once for {name}, found {len(rows) - len(ordered)} again: reset the metric"
+        )
+    return torch.from_numpy(order)
 
 
 def mean_score(name: str, values: Tensor) -> Score:

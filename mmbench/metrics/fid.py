@@ -1,6 +1,8 @@
 """FID."""
 
+import numpy as np
 import torch
+from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
 from mmbench.metrics.base import Batch, Metric, Score, finite
@@ -50,9 +52,9 @@ class FID(Metric):
 
     def _accumulate(self, prefix: str, images: Tensor) -> None:
         features = finite(self.extractor(images)["features"], "features for FID").double()
-        setattr(self, f"{prefix}sum", getattr(self, f"{prefix}sum") + features.sum(dim=0))
-        setattr(self, f"{prefix}products", getattr(self, f"{prefix}products") + features.T @ features)
-        setattr(self, f"{prefix}count", getattr(self, f"{prefix}count") + len(features))
+        getattr(self, f"{prefix}sum").add_(features.sum(dim=0))
+        getattr(self, f"{prefix}products").addmm_(features.T, features)  # in place: 32 MiB for 2048 features
+        getattr(self, f"{prefix}count").add_(len(features))
 
     def _gaussian(self, prefix: str) -> tuple[Tensor, Tensor]:
         count = getattr(self, f"{prefix}count")
@@ -63,18 +65,29 @@ class FID(Metric):
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
     """Squared Fréchet (2-Wasserstein) distance of two Gaussians: means (D,), covariances (D, D), float64.
 
-    With S = R R^T and S' = R' R'^T the trace of (S S')^(1/2) is the sum of the singular values of R^T R'. That takes
-    no root of an eigenvalue which is zero up to rounding, as happens when there are fewer images than features, so
-    that a set has distance 0 from itself to rounding error.
+    With S = R R^T and S' = R' R'^T the trace of (S S')^(1/2) is the sum of the singular values of R^T R'. R is the
+    pivoted Cholesky factor, which has as many columns as S has rank: no root is taken of an eigenvalue that is zero up
+    to rounding, as happens when there are fewer images than features, and a set has distance 0 from itself up to
+    rounding error.
     """
-    trace_of_root = torch.linalg.svdvals(_root(covariance_1).T @ _root(covariance_2)).sum()
-    distance = (mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * trace_of_root
-    return max(float(distance), 0.0)
+    product = _root(covariance_1).T @ _root(covariance_2)
+    distance = (mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace()
+    return max(float(distance.cpu() - 2 * _sum_of_singular_values(product)), 0.0)
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """R (D, rank) with R R^T the covariance."""
-    values, vectors = torch.linalg.eigh(covariance)
-    rounding = values[-1] * len(values) * torch.finfo(values.dtype).eps
-    kept = values > rounding
-    return vectors[:, kept] * values[kept].sqrt()
+    """R (D, rank) with R R^T the covariance, on the CPU."""
+    factor, order, rank, _ = dpstrf(covariance.cpu().numpy(), lower=1)
+    root = np.empty((len(factor), rank))
+    root[order - 1] = np.tril(factor)[:, :rank]
+    return torch.from_numpy(root)
+
+
+def _sum_of_singular_values(matrix: Tensor) -> Tensor:
+    """Sum of the singular values of (n, m), float64."""
+    if matrix.shape[0] == matrix.shape[1] > 0:
+        squares = torch.linalg.eigvalsh(matrix.T @ matrix)
+        # Four times as fast, and as exact, unless a singular value is below 1e-7 of the largest one.
+        if squares[0] > 1e-14 * squares[-1]:
+            return squares.sqrt().sum()
+    return torch.linalg.svdvals(matrix).sum()

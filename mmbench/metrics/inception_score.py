@@ -1,14 +1,10 @@
 """Inception score."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from mmbench.core.noise import Sample
-from mmbench.metrics.base import Batch, Metric, Score, finite, joined
+from mmbench.metrics.base import Batch, Metric, Score, finite, joined, sample_keys, sample_order
 from mmbench.metrics.features import Extractor
-
-KEY_BYTES = 256
 
 
 class InceptionScore(Metric):
@@ -40,7 +36,7 @@ class InceptionScore(Metric):
     def update(self, images: Tensor, batch: Batch) -> None:
         logits = finite(self.extractor(images)["logits"], "logits for IS")
         self.logits.append(logits)
-        self.keys.append(_encoded(batch["sample"]).to(logits.device))
+        self.keys.append(sample_keys(batch["sample"]).to(logits.device))
 
     def compute(self) -> Score:
         logits, keys = joined(self.logits), joined(self.keys)
@@ -49,13 +45,7 @@ class InceptionScore(Metric):
                 f"expected at least {self.splits} images, one for each split of IS, found {len(logits)}: "
                 "generate more samples or ask for fewer splits"
             )
-        rows = np.ascontiguousarray(keys.cpu().numpy()).view(f"S{KEY_BYTES}").ravel()
-        ordered, order = np.unique(rows, return_index=True)
-        if len(ordered) < len(rows):
-            raise ValueError(
-                f"expected each sample once for IS, found {len(rows) - len(ordered)} again: reset the metric"
-            )
-        return inception_score(logits.cpu()[order], self.splits)
+        return inception_score(logits.cpu()[sample_order(keys, "IS")], self.splits)
 
 
 def inception_score(logits: Tensor, splits: int) -> Score:
@@ -69,16 +59,3 @@ def inception_score(logits: Tensor, splits: int) -> Score:
         divergence = (chunk.exp() * (chunk - log_marginal)).sum(dim=1)
         scores.append(float(divergence.mean().exp()))
     return Score(float(np.mean(scores)), float(np.std(scores)), count)
-
-
-def _encoded(samples: list[Sample]) -> Tensor:
-    """Samples as rows of bytes that sort as the samples do, (N, 256) uint8: tensors can be gathered from devices."""
-    keys = torch.zeros(len(samples), KEY_BYTES, dtype=torch.uint8)
-    for row, sample in enumerate(samples):
-        text = sample.id.encode() + b"\0" + sample.caption.to_bytes(4) + sample.draw.to_bytes(4)
-        if len(text) > KEY_BYTES:
-            raise ValueError(
-                f"expected ids of at most {KEY_BYTES - 9} bytes, found {sample.id!r}: shorten the data set's ids"
-            )
-        keys[row, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    return keys
