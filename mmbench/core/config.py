@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,7 +28,7 @@ OmegaConf.register_new_resolver("cache_folder", lambda: platformdirs.user_cache_
 OmegaConf.register_new_resolver("folder", lambda name, default: os.environ.get(name) or default, replace=True)
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up.
-NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers"})
+NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers", "cache"})
 
 
 def shipped(folder: str) -> Path:
@@ -36,6 +36,11 @@ def shipped(folder: str) -> Path:
     package = Path(__file__).resolve().parents[1]
     installed = package / folder
     return installed if installed.is_dir() else package.parent / folder
+
+
+def default_assets() -> Path:
+    """The folder for data and weights where no command line says another: `$MMBENCH_HOME`, else the user's cache."""
+    return Path(os.environ.get("MMBENCH_HOME") or platformdirs.user_cache_dir("mmbench")).expanduser()
 
 
 def names(group: str) -> list[str]:
@@ -127,6 +132,26 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     return settled(_compose(overrides), overrides)
 
 
+def node(path: str) -> dict[str, Any]:
+    """One YAML below `conf/` with its defaults, as plain values: `metric/fid`, `network/inception/standard`.
+
+    Raises:
+        ValueError: there is no such file; one line with the nearest names.
+    """
+    group, _, name = path.rpartition("/")
+    if name not in names(group):
+        unknown(group.rpartition("/")[2], name, names(group))
+    cfg = _compose([], path)
+    for key in group.split("/"):
+        cfg = cfg[key]
+    return plain(cfg)
+
+
+def target(described: Mapping[str, Any]) -> Any:
+    """The class that a node builds."""
+    return get_class(described["_target_"])
+
+
 def split_options(arguments: Sequence[str], own: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Splits a command's words into its own options and those for `conf/run.yaml`.
 
@@ -165,12 +190,12 @@ def integers(text: str) -> list[int]:
         raise ValueError(f"expected integers separated by commas, found {text!r}") from None
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str], root: str = ROOT) -> DictConfig:
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
-            return compose(ROOT, list(overrides))
+            return compose(root, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(" ".join(str(error).split())) from None
     finally:

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from mmbench.core.files import sha256_json, write_json
 from mmbench.core.images import read_rgb
@@ -25,11 +25,12 @@ from mmbench.core.progress import track
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import MissingAsset
-from mmbench.data.archives import Archive
+from mmbench.data.archives import Archive, receipts
+from mmbench.data.cache import prepared
 from mmbench.data.records import Instance as Instance
 from mmbench.data.records import Look, Reader, Record, Seen, decoded
 from mmbench.data.records import read_map as read_map
-from mmbench.data.views import Preprocessing, ShorterSide, View
+from mmbench.data.views import Fast, Preprocessing, Region, ShorterSide, View
 
 DECODED = 50  # images of a split that a quick check decodes
 
@@ -48,7 +49,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Items as one batch: tensors are stacked, everything else becomes a list."""
     columns = {field: [item[field] for item in items] for field in items[0]}
     return {
-        field: torch.stack(column) if isinstance(column[0], Tensor) and field not in RAGGED else column
+        # Unlike `torch.stack`, it makes a worker's batch where the main process will read it.
+        field: default_collate(column) if isinstance(column[0], Tensor) and field not in RAGGED else column
         for field, column in columns.items()
     }
 
@@ -69,13 +71,14 @@ class DataModule(pl.LightningDataModule):
         complete: whether every image of the data set must be there. False reads what the tables list.
         preprocessing: how pictures become squares; `views.ShorterSide` by default.
         mask: the holes of inpainting (`masks`); None for none.
+        cache: keep resized pictures below `assets/cache`, once for all epochs and runs (`cache`). Changes no result.
 
     Attributes:
         fields: the batch fields it can yield, of the vocabulary in `core/task.py`.
         training_fields: those of them that training batches have; all unless a method asks for fewer.
 
     Raises:
-        ValueError: no such split scheme.
+        ValueError: no such split scheme; a cache for pictures that are not resized whole.
     """
 
     fields: frozenset[str] = frozenset(
@@ -98,6 +101,7 @@ class DataModule(pl.LightningDataModule):
         complete: bool = True,
         preprocessing: Preprocessing | None = None,
         mask: Mask | None = None,
+        cache: bool = False,
     ) -> None:
         super().__init__()
         if split_scheme not in self.counts:
@@ -117,7 +121,12 @@ class DataModule(pl.LightningDataModule):
         self.fields = type(self).fields | ({"mask"} if mask else set())
         assert self.fields <= BATCH_FIELDS.keys()
         self.training_fields = self.fields
-        self.read: Reader = decoded
+        if cache and isinstance(self.preprocessing, Fast):
+            raise ValueError(
+                "expected an exact preprocessing with data.module.cache=true, found the fast one, which resizes no "
+                "whole picture: choose one of the two"
+            )
+        self.cache = cache
 
     @cached_property
     def records(self) -> dict[str, list[Record]]:
@@ -201,6 +210,7 @@ class DataModule(pl.LightningDataModule):
             "counts": {split: len(records) for split, records in self.records.items()},
             "fingerprint": self.fingerprint(),
             "decoded": len(images),
+            "archives": receipts(self.root),
         }
         write_json(self._mark, mark)
         return mark
@@ -312,7 +322,7 @@ class DataModule(pl.LightningDataModule):
         Raises:
             ValueError: a sample is not of this split.
         """
-        return _Evaluation(self, self._pairs(split, samples, seed), seed, fields or self.fields)
+        return _Evaluation(self, split, self._pairs(split, samples, seed), seed, fields or self.fields)
 
     def texts(self, split: str, samples: Sequence[Sample], seed: int) -> dict[str, list[str]]:
         """`caption` and `caption_mismatched` of each sample, as `evaluation` pairs them; reads no image."""
@@ -337,7 +347,25 @@ class DataModule(pl.LightningDataModule):
         """Every real image of a split (`id`, `image`, `sample`), preprocessed as at evaluation."""
         samples = [Sample(record.id, 0, 0) for record in self.split(split)]
         pairs = [(sample, record, record) for sample, record in zip(samples, self.split(split), strict=True)]
-        return _Evaluation(self, pairs, 0, {"image"})
+        return _Evaluation(self, split, pairs, 0, {"image"})
+
+    def reader(self, split: str, look: Look, purpose: str) -> Reader:
+        """Where pictures of a split come from: their files, or the cache, which is filled here if need be.
+
+        Args:
+            look: any look of the kind that is going to be read.
+            purpose: `training` or `evaluation`, whose sizes differ.
+
+        Raises:
+            ValueError: as `cache.prepared`.
+        """
+        if not self.cache:
+            return decoded
+        kind = type(self.preprocessing)
+        rule = [f"{kind.__module__}.{kind.__qualname__}", purpose, self.image_size]
+        name = f"{self.root.name}-{split}-{purpose}-{self.image_size}"
+        identity = [self.fingerprint(), split, rule]
+        return prepared(self.assets / "cache", name, identity, self.split(split), look, self.num_workers)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches with a random caption, crop, flip and mismatched image for each image and epoch.
@@ -408,8 +436,9 @@ class _Recipe:
         return item
 
 
-def _recipe(data: DataModule, fields: Set[str]) -> _Recipe:
-    return _Recipe(frozenset(fields), data.read, data.mask)
+def _recipe(data: DataModule, fields: Set[str], split: str, look: Look, purpose: str) -> _Recipe:
+    reads = not fields.isdisjoint({*_SHOWN, "image_mismatched"})
+    return _Recipe(frozenset(fields), data.reader(split, look, purpose) if reads else decoded, data.mask)
 
 
 def _as_tensor(pixels: np.ndarray) -> Tensor:
@@ -518,10 +547,14 @@ class _Training(Dataset):
     """Items by (epoch, index)."""
 
     def __init__(self, data: DataModule) -> None:
-        self.records, self.recipe = data.split("train"), _recipe(data, data.training_fields)
+        self.records = data.split("train")
         self.mismatched = _Mismatched(self.records)
         self.seed, self.num_captions = data.seed, data.num_captions
         self.look = partial(data.preprocessing.training, side=data.image_size)
+        self.recipe = _recipe(data, data.training_fields, "train", self._any_look, "training")
+
+    def _any_look(self, region: Region) -> View:
+        return self.look(region, rng=random_stream("any"))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -549,10 +582,16 @@ class _Evaluation(Dataset):
     """Items of samples."""
 
     def __init__(
-        self, data: DataModule, pairs: Sequence[tuple[Sample, Record, Record]], seed: int, fields: Set[str]
+        self,
+        data: DataModule,
+        split: str,
+        pairs: Sequence[tuple[Sample, Record, Record]],
+        seed: int,
+        fields: Set[str],
     ) -> None:
-        self.pairs, self.seed, self.recipe = pairs, seed, _recipe(data, fields)
+        self.pairs, self.seed = pairs, seed
         self.look = partial(data.preprocessing.evaluation, side=data.image_size)
+        self.recipe = _recipe(data, fields, split, self.look, "evaluation")
 
     def __len__(self) -> int:
         return len(self.pairs)
