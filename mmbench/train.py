@@ -26,8 +26,11 @@ from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
 from mmbench.core.pickles import read_captions
 from mmbench.core.progress import TRAINER_OPTIONS, console, progress_bar
+from mmbench.core.text import Vocabulary
 from mmbench.core.weights import Card, MissingAsset, find, load_strictly, read_state
 from mmbench.data.base import DataModule
+
+VOCABULARY = "vocabulary.json"  # beside weights, of a method that has one
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def built(plain: dict[str, Any], data: DataModule) -> tuple[Method, dict[str, An
     elif choice == "trained":
         found, verified = _load_trained(method, stage(plain, data)), True
     else:
+        _require_own_words(method, Path(choice))
         load_strictly(method, read_state(choice), choice)
         found, verified = sha256_file(choice), True
     return method, {
@@ -137,8 +141,16 @@ def _load_trained(method: Method, wanted: Stage) -> str:
             f"method={wanted.name} data={wanted.plain['data']['name']} data.source={wanted.plain['data']['source']} "
             f"seed={wanted.plain['seed']}"
         )
+    _require_own_words(method, wanted.weights)
     load_strictly(method, read_state(wanted.weights), str(wanted.weights))
     return sha256_file(wanted.weights)
+
+
+def _require_own_words(method: Method, weights: Path) -> None:
+    """Refuses weights that lie beside the vocabulary of other captions (see `_fit`)."""
+    path = weights.with_name(VOCABULARY)
+    if hasattr(method, "vocabulary") and path.is_file():
+        method.vocabulary.require_same(Vocabulary.read(path), str(path))
 
 
 def _official_cards(plain: dict[str, Any]) -> dict[str, Card]:
@@ -161,7 +173,10 @@ def _load_official(method: Method, plain: dict[str, Any]) -> tuple[str, bool]:
         path = find(card, plain["paths"]["assets"])
         if part != "vocabulary":
             network = method.get_submodule(part)
-            load_strictly(network, method.official[part](read_state(path), network), str(path))
+            state = method.official[part](read_state(path), network)
+            if "vocabulary" in cards and "embedding.weight" in state:
+                method.vocabulary.require_rows(len(state["embedding.weight"]), str(path))
+            load_strictly(network, state, str(path))
         hashes.append(sha256_file(path))
         verified = verified and card.sha256 is not None
     return sha256_json(hashes), verified
@@ -267,6 +282,8 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         facts = {"key": wanted.key, "seconds": round(time.monotonic() - start, 1), "commit": results.commit()}
         terms = {name: float(value) for name, value in trainer.callback_metrics.items()}
         write_json(folder / "training.json", {**facts, "versions": results.versions(), "terms": terms})
+        if hasattr(method, "vocabulary"):
+            method.vocabulary.write(folder / VOCABULARY)
         with written_atomically(wanted.weights) as partial:
             save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, partial)
     if torch.distributed.is_initialized():

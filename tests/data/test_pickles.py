@@ -51,6 +51,32 @@ def test_a_malicious_pickle_runs_nothing(tmp_path, protocol):
     assert victim.exists()  # the ordinary loader would have run it
 
 
+COMMANDS = {
+    "reduce": b"cos\nsystem\n(S'touch %s'\ntR.",
+    "within a list": b"(lp0\ncos\nsystem\n(S'touch %s'\ntRa.",
+    "as the key of a dict": b"(dcos\nsystem\n(S'touch %s'\ntRI1\ns.",
+    "instance of protocol 0": b"(S'touch %s'\nios\nsystem\n.",
+    "object of protocol 1": b"(cos\nsystem\nS'touch %s'\no.",
+    "after the real content": b"(lp0\n(lp1\nacos\nsystem\n(S'touch %s'\ntR0.",
+    "by protocol 4": b"\x80\x04\x8c\x02os\x8c\x06system\x93(S'touch %s'\ntR.",
+    "through builtins": b'c__builtin__\neval\n(S\'__import__("os").system("touch %s")\'\ntR.',
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+def test_no_shell_is_reached_whatever_the_opcodes(tmp_path, command):
+    victim = tmp_path / "victim"
+    path = tmp_path / "captions.pickle"
+    path.write_bytes(command.replace(b"%s", str(victim).encode()))
+    with pytest.raises(
+        ValueError, match=r"captions.pickle: expected a pickle of lists.*found the name \w+\.\w+: fetch"
+    ):
+        read_captions(path)
+    assert not victim.exists()
+    pickle.loads(path.read_bytes())
+    assert victim.exists()  # the ordinary loader runs it
+
+
 @pytest.mark.parametrize("value", [np.int64(3), np.arange(3), 1.5, None, True, b"bytes", (1, 2), {1, 2}])
 def test_other_values_are_refused(tmp_path, value):
     for nested in ([value], {"key": [value]}):
