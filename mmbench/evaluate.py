@@ -30,6 +30,7 @@ from mmbench.core.progress import TRAINER_OPTIONS, progress_bar
 from mmbench.core.results import Result
 from mmbench.core.task import Task
 from mmbench.data.base import DataModule, collate
+from mmbench.metrics.base import check_images
 from mmbench.metrics.suite import MetricSuite, build_suite
 from mmbench.train import built, predecessors, prepared_data, wandb_mode
 
@@ -149,6 +150,7 @@ class ImageWriter(BasePredictionWriter):
     def write_on_batch_end(
         self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Batch, *_: int
     ) -> None:
+        check_images(prediction, [sample.name for sample in batch["sample"]])
         for sample, image in zip(batch["sample"], to_uint8(prediction), strict=True):
             write_png(self.run.image(sample), image)
 

@@ -135,10 +135,40 @@ def finite(values: Tensor, what: str) -> Tensor:
     return values
 
 
+def check_images(images: Tensor, names: Sequence[str]) -> None:
+    """Looks for pixels that are no numbers.
+
+    Raises:
+        ValueError: an image has one; the message names all such images.
+    """
+    broken = [name for name, image in zip(names, images, strict=True) if not torch.isfinite(image).all()]
+    if broken:
+        raise ValueError(
+            f"expected finite pixel values, found NaN or infinity in {', '.join(broken)}: "
+            "the method that made them diverged, or the file is broken"
+        )
+
+
+def check_batch(images: Tensor, batch: Batch) -> None:
+    """Looks for what would be scored wrongly and without a word.
+
+    Raises:
+        ValueError: generated images are no uint8 levels, or a real one has pixels that are no numbers.
+    """
+    if images.dtype != torch.uint8:
+        raise ValueError(
+            f"expected generated images as uint8 levels, found {images.dtype}: round them with "
+            "mmbench.core.images.to_uint8, which takes [-1, 1]"
+        )
+    if "image" in batch:
+        check_images(batch["image"], batch.get("id") or [f"row {row}" for row in range(len(images))])
+
+
 def joined(values: list[Tensor] | Tensor) -> Tensor:
     """A list state as one tensor, whatever torchmetrics has made of it; an empty one has no rows."""
     if isinstance(values, Tensor):
         return values
+    values = [part for part in values if len(part)]
     return torch.cat(values) if values else torch.empty(0, dtype=torch.float64)
 
 
@@ -166,6 +196,8 @@ def prompt_keys(samples: Sequence[Sample]) -> Tensor:
 
 def as_strings(keys: Tensor) -> np.ndarray:
     """Keys as (N,) byte strings, which NumPy sorts and compares."""
+    if not len(keys):
+        return np.empty(0, f"S{KEY_BYTES}")
     return np.ascontiguousarray(keys.cpu().numpy()).view(f"S{KEY_BYTES}").ravel()
 
 

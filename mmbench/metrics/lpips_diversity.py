@@ -29,6 +29,7 @@ class LPIPSDiversity(Metric):
 
     higher_is_better = True
     values: list[Tensor]
+    done: list[Tensor]
     waiting: list[Tensor]
     keys: list[Tensor]
 
@@ -39,47 +40,50 @@ class LPIPSDiversity(Metric):
                 f"expected at least 2 draws of each prompt for LPIPS diversity, found {draws}: ask for more"
             )
         self.draws = draws
-        for state in ("values", "waiting", "keys"):
+        for state in ("values", "done", "waiting", "keys"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, batch: Batch) -> None:
         assert self.extractor is not None
         embedding = finite(self.extractor(images)["embedding"], "embeddings for LPIPS diversity")
-        waiting = torch.cat([*self.waiting, embedding])
-        keys = torch.cat([*self.keys, prompt_keys(batch["sample"]).to(images.device)])
-        values, left = self._complete(waiting, keys)
-        self.values.append(values)
-        self.waiting, self.keys = [waiting[left]], [keys[left]]
+        self.waiting.append(embedding)
+        self.keys.append(prompt_keys(batch["sample"]).to(images.device))
+        self._settle()
 
     def compute(self) -> Score:
-        keys = joined(self.keys)
-        values, left = self._complete(joined(self.waiting), keys) if len(keys) else (joined([]), [])
-        if len(left):
-            prompt = as_strings(keys[left])[0].split(b"\0")[0].decode()
-            found = sum(name == as_strings(keys[left])[0] for name in as_strings(keys[left]))
+        if len(joined(self.keys)):
+            self._settle()  # draws that different processes have seen
+        done, waiting = (as_strings(joined(keys)) for keys in (self.done, self.keys))
+        prompts, counts = np.unique(np.concatenate((done.repeat(self.draws), waiting)), return_counts=True)
+        for prompt in np.flatnonzero(counts != self.draws)[:1]:
             raise ValueError(
-                f"expected {self.draws} draws of each prompt for LPIPS diversity, found {found} of {prompt}: "
-                "set `draws` of the metric to the protocol's"
+                f"expected {self.draws} draws of each prompt for LPIPS diversity, found {counts[prompt]} of "
+                f"{prompts[prompt].split(bytes(1))[0].decode()}: set `draws` of the metric to the protocol's"
             )
-        every = torch.cat([joined(self.values), values.to(self.device)])
-        score = mean_score("LPIPS diversity", every)
-        return score._replace(count=self.draws * len(every))
+        score = mean_score("LPIPS diversity", joined(self.values))
+        return score._replace(count=self.draws * score.count)
 
-    def _complete(self, embedding: Tensor, keys: Tensor) -> tuple[Tensor, list[int]]:
-        """Distances of the prompts whose draws are all there, (P,) float64, and the rows of the others."""
+    def _settle(self) -> None:
+        """Puts a distance in the place of the embeddings of each prompt whose draws are all there."""
+        embedding, keys = joined(self.waiting), joined(self.keys)
         _, prompt, counts = np.unique(as_strings(keys), return_inverse=True, return_counts=True)
-        values = [
-            mean_pairwise(embedding[torch.from_numpy(np.flatnonzero(prompt == one))])
-            for one in np.flatnonzero(counts == self.draws)
-        ]
-        left = np.flatnonzero(counts[prompt] != self.draws).tolist()
-        return torch.tensor(values, dtype=torch.float64, device=embedding.device), left
+        for one in np.flatnonzero(counts == self.draws):
+            rows = torch.from_numpy(np.flatnonzero(prompt == one)).to(keys.device)
+            self.values = [*_listed(self.values), mean_pairwise(embedding[rows])[None]]
+            self.done = [*_listed(self.done), keys[rows[:1]]]
+        left = torch.from_numpy(np.flatnonzero(counts[prompt] != self.draws)).to(keys.device)
+        self.waiting, self.keys = [embedding[left]], [keys[left]]
 
 
-def mean_pairwise(embedding: Tensor) -> float:
-    """Mean over pairs of rows of the squared distance of (K, D)."""
+def _listed(state: list[Tensor] | Tensor) -> list[Tensor]:
+    """A list state as a list; torchmetrics makes a tensor of it when it gathers."""
+    return [state] if isinstance(state, Tensor) else state
+
+
+def mean_pairwise(embedding: Tensor) -> Tensor:
+    """Mean over pairs of rows of the squared distance of (K, D): () float64."""
     first, second = torch.triu_indices(len(embedding), len(embedding), offset=1)
     distances = [
-        float((embedding[one] - embedding[two]).double().square().sum()) for one, two in zip(first, second, strict=True)
+        (embedding[one] - embedding[two]).double().square().sum() for one, two in zip(first, second, strict=True)
     ]
-    return float(np.mean(np.sort(distances)))  # sorted: the same whatever the order of the draws
+    return torch.stack(distances).sort().values.mean()  # sorted: the same whatever the order of the draws
