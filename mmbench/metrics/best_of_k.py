@@ -62,7 +62,8 @@ class BestOfK(Metric):
         masked = torch.where(batch["mask"].to(images.device) > 0, GREY, truth).byte()
         truth, masked, outputs = (resized(pictures) for pictures in (truth, masked, images))
         found = torch.stack((self.candidate(truth, masked), self.candidate(truth, outputs)), dim=1)  # (N, 2, columns)
-        self.errors.append(finite(found, f"{type(self).__name__} values"))
+        finite(found[..., :3], f"{type(self).__name__} values")  # what is chosen by
+        self.errors.append(found)
         self.keys.append(sample_keys(batch["sample"]).to(images.device))
         self.prompts.append(prompt_keys(batch["sample"]).to(images.device))
 
@@ -73,8 +74,15 @@ class BestOfK(Metric):
         order = sample_order(keys, type(self).__name__).to(keys.device)
         errors, prompts = joined(self.errors)[order].cpu(), as_strings(joined(self.prompts)[order])
         starts = np.unique(prompts, return_index=True)[1][1:]
-        chosen = [best(candidates)[self.column] for candidates in errors.tensor_split(torch.from_numpy(starts))]
-        return mean_score(type(self).__name__, self.scale * torch.stack(chosen))._replace(count=len(keys))
+        chosen = torch.stack(
+            [best(candidates)[self.column] for candidates in errors.tensor_split(torch.from_numpy(starts))]
+        )
+        if not torch.isfinite(chosen).all():
+            raise ValueError(
+                f"expected completions of more than one grey level for {type(self).__name__}, found a flat one: "
+                "leave this metric out"
+            )
+        return mean_score(type(self).__name__, self.scale * chosen)._replace(count=len(keys))
 
 
 def best(candidates: Tensor) -> Tensor:
