@@ -140,7 +140,7 @@ class Oxford102(DataModule):
             `complete=False` leaves out those that are not there.
     """
 
-    archives = (
+    archives: ClassVar[tuple[Archive, ...]] = (
         Archive(
             "102flowers.tgz",
             f"{ORIGIN}102flowers.tgz",
@@ -267,7 +267,7 @@ class Oxford102(DataModule):
 class ToyOxford102(Toy, Oxford102):
     """Toy flowers (`toy_flowers`) in the same layout, made on first use; with true attributes and part maps besides."""
 
-    archives: ClassVar = (*Oxford102.archives, Archive("toy.tgz", "made here", None, None, "none", ("toy",)))
+    archives = (*Oxford102.archives, Archive("toy.tgz", "made here", None, None, "none", ("toy",)))
     write = staticmethod(toy_oxford102.write)
     version = toy_oxford102.VERSION
 
