@@ -181,8 +181,8 @@ def test_characters_are_201_and_unknown_ones_leave_their_place_empty():
         (" ", []),
     ],
 )
-def test_treebank_words_are_those_of_word_tokenize(caption, words):
-    """As NLTK 3.10.4's `word_tokenize` with its trained model splits these."""
+def test_treebank_words_split_clitics_and_punctuation(caption, words):
+    """The Treebank's conventions, sentence by sentence."""
     assert treebank_words(caption) == words
 
 
