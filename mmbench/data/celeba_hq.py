@@ -60,7 +60,12 @@ class CelebAHQ(DataModule):
             None,
             None,
             TERMS,
-            ("CelebAMask-HQ/CelebA-HQ-img", "CelebAMask-HQ/CelebAMask-HQ-mask-anno"),
+            (
+                "CelebAMask-HQ/CelebA-HQ-img",
+                "CelebAMask-HQ/CelebAMask-HQ-mask-anno",
+                "CelebAMask-HQ/CelebA-HQ-to-CelebA-mapping.txt",
+                "CelebAMask-HQ/CelebAMask-HQ-attribute-anno.txt",
+            ),
         ),
         Archive(
             "celeba-caption.zip",
@@ -360,6 +365,7 @@ class ToyCelebAHQ(Toy, CelebAHQ):
     `attributes` are those that captions may name, not CelebA's.
     """
 
+    archives = (*CelebAHQ.archives, Archive("toy.zip", "made here", None, None, "none", ("toy",)))
     write = staticmethod(toy_celeba_hq.write)
     version = toy_celeba_hq.VERSION
 

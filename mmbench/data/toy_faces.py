@@ -220,13 +220,16 @@ def _draw(easel: _Easel, face: Face, waves: np.ndarray) -> None:
     if face.hair_length == "long":
         for side in (-1, 1):
             easel.fill("hair", _lock(side, waves), hair, 0.85)
+            for x in (1.06, 1.20):
+                strand = ((x * side, 0.2), ((x + 0.05) * side, 0.9), ((x + 0.04) * side, 1.5))
+                easel.stroke(None, strand, _strand(hair), 0.03)
     else:
         _draw_ears(easel, face)
     easel.fill("skin", _face_outline(face), face.skin, 0.82)
     _draw_features(easel, face)
-    for outline in _front_of_hair(face):
-        easel.fill("hair", outline, hair, 0.85)
-    _draw_strands(easel, hair, waves)
+    top, hairline = _front_of_hair(face)
+    easel.fill("hair", curve(np.concatenate((top, hairline[::-1]))), hair, 0.85)
+    _draw_strands(easel, hair, top, hairline)
     if face.hat != "none":
         _draw_hat(easel, face)
     if face.glasses:
@@ -272,29 +275,32 @@ def _lock(side: int, waves: np.ndarray) -> np.ndarray:
     return curve(points * (side, 1))
 
 
-def _front_of_hair(face: Face) -> list[np.ndarray]:
-    """The hair above the forehead: closed outlines."""
-    top = [(-1.14, 0.0), (-1.20, -0.62), (-0.82, -1.36), (0.0, -1.60), (0.82, -1.36), (1.20, -0.62), (1.14, 0.0)]
+def _front_of_hair(face: Face) -> tuple[np.ndarray, np.ndarray]:
+    """The hair above the forehead: its upper and its lower edge, both from left to right."""
+    top = ((-1.14, 0.0), (-1.20, -0.62), (-0.82, -1.36), (0.0, -1.60), (0.82, -1.36), (1.20, -0.62), (1.14, 0.0))
     hairline = {
-        "bangs": [(0.94, -0.20), (0.86, -0.48), (0.44, -0.46), (0.0, -0.52), (-0.44, -0.46), (-0.86, -0.48)],
-        "side": [(0.94, -0.16), (0.86, -0.50), (0.30, -0.72), (-0.44, -1.02), (-0.74, -0.70), (-0.88, -0.44)],
-        "middle": [(0.94, -0.12), (0.84, -0.48), (0.36, -0.72), (0.0, -1.10), (-0.36, -0.72), (-0.84, -0.48)],
+        "bangs": ((-0.86, -0.48), (-0.44, -0.46), (0.0, -0.52), (0.44, -0.46), (0.86, -0.48)),
+        "side": ((-0.88, -0.44), (-0.74, -0.70), (-0.44, -1.02), (0.30, -0.72), (0.86, -0.50)),
+        "middle": ((-0.84, -0.48), (-0.36, -0.72), (0.0, -1.10), (0.36, -0.72), (0.84, -0.48)),
     }["bangs" if face.hat != "none" else face.fringe]
-    outline = curve(np.array([*top, *hairline, (-0.94, -0.16)]))
-    return [outline * (face.width, 1)]
+    stretch = (face.width, 1)
+    return np.array(top) * stretch, np.array(((-0.94, -0.16), *hairline, (0.94, -0.16))) * stretch
 
 
-def _draw_strands(easel: _Easel, hair: Colour, waves: np.ndarray) -> None:
-    """Thin lines along the hair, clipped to it, on a small share of it, so that its colour stays the most frequent."""
-    strands = Image.new("L", easel.picture.size)
-    brush = ImageDraw.Draw(strands)
-    down = np.linspace(-1.55, 2.0, 14)
-    for along in np.linspace(-1, 1, 15):
-        bulge = 1.5 * along * np.sqrt(np.clip((down + 1.6) / 1.6, 0, 1))
-        sway = 0.05 * np.sin(waves[0] + 4 * down)
-        brush.line(easel.place(np.stack((bulge + sway, down), 1)), fill=255, width=easel.thick(0.03))
-    on_hair = ImageChops.darker(strands, easel.where("hair"))
-    easel.picture.paste(_scaled(hair, 0.82) if sum(hair) > 150 else (64, 62, 70), mask=on_hair)
+def _draw_strands(easel: _Easel, hair: Colour, start: np.ndarray, end: np.ndarray) -> None:
+    """Thin lines from one edge of hair to the other, on a small share of it: its colour stays the most frequent."""
+    along = np.linspace(0.08, 0.92, 12)
+    edges = [
+        np.stack([np.interp(along * (len(edge) - 1), np.arange(len(edge)), axis) for axis in edge.T], 1)
+        for edge in (start, end)
+    ]
+    for upper, lower in zip(*edges):
+        easel.stroke(None, (0.9 * upper + 0.1 * lower, 0.12 * upper + 0.88 * lower), _strand(hair), 0.03)
+
+
+def _strand(hair: Colour) -> Colour:
+    """Darker than the hair; lighter than black hair."""
+    return _scaled(hair, 0.82) if sum(hair) > 150 else (64, 62, 70)
 
 
 def _draw_neck_and_clothes(easel: _Easel, face: Face) -> None:
