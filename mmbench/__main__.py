@@ -7,6 +7,7 @@ from importlib import import_module
 COMMANDS = {
     "train": "train a method on a data set",
     "evaluate": "generate a method's images under a protocol, score them, write a record",
+    "score": "score anybody's folder of images",
     "reproduce": "run the rows of a published table and print published beside reproduced",
     "prepare": "fetch or make a data set and check it",
     "table": "print the table of an experiment from the records that are there",

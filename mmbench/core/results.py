@@ -54,12 +54,12 @@ class Result:
     device: str = field(default_factory=lambda: device())
     date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
 
-    def write(self, results: str | Path) -> Path:
-        """Writes the record below `results`/<experiment> under a name of its own; returns the path."""
+    def write(self, results: str | Path, path: str | Path | None = None) -> Path:
+        """Writes the record below `results`/<experiment> under a name of its own, or to `path`; returns the path."""
         row = self.row
         stamp = self.date.replace(":", "").replace("-", "").removesuffix("+0000")
         name = f"{row['method']}-{row['data']}-{row['source']}-s{self.seed}-{self.run_key[:12]}-{stamp}.json"
-        path = Path(results) / self.experiment / name
+        path = Path(path) if path else Path(results) / self.experiment / name
         write_json(path, asdict(self))
         return path
 

@@ -1,14 +1,15 @@
 """All metrics of a protocol, fed together."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.config import construct
-from mmbench.metrics.base import Batch, Metric, Score
+from mmbench.core.config import construct, default_assets, node
+from mmbench.core.files import sha256_file
+from mmbench.metrics.base import Batch, Metric, Score, check_batch
 from mmbench.metrics.features import Extractor
 
 
@@ -27,6 +28,21 @@ class MetricSuite(nn.Module):
         self.needs = frozenset(field for metric in metrics.values() for field in metric.needs)
         self.needs_reference = any(metric.needs_reference for metric in metrics.values())
 
+    @classmethod
+    def named(cls, *metrics: str, extractor: str = "standard", assets: str | Path | None = None) -> Self:
+        """A suite of metrics by their names in `mmbench list group=metric`: `MetricSuite.named("psnr", "fid")`.
+
+        Args:
+            metrics: names of files in `conf/metric`.
+            extractor: `standard` or `toy`: which networks learned metrics look through.
+            assets: the folder that holds `weights/`; by default as on the command line.
+
+        Raises:
+            ValueError: there is no such metric or extractor.
+            MissingAsset: as `build_suite`.
+        """
+        return cls(build_suite(*described(metrics, extractor), assets or default_assets()).metrics)
+
     @property
     def device(self) -> torch.device:
         """Where images are to be."""
@@ -39,6 +55,7 @@ class MetricSuite(nn.Module):
 
     def update(self, images: Tensor, batch: Batch) -> None:
         """Shows a batch of generated images, (N, 3, H, W) uint8, to every metric."""
+        check_batch(images, batch)
         for metric in self.metrics.values():
             metric.update(images, batch)
         self._forget()
@@ -86,6 +103,43 @@ class MetricSuite(nn.Module):
         for metric in self.metrics.values():
             if metric.extractor is not None:
                 metric.extractor.forget()
+
+
+def described(metrics: Iterable[str], extractor: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The configuration of metrics by their names, and of the extractors that they want, for `build_suite`.
+
+    Args:
+        metrics: names of files in `conf/metric`.
+        extractor: `standard` or `toy`.
+
+    Raises:
+        ValueError: there is no such metric or extractor.
+    """
+    wanted = {name: node(f"metric/{name}") for name in metrics}
+    names = sorted({config["extractor"] for config in wanted.values() if "extractor" in config})
+    return wanted, {name: node(f"network/{name}/{extractor}") for name in names}
+
+
+def with_files(extractors: Mapping[str, dict[str, Any]], files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The extractors with files of weights that stand for those on their cards.
+
+    Args:
+        extractors: as `described` gives them.
+        files: extractor to a path.
+
+    Raises:
+        ValueError: there is no such file, or none of the metrics wants that extractor.
+    """
+    found = dict(extractors)
+    for name, file in files.items():
+        path = Path(file).expanduser().resolve()
+        if name not in extractors:
+            raise ValueError(f"expected files for {', '.join(extractors) or 'no extractor'}, found one for {name}")
+        if not path.is_file():
+            raise ValueError(f"expected the weights of {name} at {path}, found no file: correct the path")
+        card = {**extractors[name]["card"], "file": str(path), "sha256": sha256_file(path), "origin": "given by path"}
+        found[name] = {**extractors[name], "card": card}
+    return found
 
 
 def build_suite(
