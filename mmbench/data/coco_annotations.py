@@ -1,7 +1,7 @@
 """COCO's annotation files, read economically: captions, and objects whose outlines stay on disk until they are wanted.
 
 `instances_train2014.json` holds 605,000 objects in a third of a gigabyte of text, as Python objects some gigabytes. It
-is walked once, an object at a time, into an index of 54 bytes a row that names the place of each object in the file.
+is walked once, an object at a time, into an index of 62 bytes a row that names the place of each object in the file.
 The index is kept below `assets` and mapped into memory, so that later runs start at once and workers share it.
 """
 
