@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.core import config
-from mmbench.data.archives import Archive, obtain, source
+from mmbench.data.archives import Archive, is_unfinished, obtain, source
 from mmbench.data.base import DataModule
 from mmbench.data.toy import Toy
 
@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
         data.make()
     else:
         _fetch(data, cfg["paths"]["mirror"])
-    if _is_checked(data, full := own["verify"] == "full"):
+    full = own["verify"] == "full"
+    if not full and data.checked():
         counts = ", ".join(f"{len(records):,} {split}" for split, records in data.records.items())
         print(f"{own['data']} is here and checked: {counts} images in {data.root}")
     else:
@@ -68,9 +69,11 @@ def _words(name: str, cfg: dict[str, Any], rest: Sequence[str]) -> str:
 
 
 def _fetch(data: DataModule, mirror: str | None) -> None:
-    """Fetches the archives of which nothing is there, into a folder that is ours."""
-    absent = [archive for archive in data.archives if not data.holds(archive)]
-    if not absent or not data.root.resolve().is_relative_to(data.assets.resolve()):
+    """Fetches the archives that are not there, unpacked, into a folder that is ours."""
+    if not data.root.resolve().is_relative_to(data.assets.resolve()):
+        return
+    absent = [archive for archive in data.archives if not data.holds(archive) or is_unfinished(archive, data.root)]
+    if not absent:
         return
     print(f"to fetch, into {data.root}:")
     for archive in absent:
@@ -83,8 +86,3 @@ def _plan(archive: Archive, root: Path, mirror: str | None) -> str:
     size = f"{archive.size:,} bytes" if archive.size else "size unpublished"
     optional = "; optional" if archive.optional else ""
     return f"{archive.file} ({size}{optional}) from {source(archive, root, mirror)}; terms: {archive.terms}"
-
-
-def _is_checked(data: DataModule, full: bool) -> bool:
-    mark = data.checked()
-    return mark is not None and (not full or mark["decoded"] == sum(mark["counts"].values()))

@@ -116,7 +116,8 @@ def obtain(archives: Iterable[Archive], root: Path, mirror: str | None = None) -
     failed = []
     with locked(root):
         for archive in archives:
-            if all((root / content).exists() for content in archive.contents):  # another run was faster
+            held = all((root / content).exists() for content in archive.contents)
+            if held and not is_unfinished(archive, root):  # another run was faster
                 continue
             try:
                 path, sums = _found(archive, root, mirror)
@@ -136,6 +137,11 @@ def install(archive: Archive, path: Path, root: Path) -> None:
         ValueError: as `obtain`.
     """
     _install(archive, path, checked(archive, path, root), root)
+
+
+def is_unfinished(archive: Archive, root: Path) -> bool:
+    """Whether a run was killed while it unpacked an archive; `obtain` does it again."""
+    return _staging_folder(root, archive).exists()
 
 
 def receipts(root: Path) -> dict[str, dict[str, Any]]:
@@ -253,10 +259,14 @@ def _install(archive: Archive, path: Path, sums: Sums, root: Path) -> None:
         write_json(root / "archives" / f"{archive.file}.json", {**sums._asdict(), **receipt})
 
 
+def _staging_folder(root: Path, archive: Archive) -> Path:
+    return root / f".unpacking-{archive.file}"
+
+
 @contextmanager
 def _staging(root: Path, archive: Archive) -> Iterator[Path]:
     """An empty folder on the same disk as the data set, removed in the end; what a killed run left there is removed."""
-    staging = root / f".unpacking-{archive.file}"
+    staging = _staging_folder(root, archive)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
@@ -346,7 +356,8 @@ class _Refused(ValueError):
 
 
 def _words(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    # tarfile lists what each of its readers objects to, after a dash.
+    return " ".join(str(error).split()).partition(": - ")[0] or type(error).__name__
 
 
 def _tar_entries(file: IO[bytes], folder: Path, bounds: _Bounds) -> Iterator[_Entry]:
@@ -439,9 +450,7 @@ def pack(tree: Path, archives: Sequence[Archive], folder: Path) -> list[Archive]
         sums = _sums(path)
         made.append(replace(archive, origin="made here", size=sums.size, sha256=sums.sha256, md5=None))
     if stray := sorted(set(files) - claimed):
-        raise ValueError(
-            f"{tree / stray[0]}: expected a file of an archive's contents, found it in none: list it there"
-        )
+        raise ValueError(f"{tree / stray[0]}: expected it among the contents of an archive, found it in none: list it")
     return made
 
 
