@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import requests
 import torch
-import yaml
 
 from mmbench import evaluate
 from mmbench.core import config, weights
@@ -134,12 +133,16 @@ def test_a_hash_that_nobody_published_is_the_first_one_seen(tmp_path):
 
 
 def method_names():
-    return [path.stem for path in sorted((CONF / "method").glob("*.yaml")) if "\nofficial:" in path.read_text()]
+    return [
+        path.stem
+        for path in sorted((CONF / "method").glob("*.yaml"))
+        if re.search(r"^official:|@official\.", path.read_text(), re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize("method", method_names())
 def test_a_card_exists_for_every_key_map_and_a_key_map_for_every_card(method):
-    content = yaml.safe_load((CONF / f"method/{method}.yaml").read_text())
+    content = config.plain(config.composed([f"method={method}"]))["method"]
     module, _, name = content["module"]["_target_"].rpartition(".")
     maps = getattr(__import__(module, fromlist=[name]), name).official
     for data, cards in content["official"].items():

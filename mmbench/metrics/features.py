@@ -1,6 +1,7 @@
 """Extractors: the learned networks that metrics look through, each run once per batch for all of them."""
 
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.core.files import sha256_file
+from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import to_uint8
 from mmbench.core.weights import Card, find
+
+Cards = Mapping[str, Mapping[str, Any]]
 
 PART = {False: 8, True: 64}  # images that go through a network at once: on a processor, on CUDA
 
@@ -28,8 +31,9 @@ class Extractor(Frozen):
     Args:
         name: "standard" or "toy"; a score is shown as `metric@name`.
         network: takes images (N, 3, H, W) uint8, or a list of N texts where it reads texts, and returns a dict of
-            (N, ...) float32 tensors; its `load(path)` fills it from the file of the card.
-        card: where its weights come from.
+            (N, ...) float32 tensors; its `load(path)` fills it from the file of the card, or of several cards from
+            a dict of their files.
+        card: where its weights come from, or the names of its parts to what the card of each says.
         assets: the folder that holds `weights/`.
 
     Raises:
@@ -37,12 +41,12 @@ class Extractor(Frozen):
         ValueError: the file is another one.
     """
 
-    def __init__(self, name: str, network: nn.Module, card: Card, assets: str | Path) -> None:
-        path = find(card, assets)
-        network.load(path)  # type: ignore[operator]
+    def __init__(self, name: str, network: nn.Module, card: Card | Cards, assets: str | Path) -> None:
+        found = _found(card, assets)
+        network.load(found)  # type: ignore[operator]
         super().__init__(network)
         self.name = name
-        self.weights_sha256 = sha256_file(path)
+        self.weights_sha256 = _hash(found)
         # Of one batch: generated images, real images, texts, and one to spare.
         self._seen: deque[tuple[Any, int, dict[str, Tensor]]] = deque(maxlen=4)
 
@@ -80,6 +84,19 @@ class Extractor(Frozen):
     def forget(self) -> None:
         """Lets go of the batches it remembers, and of their memory."""
         self._seen.clear()
+
+
+def _found(card: Card | Cards, assets: str | Path) -> Path | dict[str, Path]:
+    if isinstance(card, Card):
+        return find(card, assets)
+    return {part: find(Card(**one), assets) for part, one in card.items()}
+
+
+def _hash(found: Path | dict[str, Path]) -> str:
+    """Of the file, or of the hashes of several by the names of their parts."""
+    if isinstance(found, Path):
+        return sha256_file(found)
+    return sha256_json({part: sha256_file(path) for part, path in found.items()})
 
 
 def _version(source: Tensor | list[str]) -> int:

@@ -36,21 +36,28 @@ class InceptionFID(nn.Module):
     def load(self, path: Path) -> None:
         """Fills the network from torch-fidelity's own file, and makes it fast.
 
-        Batch norms are folded into the convolutions and weights laid out channels-last, which changes features by
-        rounding alone (relative 2e-7) and takes a third of the time on a processor.
-
         Raises:
             ValueError: the file holds something else.
         """
         load_strictly(self.network, read_state(path), str(path))
-        for block in [module for module in self.network.modules() if isinstance(module, BasicConv2d)]:
-            block.conv = fuse_conv_bn_eval(block.conv, block.bn)
-            block.bn = nn.Identity()
-        self.network.to(memory_format=torch.channels_last)
+        make_fast(self.network)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features, logits = self.network(images)
         return {"features": features, "logits": logits}
+
+
+def make_fast(network: nn.Module) -> None:
+    """Folds the batch norms of an Inception of torch-fidelity's blocks, whose weights are loaded and stay.
+
+    Batch norms go into the convolutions and weights are laid out channels-last, which changes features by rounding
+    alone (relative 2e-7) and takes a third of the time on a processor.
+    """
+    network.eval()
+    for block in [module for module in network.modules() if isinstance(module, BasicConv2d)]:
+        block.conv = fuse_conv_bn_eval(block.conv, block.bn)
+        block.bn = nn.Identity()
+    network.to(memory_format=torch.channels_last)
 
 
 class _Unfilled(FeatureExtractorInceptionV3):
