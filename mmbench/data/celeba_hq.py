@@ -52,7 +52,7 @@ class CelebAHQ(DataModule):
             `official`, CelebA's train, val and test through the mapping to its numbers.
     """
 
-    archives = (
+    archives: ClassVar[tuple[Archive, ...]] = (
         # About 3 GB. One loader states an md5, of its own copy: nobody says that the authors' is the same file.
         Archive(
             "CelebAMask-HQ.zip",
