@@ -75,13 +75,21 @@ def test_a_caption_without_spaces_is_repaired(real_copy, read):
 
 
 def test_missing_archives_are_named_with_origin_and_place(tmp_path, real_copy, read):
-    _refused(read(tmp_path / "none"), r"CUB_200_2011.tgz \(1,150,585,339 bytes, md5 97ec.* from https://", MissingAsset)
+    _refused(
+        read(tmp_path / "none"), r"CUB_200_2011.tgz \(1,150,585,339 bytes, sha256 0c68.* from https://", MissingAsset
+    )
     (real_copy / "text_c10").rename(real_copy / "elsewhere")
-    _refused(read(real_copy), r"expected the captions in .*text_c10.*cvpr2016_cub.tar.gz.*https://", MissingAsset)
+    _refused(
+        read(real_copy),
+        r"expected text_c10 in .* `mmbench prepare` .*cvpr2016_cub.tar.gz \(.*gdrive:0B0y",
+        MissingAsset,
+    )
 
 
 def test_an_incomplete_real_data_set_is_refused(real_copy, read):
-    _refused(read(real_copy, complete=True), r"images.txt: expected \(8855, 2933\) images.*complete=false")
+    _refused(
+        read(real_copy, complete=True), r"expected 2933 test, 8855 train images by the zero_shot split.*complete=false"
+    )
 
 
 def test_unknown_split_scheme_and_split(real_copy, read):

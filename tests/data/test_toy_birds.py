@@ -1,6 +1,5 @@
 """Toy birds are what their attributes and captions say, in CUB's layout, and the same each time."""
 
-import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -12,6 +11,7 @@ from PIL import Image
 from mmbench.core.files import sha256_file
 from mmbench.core.noise import random_stream
 from mmbench.data import toy_birds, toy_cub
+from mmbench.data.archives import receipts
 from mmbench.data.toy_birds import COLOURS, NUM_CLASSES, PALETTE, PARTS, TEST_CLASSES, describe, render, sample_bird
 
 
@@ -102,49 +102,54 @@ def test_classes_differ_and_every_colour_is_seen_in_training():
 
 
 def _hashes(root):
-    files = (path for path in sorted(root.rglob("*")) if path.is_file())
-    return {str(path.relative_to(root)): sha256_file(path) for path in files}
+    """Of what `write` wrote; the archives and what is written down of them aside."""
+    files = (path for folder in ("CUB_200_2011", "segmentations", "text_c10") for path in (root / folder).rglob("*"))
+    return {str(path.relative_to(root)): sha256_file(path) for path in files if path.is_file()}
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(toy_root, tmp_path):
-    again, other = tmp_path / "again", tmp_path / "other"
-    assert toy_cub.write_dataset(again, 3, 80) == json.loads(toy_cub.summary_path(toy_root).read_text())
-    assert _hashes(again) == _hashes(toy_root)
-    toy_cub.write_dataset(other, 4, 80)
+def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(toy_root, toy, tmp_path):
+    toy(root=tmp_path / "again").prepare_data()
     first = _hashes(toy_root)
-    changed = {name for name, value in _hashes(other).items() if first[name] != value}
-    images = {name for name in changed if name.endswith(".jpg")}
-    assert len(images) == 80
+    assert _hashes(tmp_path / "again") == first
+    sums = [
+        {name: receipt["sha256"] for name, receipt in receipts(root).items()} for root in (toy_root, tmp_path / "again")
+    ]
+    assert sums[0] == sums[1]
+    assert len(sums[0]) == 3
+    toy(root=tmp_path / "other", toy_seed=4).prepare_data()
+    changed = {name for name, value in _hashes(tmp_path / "other").items() if first[name] != value}
+    assert len({name for name in changed if name.endswith(".jpg")}) == 80
 
 
 def test_more_images_change_none(toy_root, tmp_path):
-    toy_cub.write_dataset(tmp_path / "fewer", 3, 40)
+    toy_cub.write(tmp_path / "fewer", 3, 40)
     fewer, all_ = _hashes(tmp_path / "fewer"), _hashes(toy_root)
     names = [name for name in fewer if name.endswith((".jpg", ".png")) or name.startswith("text_c10")]
     assert len(names) == 4 * 40
     assert all(all_[name] == fewer[name] for name in names)
 
 
-def test_written_data_are_left_alone_and_others_refused(toy_root, tmp_path):
+def test_written_data_are_left_alone_and_others_refused(toy_root, toy, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in toy_root.rglob("*")}
-    assert toy_cub.write_dataset(toy_root, 3, 80)["images"] == 80
+    toy().prepare_data()
     assert stamps == {path: path.stat().st_mtime_ns for path in toy_root.rglob("*")}
-    with pytest.raises(ValueError, match=r"expected toy birds .*'images': 81.* found .*'images': 80") as error:
-        toy_cub.write_dataset(toy_root, 3, 81)
+    with pytest.raises(ValueError, match=r"expected toy data .*'images': 81.* found .*'images': 80") as error:
+        toy(num_images=81).prepare_data()
     assert "\n" not in str(error.value)
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "mine.jpg").touch()
     with pytest.raises(ValueError, match="found other files"):
-        toy_cub.write_dataset(tmp_path / "photographs", 3, 80)
+        toy(root=tmp_path / "photographs").prepare_data()
     with pytest.raises(ValueError, match="expected at least 40 toy images"):
-        toy_cub.write_dataset(tmp_path / "few", 3, 39)
+        toy(root=tmp_path / "few", num_images=39).prepare_data()
+    assert not (tmp_path / "few").exists()
 
 
-def test_what_a_killed_writer_left_is_no_data_set(toy_root, tmp_path):
-    left = tmp_path / ".birds.partial" / "CUB_200_2011"
+def test_what_a_killed_writer_left_is_no_data_set(toy_root, toy, tmp_path):
+    left = tmp_path / ".birds.partial" / "tree" / "CUB_200_2011"
     left.mkdir(parents=True)
     (left / "images.txt").write_text("1 half\n")
-    toy_cub.write_dataset(tmp_path / "birds", 3, 80)
+    toy(root=tmp_path / "birds").prepare_data()
     assert _hashes(tmp_path / "birds") == _hashes(toy_root)
     assert not left.exists()
 
