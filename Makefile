@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo demo-seeds test test-slow lint list tables toy-networks clean
+.PHONY: help demo demo-seeds test test-slow lint bench-data list tables toy-networks clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -34,6 +34,9 @@ lint: $(READY) ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-data: $(READY) ## images/s of the data loaders (ARGS=FOLDER of .jpg files; made for it if none)
+	$(BIN)/python -m mmbench.bench_data $(ARGS)
 
 list: $(READY) ## list methods, data sets, protocols, metrics and experiments
 	$(BIN)/mmbench list $(ARGS)

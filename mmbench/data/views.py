@@ -68,7 +68,8 @@ class View:
 
     def __call__(self, picture: Image.Image) -> np.ndarray:
         """(side, side) or (side, side, channels) uint8 of a picture of mode L or RGB."""
-        return self.window(self.resized(picture))
+        square = (self.left, self.top, self.left + self.side, self.top + self.side)
+        return self._mirrored(np.asarray(self._whole(picture).crop(square)))
 
     def of(self, file: Image.Image) -> np.ndarray:
         """(side, side, 3) uint8 of an image file of any mode that is open and may not be decoded yet."""
@@ -76,11 +77,16 @@ class View:
 
     def resized(self, picture: Image.Image) -> np.ndarray:
         """The whole region at its new size, before the square is cut out: uint8, as `__call__`'s but `size`."""
-        return np.asarray(picture.crop(self.region).resize(self.size, Image.Resampling.BILINEAR))
+        return np.asarray(self._whole(picture))
+
+    def _whole(self, picture: Image.Image) -> Image.Image:
+        return picture.crop(self.region).resize(self.size, Image.Resampling.BILINEAR)
 
     def window(self, pixels: np.ndarray) -> np.ndarray:
         """The square of what `resized` gives: (side, side, ...), a view of the same memory."""
-        square = pixels[self.top : self.top + self.side, self.left : self.left + self.side]
+        return self._mirrored(pixels[self.top : self.top + self.side, self.left : self.left + self.side])
+
+    def _mirrored(self, square: np.ndarray) -> np.ndarray:
         return square[:, ::-1] if self.flipped else square
 
     def nearest(self, index: np.ndarray) -> np.ndarray:
@@ -123,8 +129,7 @@ class FastView(View):
         across, down = (right - left) / width / shrunk, (bottom - top) / height / shrunk
         x, y = left / shrunk + self.left * across, top / shrunk + self.top * down
         box = (x, y, min(x + self.side * across, picture.width), min(y + self.side * down, picture.height))
-        square = np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR, box))
-        return square[:, ::-1] if self.flipped else square
+        return self._mirrored(np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR, box)))
 
 
 def rgb(file: Image.Image) -> Image.Image:
