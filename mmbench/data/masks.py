@@ -107,11 +107,13 @@ class Strokes:
         for _ in range(rng.integers(16, 64, endpoint=True)):
             kind = rng.random()
             x, y, across, down = rng.integers(1, side, 4, endpoint=True).tolist()
-            width = int(rng.integers(4, 20, endpoint=True)) * side / REFERENCE
+            size = int(rng.integers(4, 20, endpoint=True))
+            # OpenCV draws a line one or two pixels wider than it is asked for.
+            width = max(1, round((2 * ((size + 1) // 2) + 1) * side / REFERENCE))
             if kind < 0.6:
                 _stroke(brush, [(x, y), (across, down)], width)
             elif kind < 0.8:
-                brush.circle((x, y), width - 0.5, fill=255)
+                brush.circle((x, y), size * side / REFERENCE - 0.5, fill=255)
             else:
                 turn, *ends = rng.integers(3, 180, 3, endpoint=True).tolist()
                 _stroke(brush, _arc((x, y), (across, down), turn, *sorted(ends)), width)
@@ -166,12 +168,11 @@ def _span(side: int, count: int, rng: np.random.Generator) -> slice:
     return slice(first, first + int(rng.integers(int(side / (count + 7)), side - first, endpoint=True)))
 
 
-def _stroke(brush: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: float) -> None:
-    """A line through points with round ends, as wide as OpenCV draws one of that width: one or two pixels more."""
-    reach = int((width + 1) / 2)
-    brush.line(points, fill=255, width=2 * reach + 1, joint="curve")
+def _stroke(brush: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: int) -> None:
+    """A line through points with round ends."""
+    brush.line(points, fill=255, width=width, joint="curve")
     for end in (points[0], points[-1]):
-        brush.circle(end, reach, fill=255)
+        brush.circle(end, (width - 1) / 2, fill=255)
 
 
 def _arc(

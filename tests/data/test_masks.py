@@ -114,14 +114,14 @@ def test_rectangles_are_of_the_published_sizes():
     assert 50 < len(single) < 150
     areas = np.array([hole.mean() for hole in holes])
     assert areas.min() >= (256 // 12 / 256) ** 2
-    assert 0.3 < areas.mean() < 0.6
+    assert abs(areas.mean() - 0.305) < 0.044  # of 6,000 drawn by the same rule; five standard errors
 
 
 def test_strokes_cover_about_half_at_every_size():
-    # Drawn with OpenCV instead, the same draws cover 51 %.
+    # Drawn with OpenCV 5.0 instead, 200 masks of the same draws cover 51.2 %.
     for side, count in ((256, 60), (64, 200)):
         areas = [_hole(Strokes(), side=side, key=key).mean() for key in range(count)]
-        assert 0.43 < np.mean(areas) < 0.58
+        assert abs(np.mean(areas) - 0.51) < 0.07  # four standard errors and more
         assert np.std(areas) > 0.05
 
 
