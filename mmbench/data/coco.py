@@ -52,7 +52,7 @@ class COCO(DataModule):
             the images that they call `restval` in `train`, as captioning has it.
     """
 
-    archives = (
+    archives: ClassVar[tuple[Archive, ...]] = (
         Archive(
             "train2014.zip",
             "http://images.cocodataset.org/zips/train2014.zip",

@@ -219,11 +219,14 @@ class Instances(Sequence[Instance]):
         return not all(self.rows["crowd"].tolist())
 
     def __iter__(self) -> Iterator[Instance]:
-        for _, _, category, crowd, x, y, width, height, start, length in self.rows.tolist():
-            yield Instance(category, (x, y, width, height), Outline(self.annotations, self.size, start, length), crowd)
+        return self._made(self.rows)
 
     def __getitem__(self, place: Any) -> Any:
-        return tuple(self)[place]
+        return tuple(self._made(self.rows[place])) if isinstance(place, slice) else next(self._made(self.rows[[place]]))
+
+    def _made(self, rows: np.ndarray) -> Iterator[Instance]:
+        for _, _, category, crowd, x, y, width, height, start, length in rows.tolist():
+            yield Instance(category, (x, y, width, height), Outline(self.annotations, self.size, start, length), crowd)
 
 
 @dataclass(frozen=True)

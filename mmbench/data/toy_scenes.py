@@ -378,7 +378,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, str
         case 1, _:
             caption = f"{choice(rng, _OPENINGS)} {said[0]}{place}"
         case 2, 0 | 1:
-            caption = f"{said[0]} {_relation(*things, rng)} {said[1]}{place}"
+            caption = f"{said[0]} {_relation(things[0], things[1], rng)} {said[1]}{place}"
         case _, 0:
             caption = f"a picture of {_listed(said)}{place}"
         case _, 1:

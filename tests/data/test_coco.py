@@ -266,6 +266,8 @@ def test_records_travel_to_workers_without_their_index(scenes):
     other = pickle.loads(packed)
     assert np.array_equal(other.layout(size), record.layout(size))
     assert list(other.instances) == list(record.instances)
+    assert record.instances[-1] == list(record.instances)[-1]
+    assert record.instances[1:] == tuple(record.instances)[1:]
 
 
 def test_batches_do_not_depend_on_workers(scenes):
