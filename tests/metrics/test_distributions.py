@@ -118,3 +118,50 @@ def test_inception_score_errors(make_extractor, pixels, batch_of):
     batch["sample"] = [batch["sample"][0]._replace(id="x" * 300)]
     with pytest.raises(ValueError, match="ids of at most 247 bytes"):
         metric.update(pixels(1), batch)
+
+
+def spread(count, dim, seed, decades):
+    """Features whose directions' deviations fall by so many powers of ten."""
+    return np.random.default_rng(seed).standard_normal((count, dim)) * np.logspace(0, -decades, dim)
+
+
+@pytest.mark.parametrize("decades", [1, 4, 7, 12])
+def test_frechet_distance_where_covariances_are_nearly_singular(decades):
+    """The covariances share their eigenvectors, so that the distance is known: |s - s'|^2 of the deviations."""
+    deviations = torch.logspace(0, -decades, 40, dtype=torch.float64), 2 * torch.logspace(0, -decades, 40).double()
+    basis = torch.linalg.qr(torch.randn(40, 40, generator=torch.Generator().manual_seed(0)).double()).Q
+    zero = torch.zeros(40, dtype=torch.float64)
+    first, second = ((basis * deviation**2) @ basis.T for deviation in deviations)
+    expected = float((deviations[0] - deviations[1]).square().sum())
+    assert frechet_distance(zero, first, zero, second) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(zero, first, zero, first) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("count", "dim", "decades"), [(30, 64, 0), (30, 64, 6), (64, 64, 3), (65, 64, 3), (500, 64, 8)]
+)
+def test_a_set_is_at_no_distance_from_itself(count, dim, decades):
+    values = spread(count, dim, 0, decades)
+    assert ours(values, values[::-1]) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [20, 64, 65])
+def test_distance_of_few_images_by_the_singular_values_of_their_features(count):
+    """Independent of covariances: with centred features X, Y the trace is the nuclear norm of X Y^T / (N - 1)."""
+    first, second = spread(count, 64, 0, 2), spread(count, 64, 1, 3) + 0.1
+    centred = [values - values.mean(0) for values in (first, second)]
+    root = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum() / (count - 1)
+    squares = sum((values**2).sum() for values in centred) / (count - 1)
+    expected = ((first.mean(0) - second.mean(0)) ** 2).sum() + squares - 2 * root
+    assert ours(first, second) == pytest.approx(expected, rel=1e-8)
+
+
+def test_fid_of_constant_images(make_extractor):
+    """One picture again and again has no covariance: the distance is that of the means plus the other's trace."""
+    black, grey = torch.zeros(8, 3, 16, 16, dtype=torch.uint8), torch.full((8, 3, 16, 16), 3, dtype=torch.uint8)
+    assert fid(FID(make_extractor()), black, black).value == 0
+    assert fid(FID(make_extractor()), black, grey).value == pytest.approx(5 * 9)
+    noise = torch.randint(0, 256, (8, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
+    features = noise.flatten(1)[:, :5].double()
+    expected = float(features.mean(0).square().sum() + features.var(0).sum())
+    assert fid(FID(make_extractor()), black, noise).value == pytest.approx(expected, rel=1e-9)
