@@ -455,10 +455,10 @@ def _layout(record: Record, seen: Seen) -> Tensor:
 
 
 def _instances(record: Record, seen: Seen) -> Tensor:
-    """Where objects overlap the later one shows: smaller ones are drawn last."""
+    """Where objects overlap the later one shows: crowds are drawn first, smaller ones last."""
     index = np.zeros(seen.size[::-1], np.uint8)
-    areas = [instance.box[2] * instance.box[3] for instance in record.instances]
-    for place in sorted(range(len(areas)), key=lambda place: -areas[place])[:255]:
+    order = [(not one.is_crowd, -one.box[2] * one.box[3], place) for place, one in enumerate(record.instances)]
+    for _, _, place in sorted(order)[:255]:
         index[record.instances[place].mask(seen.size) > 0] = place + 1
     return torch.from_numpy(seen.view.nearest(index).astype(np.int64))
 

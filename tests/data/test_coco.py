@@ -236,6 +236,24 @@ def test_smaller_objects_are_on_top_and_crowds_below():
     assert (index[4] == 0).all()
 
 
+def test_layout_and_instances_agree_where_a_crowd_is_before_an_object(copy, read_coco):
+    def cover(content):
+        crowd = next(one for one in content["annotations"] if one["iscrowd"])
+        height, width = crowd["segmentation"]["size"]
+        whole = [[0, 0, width, 0, width, height, 0, height]]
+        content["annotations"].append({**crowd, "id": 1, "iscrowd": 0, "segmentation": whole, "category_id": 3,
+                                       "bbox": [0, 0, width, height]})  # fmt: skip
+
+    _edit(copy, "instances", cover)
+    data = read_coco(copy)
+    record = next(record for record in data.split("train") if any(one.is_crowd for one in record.instances))
+    sample = next(sample for sample in data.samples("train") if sample.id == record.id)
+    item = data.evaluation("train", [sample], 0)[0]
+    assert (item["layout"] > 0).all()
+    assert not (item["layout"] == 16).any()
+    assert torch.equal(item["box_labels"][item["instances"] - 1], item["layout"])
+
+
 def test_the_salient_object_is_the_largest_box_filled():
     objects = [
         Instance(1, (0.9, 0.9, 4.0, 3.0), lambda size: np.zeros(size)),  # corners (0, 0), (4, 3)
@@ -501,7 +519,8 @@ def test_fields_are_what_is_promised(scenes):
         assert set(item) == data.fields | {"sample"}
         assert item["layout"].shape == item["instances"].shape == (64, 64)
         assert len(item["boxes"]) == len(item["box_labels"])
-        assert set(item["layout"].unique().tolist()) <= {0, *item["box_labels"].tolist()}
+        labels = torch.cat((torch.zeros(1, dtype=torch.int64), item["box_labels"]))
+        assert torch.equal(labels[item["instances"]], item["layout"])
         assert item["caption_attributes"].items() <= item["attributes"].items()
         assert to_uint8(item["image"]).shape == (3, 64, 64)
 
