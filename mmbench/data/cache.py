@@ -74,7 +74,7 @@ class Cached:
 
     def __init__(self, folder: Path, records: Sequence[Record]) -> None:
         self.folder = folder
-        self.index = np.load(folder / "index.npy")
+        self.index = self._loaded("index.npy")
         self.rows = {record.id: row for row, record in enumerate(records)}
         expected, found = len(records), len(self.index)
         if found == expected:
@@ -84,10 +84,13 @@ class Cached:
 
     @cached_property
     def pixels(self) -> np.ndarray:
+        return self._loaded("pixels.npy", mmap_mode="r")
+
+    def _loaded(self, file: str, **how: Any) -> np.ndarray:
         try:
-            return np.asarray(np.load(self.folder / "pixels.npy", mmap_mode="r"))
-        except (OSError, ValueError) as error:
-            raise self._damaged("an array", str(error)) from None
+            return np.asarray(np.load(self.folder / file, **how))
+        except (OSError, ValueError, EOFError) as error:
+            raise self._damaged(f"an array in {file}", str(error)) from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "pixels"}

@@ -108,9 +108,10 @@ class View:
 class FastView(View):
     """A view that resizes its square alone, of a JPEG that is decoded at a half, quarter or eighth where that will do.
 
-    It will do where both sides of the region shrink to that or less. Pixels are not those of a `View`: on 11 of COCO's
-    photographs they differ by 1.1 of 255 levels on average at side 64, 1.0 at 128 and 0.1 at 256, on 12 of CUB's by
-    less; by 39 at most, and by 2.2 at most on average over one image.
+    It will do where both sides of the region shrink to that or less. Pixels are not those of a `View`. In 30 random
+    squares of each of 11 photographs of COCO, and of 12 of CUB, whole and cropped to the bird, they differ on average
+    by up to 1.6 of 255 levels at side 32, 1.4 at 64, 1.2 at 128 and 0.1 at 256 (the worst of the three sets), by up to
+    3.6 on average over one square, and by up to 52 at one pixel.
     """
 
     def __call__(self, picture: Image.Image) -> np.ndarray:
@@ -157,6 +158,25 @@ class ShorterSide(Preprocessing):
 
     def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
         return View.random(region, side, rng)
+
+
+class Window(Preprocessing):
+    """ManiGAN's: a square out of an enlarged picture, cut as if every picture were square.
+
+    The shorter side becomes int(side x 76 / 64), and the square begins 0 to 47 pixels (at side 256) from the left and
+    from the top, so that the far end of the longer side is never seen. Theirs is cut and mirrored at random at
+    evaluation too; ours is the middle one there.
+    https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/datasets.py
+    """
+
+    def evaluation(self, region: Region, side: int) -> View:
+        enlarged = int(side * 76 / 64)
+        return View(region, _scaled(region, enlarged), (enlarged - side) // 2, (enlarged - side) // 2, side)
+
+    def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
+        enlarged = int(side * 76 / 64)
+        left, top = (int(rng.integers(enlarged - side)) for _ in range(2))
+        return View(region, _scaled(region, enlarged), left, top, side, bool(rng.integers(2)))
 
 
 class Squash(Preprocessing):
