@@ -39,6 +39,7 @@ from mmbench.core.files import locked, write_json, written_atomically
 
 TARS = (".tar", ".tar.gz", ".tgz")
 ZIPS = (".zip",)
+RECEIPT = ".receipt.json"
 # More than this from one archive is taken for an attack. CelebAMask-HQ has 420,000 files; text packs to a tenth.
 MAX_MEMBERS = 2_000_000
 MAX_GROWTH = 30  # times the archive's size, or
@@ -100,8 +101,8 @@ def obtain(archives: Iterable[Archive], root: Path, mirror: str | None = None) -
 
     An archive is looked for in `root`/archives, in the mirror, and at its origin, in this order. A file is checked
     before it is used; where nobody has published a sum, that of the first file is written down and another is refused
-    from then on. When it is unpacked, `root`/archives/<file>.json says so (`receipts`). Two processes that want the
-    same do the work once.
+    from then on. When it is unpacked, `root`/archives/<file>.receipt.json says so (`receipts`). Two processes
+    that want the same do the work once.
 
     Args:
         mirror: a folder, which is only read, or a URL, where the archives lie under their names.
@@ -147,8 +148,8 @@ def is_unfinished(archive: Archive, root: Path) -> bool:
 def receipts(root: Path) -> dict[str, dict[str, Any]]:
     """What is written down of the archives that were unpacked below `root`, by file name: size, sums, date, members."""
     return {
-        path.name.removesuffix(".json"): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((root / "archives").glob("*.json"))
+        path.name.removesuffix(RECEIPT): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((root / "archives").glob(f"*{RECEIPT}"))
     }
 
 
@@ -182,7 +183,7 @@ def _found(archive: Archive, root: Path, mirror: str | None) -> tuple[Path, Sums
             if origin.startswith(SCHEMES):
                 return place, _fetched(archive, origin, place, root)
         except OSError as error:
-            reasons.append(f"{origin}: {error}")
+            reasons.append(str(error) if origin == archive.origin else f"{origin}: {error}")
     tried = f" and could not fetch it ({'; '.join(reasons)})" if reasons else ""
     raise MissingAsset(
         f"expected {archive.described()}, found no file at {place}{tried}: put it there, or name a folder or URL that "
@@ -216,7 +217,10 @@ def _require(archive: Archive, path: Path, root: Path, name: str, remedy: str) -
     if archive.md5 or archive.sha256:
         wanted, first = {"md5": archive.md5, "sha256": archive.sha256}, ""
     else:
-        wanted, first = receipts(root).get(archive.file, {}), f", written down in {archive.file}.json at its first use"
+        wanted, first = (
+            receipts(root).get(archive.file, {}),
+            f", written down in {archive.file}{RECEIPT} at its first use",
+        )
     for kind, found in (("md5", sums.md5), ("sha256", sums.sha256)):
         if (expected := wanted.get(kind)) and found != expected:
             raise ValueError(f"{name}: expected {kind} {expected} for {archive.file}{first}, found {found}: {remedy}")
@@ -256,7 +260,7 @@ def _install(archive: Archive, path: Path, sums: Sums, root: Path) -> None:
                 found.replace(place)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         receipt = {"origin": archive.origin, "contents": archive.contents, "members": members, "unpacked": now}
-        write_json(root / "archives" / f"{archive.file}.json", {**sums._asdict(), **receipt})
+        write_json(root / "archives" / f"{archive.file}{RECEIPT}", {**sums._asdict(), **receipt})
 
 
 def _staging_folder(root: Path, archive: Archive) -> Path:
@@ -298,11 +302,12 @@ def _located(staging: Path, path: str, archive: Archive) -> Path:
 
 
 class _Bounds:
-    """Counts what comes out of an archive; refuses what is out of all proportion."""
+    """Counts what comes out of an archive, and knows the folders made for it; refuses what is out of all proportion."""
 
     def __init__(self, path: Path) -> None:
         self.max_bytes = max(MAX_SMALL, MAX_GROWTH * path.stat().st_size)
         self.bytes = self.members = 0
+        self.folders: set[Path] = set()
 
     def member(self) -> None:
         self.members += 1
@@ -332,7 +337,7 @@ def _unpack(path: Path, name: str, folder: Path) -> int:
         ValueError: the archive is damaged, holds anything but folders and files, leads out of the folder, or is out of
             all proportion; names the archive and the member.
     """
-    bounds = _Bounds(path)
+    bounds, size = _Bounds(path), path.stat().st_size
     entries = _zip_entries if path.name.endswith(ZIPS) else _tar_entries
     entry = _Entry("table of contents", "file", None)
     with path.open("rb") as file, transfer_bar(f"unpacking {path.name}") as report:
@@ -340,7 +345,7 @@ def _unpack(path: Path, name: str, folder: Path) -> int:
             for entry in entries(file, folder, bounds):
                 bounds.member()
                 _write(entry, folder, bounds)
-                report(file.tell(), path.stat().st_size)
+                report(file.tell(), size)
         except DiskFull:
             raise
         except (*DAMAGED, ValueError) as error:
@@ -395,7 +400,10 @@ def _write(entry: _Entry, folder: Path, bounds: _Bounds) -> None:
     path = _inside(entry.name, folder)
     if entry.kind not in ("file", "folder"):
         raise _Refused(f"expected a file or a folder, found a {entry.kind}")
-    (path.parent if entry.content else path).mkdir(parents=True, exist_ok=True)
+    parent = path.parent if entry.content else path
+    if parent not in bounds.folders:  # archives hold hundreds of thousands of files
+        parent.mkdir(parents=True, exist_ok=True)
+        bounds.folders.add(parent)
     if entry.content:
         with path.open("wb") as file:
             while block := entry.content.read(BLOCK):

@@ -42,7 +42,9 @@ class Server:
 
     def publish(self, folder) -> None:
         """Serves the files of a folder."""
-        self.files |= {f"/{path.name}": path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+        self.files |= {
+            f"/{path.name}": path.read_bytes() for path in folder.iterdir() if not path.name.endswith(".receipt.json")
+        }
 
     def sent(self, path: str) -> int:
         return sum(asked.sent for asked in self.asked if asked.path == path)

@@ -126,7 +126,7 @@ def test_a_cut_connection_goes_on_where_it_stopped_in_the_same_run(server, publi
 def test_a_cut_connection_goes_on_where_it_stopped_in_the_next_run(server, published, root):
     half = published.size // 2
     server.cut["/birds.tgz"] = half
-    _refused(r"could not fetch it \(.*birds.tgz: .*IncompleteRead", [published], root, kind=MissingAsset)
+    _refused(r"could not fetch it \(.*IncompleteRead", [published], root, kind=MissingAsset)
     assert server.sent("/birds.tgz") == half
     assert not (root / "archives" / "birds.tgz").exists()
     del server.cut["/birds.tgz"]
@@ -134,7 +134,7 @@ def test_a_cut_connection_goes_on_where_it_stopped_in_the_next_run(server, publi
     assert server.asked[-1].range == f"bytes={half}-"
     assert server.asked[-1].sent == published.size - half
     assert _listed(root) == FILES
-    assert sorted(path.name for path in (root / "archives").iterdir()) == ["birds.tgz", "birds.tgz.json"]
+    assert sorted(path.name for path in (root / "archives").iterdir()) == ["birds.tgz", "birds.tgz.receipt.json"]
 
 
 def test_a_server_that_sends_no_parts_is_asked_for_all(server, published, root):
@@ -184,7 +184,10 @@ def test_a_finished_part_of_a_killed_run_is_used(server, published, tmp_path):
     [
         ({"sha256": "00" * 32}, "expected sha256 0000.* for birds.tgz, found [0-9a-f]{64}: it was not kept; fetch it"),
         ({"sha256": None, "md5": "00" * 16}, "expected md5 0000.* for birds.tgz, found [0-9a-f]{32}: it was not kept"),
-        ({"size": 77}, r"expected birds.tgz \(77 bytes.*expected 77 bytes, found 3,.* there\): put it there, or name"),
+        (
+            {"size": 77},
+            r"expected birds.tgz \(77 bytes.*\(expected 77 bytes, found 3,[0-9,]* there\): put it there, or name",
+        ),
     ],
 )
 def test_what_is_not_the_archive_is_not_kept(published, root, known, reason):
@@ -216,7 +219,7 @@ def test_what_cannot_be_fetched_is_named_with_its_place(server, root):
         kind=MissingAsset,
     )
     started = time.monotonic()
-    with pytest.raises(MissingAsset, match=r"http://127.0.0.1:9/lost.tgz: .*Connection refused"):
+    with pytest.raises(MissingAsset, match=r"could not fetch it \(.*Connection refused"):
         obtain([replace(lost, origin="http://127.0.0.1:9/lost.tgz")], root)
     assert time.monotonic() - started < 2
 
@@ -252,7 +255,7 @@ def test_the_first_file_of_an_unpublished_sum_is_remembered(server, published, r
     server.publish(tmp_path / "newer")
     first = receipts(root)["birds.tgz"]["md5"]
     _refused(
-        rf"expected md5 {first} for birds.tgz, written down in birds.tgz.json at its first use, found",
+        rf"expected md5 {first} for birds.tgz, written down in birds.tgz.receipt.json at its first use, found",
         [unpublished],
         root,
     )
@@ -265,7 +268,7 @@ def test_a_mirror_that_is_a_folder_is_read_in_place(server, published, root, tmp
     assert _listed(root) == FILES
     assert _stamps(mirror) == stamps
     assert server.asked == []
-    assert [path.name for path in (root / "archives").iterdir()] == ["birds.tgz.json"]
+    assert [path.name for path in (root / "archives").iterdir()] == ["birds.tgz.receipt.json"]
 
 
 def test_a_mirror_is_checked_and_what_it_lacks_is_fetched(server, published, root, tmp_path):
@@ -634,7 +637,7 @@ def _umask():
 
 def test_google_drive_goes_on_where_it_stopped(drive, published, root):
     drive.cut["/big.tgz"] = published.size // 2
-    _refused("could not fetch it .*gdrive:big: Download", [replace(published, origin="gdrive:big")], root)
+    _refused("could not fetch it .Download", [replace(published, origin="gdrive:big")], root)
     [part] = (root / "archives").iterdir()
     length = part.stat().st_size
     assert length >= 2**20
@@ -642,7 +645,7 @@ def test_google_drive_goes_on_where_it_stopped(drive, published, root):
     obtain([replace(published, origin="gdrive:big")], root)
     assert (drive.asked[-1].range, drive.asked[-1].sent) == (f"bytes={length}-", published.size - length)
     assert _listed(root) == FILES
-    assert sorted(path.name for path in (root / "archives").iterdir()) == ["birds.tgz", "birds.tgz.json"]
+    assert sorted(path.name for path in (root / "archives").iterdir()) == ["birds.tgz", "birds.tgz.receipt.json"]
 
 
 def test_google_drive_that_cannot_go_on_starts_again(drive, published, root):
@@ -657,7 +660,7 @@ def test_google_drive_that_cannot_go_on_starts_again(drive, published, root):
 def test_google_drives_quota_page_is_an_error(drive, published, root):
     drive.files["/uc"] = QUOTA
     message = _refused(
-        r"could not fetch it \(gdrive:big: .*Too many users have viewed or downloaded this",
+        r"could not fetch it \(.*Too many users have viewed or downloaded this",
         [replace(published, origin="gdrive:big", size=None, sha256=None)],
         root,
     )

@@ -179,7 +179,7 @@ def test_toy_data_are_packed_and_unpacked_as_the_real_ones(assets, capsys):
     root = assets / "data" / "cub-toy-40-s0"
     assert "train images: 30" in lines
     assert {path.name for path in (root / "archives").iterdir()} == {
-        name for archive in CUB.archives for name in (archive.file, f"{archive.file}.json")
+        name for archive in CUB.archives for name in (archive.file, f"{archive.file}.receipt.json")
     }
     for archive in CUB.archives:
         known = receipts(root)[archive.file]
