@@ -30,16 +30,17 @@ HELP = """usage: python -m mmbench.bench_data [FOLDER]
 Prints images/s of the data loaders for the .jpg files of a folder, at any depth; of pictures made for it without one.
 """
 
-SIDE, BATCH_SIZE, NUM_PICTURES = 256, 16, 128
+SIDE, BATCH_SIZE = 256, 16
+DRAWN, EPOCH = 128, 384  # pictures that are made, and that an epoch reads
 SHAPES = ((640, 480), (640, 427), (500, 375), (480, 640))  # common among COCO's photographs
 QUALITY = 90
-ROUNDS = 7
+ROUNDS = 5
 AUTHORS = "authors' way"
 GOALS = {"exact": 1.25, "fast": 1.5, "cache": 8.0}  # times the authors' way
 
 
 class Pictures(DataModule):
-    """`NUM_PICTURES` of a folder's JPEG files, some of them again where there are fewer, with one caption each."""
+    """`EPOCH` of a folder's JPEG files, some of them again where there are fewer, with one caption each."""
 
     archives = ()
     counts: ClassVar = {"all": {}}
@@ -49,7 +50,7 @@ class Pictures(DataModule):
         files = sorted(self.root.rglob("*.jpg"))
         if not files:
             raise ValueError(f"{self.root}: expected .jpg files, found none: name another folder, or none")
-        chosen = [files[place * len(files) // NUM_PICTURES] for place in range(NUM_PICTURES)]
+        chosen = [files[place * len(files) // EPOCH] for place in range(EPOCH)]
         return {"train": [Record(f"{place:04d}", file, ("a picture",), place) for place, file in enumerate(chosen)]}
 
 
@@ -85,7 +86,7 @@ class Copies:
         return (image.clone() for image in self.images)
 
 
-def draw_pictures(folder: Path, count: int = NUM_PICTURES) -> None:
+def draw_pictures(folder: Path, count: int = DRAWN) -> None:
     """JPEG files of COCO's shapes and of about its 100 to 200 kB: smooth scenery with fine texture over it."""
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(count):
