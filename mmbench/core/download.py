@@ -80,8 +80,9 @@ def download(origin: str, path: Path, size: int | None = None, check: Callable[[
 
 
 def _reason(error: Exception) -> str:
-    """One line; without the wrappings in which urllib3 hands on what the operating system says."""
-    return re.sub(r"^.*\(Caused by \w+\((.*)\)\)$", r"\1", " ".join(str(error).split())).strip("\"'")
+    """One line; without the advice of gdown, and urllib3's wrappings of what the operating system says."""
+    text = " ".join(str(error).partition(".\n")[0].split())
+    return re.sub(r"^.*\(Caused by \w+\((.*)\)\)$", r"\1", text).strip("\"'")
 
 
 def _url(origin: str) -> str:
@@ -116,12 +117,15 @@ def _from_web(url: str, partial: Path, size: int | None, report: Report) -> None
             return _continue(url, partial, size, report)
         except CUT:
             length = _length(partial)
+            again = "run this again to go on there" if _record(partial).is_file() else "run this again"
             if not _record(partial).is_file():
                 _forget(partial)  # nobody could say later whether the rest belongs to it
             if length > furthest:
                 attempts, furthest = 0, length
-            if attempts == len(PAUSES) or furthest == 0:
+            if furthest == 0:
                 raise
+            if attempts == len(PAUSES):
+                raise OSError(f"the connection was cut after {length:,} bytes; {again}") from None
         time.sleep(PAUSES[attempts])
         attempts += 1
 
