@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-import yaml
-from hydra.utils import instantiate
 
-from mmbench.core.config import shipped
+from mmbench.core.config import composed, construct, node, plain
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
+from mmbench.data import toy_faces, toy_flowers, toy_scenes
 from mmbench.data.toy_birds import PALETTE, PARTS, describe, part_masks, render, sample_bird
 from mmbench.metrics.edit_accuracy import EditAccuracy
 from mmbench.metrics.preservation import Preservation
@@ -18,7 +17,7 @@ COUNT = 40
 
 
 def metric(name):
-    return instantiate(yaml.safe_load((shipped("conf") / "metric" / f"{name}.yaml").read_text(encoding="utf-8")))
+    return construct({**node(f"metric/{name}"), "parts": list(PARTS)})
 
 
 def drawn(bird, number):
@@ -126,8 +125,16 @@ def test_the_votes_of_a_part_decide_and_small_parts_are_passed_over():
         accuracy.update(images, {**batch, "prompt_attributes": [{"crown": "mauve"}]})
 
 
-def test_palette_and_parts_are_the_toy_birds():
-    cfg = yaml.safe_load((shipped("conf") / "metric" / "edit_accuracy.yaml").read_text(encoding="utf-8"))
-    assert cfg["palette"] == {name: list(levels) for name, levels in PALETTE.items()}
-    assert tuple(cfg["parts"]) == PARTS
-    assert tuple(metric("preservation").parts) == PARTS
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        ("cub", PARTS),
+        ("coco", toy_scenes.PARTS),
+        ("oxford102", toy_flowers.PARTS),
+        ("celeba_hq", toy_faces.PARTS),
+    ],
+)
+def test_palette_and_parts_are_the_toys(data, parts):
+    metrics = plain(composed(["method=identity", f"data={data}", "data.source=toy"]))["protocol"]["metrics"]
+    assert metrics["edit_accuracy"]["palette"] == {name: list(levels) for name, levels in PALETTE.items()}
+    assert metrics["edit_accuracy"]["parts"] == metrics["preservation"]["parts"] == list(parts)
