@@ -1,7 +1,15 @@
-"""Convolutions whose output is gated by a second half of channels (gated linear units), instance-normalised."""
+"""Convolutions whose output is normalised and gated by a second half of channels (gated linear units).
+
+`norm` makes the normalisation from a number of channels. Instance normalisation, which ManiGAN takes, has no parameters
+and no running statistics: an image does not depend on its batch. AttnGAN and ControlGAN take `nn.BatchNorm2d`.
+"""
+
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Norm = Callable[[int], nn.Module]
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -10,15 +18,12 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class GatedConvolution(nn.Module):
-    """3x3 convolution to twice the channels, instance normalisation, then first half * sigmoid(second half).
+    """3x3 convolution to twice the channels, normalisation, then first half * sigmoid(second half)."""
 
-    The normalisation has no parameters and no running statistics: an image does not depend on its batch.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm = nn.InstanceNorm2d) -> None:
         super().__init__()
         self.convolution = conv3x3(in_channels, 2 * out_channels)
-        self.norm = nn.InstanceNorm2d(2 * out_channels)
+        self.norm = norm(2 * out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H, W)."""
@@ -30,23 +35,27 @@ class UpBlock(nn.Sequential):
 
     Args:
         size: height and width of the output, where that is not twice the input's.
+        norm: as `GatedConvolution`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, size: int | None = None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int | None = None, norm: Norm = nn.InstanceNorm2d
+    ) -> None:
         scale = 2 if size is None else None
         super().__init__(
-            nn.Upsample(size=size, scale_factor=scale, mode="nearest"), GatedConvolution(in_channels, out_channels)
+            nn.Upsample(size=size, scale_factor=scale, mode="nearest"),
+            GatedConvolution(in_channels, out_channels, norm),
         )
 
 
 class GatedResidual(nn.Module):
     """A gated convolution, a plain one, and the input added: (N, C, H, W) to the same shape."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm = nn.InstanceNorm2d) -> None:
         super().__init__()
-        self.gated = GatedConvolution(channels, channels)
+        self.gated = GatedConvolution(channels, channels, norm)
         self.convolution = conv3x3(channels, channels)
-        self.norm = nn.InstanceNorm2d(channels)
+        self.norm = norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.norm(self.convolution(self.gated(x)))

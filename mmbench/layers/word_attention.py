@@ -65,3 +65,11 @@ class ChannelAttention(nn.Module):
         scores = context.flatten(2) @ words.mT  # (N, C, L)
         attention = scores.masked_fill(~word_mask, float("-inf")).softmax(dim=-1)
         return rearrange(attention @ words, "n c (h w) -> n c h w", h=height, w=width), attention.mT
+
+
+def linear_from_convolution(weight: Tensor) -> Tensor:
+    """The weight of a linear layer that does what a 1x1 convolution does, by which authors project words.
+
+    (out, in, 1, 1) to (out, in).
+    """
+    return weight.flatten(1)

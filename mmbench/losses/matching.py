@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, einsum
 from torch.linalg import vector_norm
 
+from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
+from mmbench.networks.damsm import EncodedImage, EncodedText
+
 
 def region_attention(words: Tensor, word_mask: Tensor, regions: Tensor, gamma1: float) -> tuple[Tensor, Tensor]:
     """Each word of caption n attends to the regions of image n (equations 7 to 9).
@@ -80,6 +83,35 @@ def word_correlation(regions: Tensor, words: Tensor, word_mask: Tensor, gamma1: 
     """
     context, _ = region_attention(words, word_mask, regions, gamma1)
     return _pooled(_cosine(context, words), word_mask, gamma2)
+
+
+def matching_terms(
+    image: EncodedImage,
+    text: EncodedText,
+    class_id: Tensor,
+    gamma1: float,
+    gamma2: float,
+    gamma3: float,
+    lambda_damsm: float,
+) -> dict[str, Tensor]:
+    """How well generated images show their captions, by the frozen DAMSM encoders: a part of the generator's loss."""
+    words = words_loss(image.regions, text.words, text.word_mask, class_id, gamma1, gamma2, gamma3)
+    sentence = sentence_loss(image.code, text.sentence, class_id, gamma3)
+    return {"DAMSM_words": lambda_damsm * sum(words), "DAMSM_sentence": lambda_damsm * sum(sentence)}
+
+
+def word_level_term(
+    image: EncodedImage, text: EncodedText, mismatched: EncodedText, gamma1: float, gamma2: float
+) -> Tensor:
+    """The discriminator's word-level term on real images: a number that is logged and carries no gradient.
+
+    The authors compute it at every image size, which takes three passes of the image encoder; ours re-uses the pass
+    over the full size, since none of them reaches a parameter.
+    https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/miscc/losses.py#L152
+    """
+    match = word_correlation(image.regions, text.words, text.word_mask, gamma1, gamma2)
+    mismatch = word_correlation(image.regions, mismatched.words, mismatched.word_mask, gamma1, gamma2)
+    return (cross_entropy_real(match) + cross_entropy_fake(mismatch)) / 2
 
 
 def _region_weights(scores: Tensor, word_mask: Tensor, gamma1: float) -> Tensor:

@@ -12,11 +12,9 @@ Deviations:
 """
 
 from collections.abc import Mapping, Sequence
-from math import log2
 from typing import ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbench.core.adversarial import Adversarial, OptimizerPartial
@@ -29,38 +27,16 @@ from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.weights import KeyMap
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.first_stage import FirstStage
 from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, UpBlock, conv3x3
 from mmbench.layers.initialisation import initialise_orthogonally
-from mmbench.layers.word_attention import ChannelAttention, SpatialAttention
-from mmbench.losses.adversarial import (
-    cross_entropy_fake,
-    cross_entropy_real,
-    matching_aware_discriminator,
-    matching_aware_generator,
-)
+from mmbench.layers.word_attention import ChannelAttention, SpatialAttention, linear_from_convolution
+from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.losses.matching import sentence_loss, word_correlation, words_loss
+from mmbench.losses.matching import matching_terms, word_level_term
 from mmbench.losses.perceptual import perceptual_loss
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
-
-
-class FirstStage(nn.Module):
-    """From one vector to hidden features (N, width, size, size), by way of 4x4."""
-
-    def __init__(self, in_features: int, width: int, size: int) -> None:
-        super().__init__()
-        num_doublings = int(log2(size // 4))
-        assert size == 4 * 2**num_doublings, f"not 4 times a power of two: {size}"
-        channels = [width * 2**n for n in reversed(range(num_doublings + 1))]
-        # Batch normalisation occurs here only; everywhere else it is instance normalisation.
-        self.project = nn.Linear(in_features, 2 * 4 * 4 * channels[0], bias=False)
-        self.norm = nn.BatchNorm1d(2 * 4 * 4 * channels[0])
-        self.upsample = nn.Sequential(*(UpBlock(channels[n], channels[n + 1]) for n in range(num_doublings)))
-
-    def forward(self, vector: Tensor) -> Tensor:
-        hidden = F.glu(self.norm(self.project(vector)), dim=1)
-        return self.upsample(hidden.unflatten(1, (-1, 4, 4)))
 
 
 class Fusion(nn.Module):
@@ -243,11 +219,6 @@ def _fusion(theirs: str, ours: str) -> dict[str, str]:
     }
 
 
-def _flat(convolution: Tensor) -> Tensor:
-    """The authors project words by 1x1 convolutions."""
-    return convolution.flatten(1)
-
-
 MAIN_MODULE = KeyMap(
     rename={
         r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
@@ -272,7 +243,7 @@ MAIN_MODULE = KeyMap(
         r"h_net2\.channel_att\.conv_context3\.weight": "the projection for the other stage's size, never used",
         r"h_net3\.channel_att\.conv_context2\.weight": "the projection for the other stage's size, never used",
     },
-    convert={r".*_attention\.project\.weight": _flat},
+    convert={r".*_attention\.project\.weight": linear_from_convolution},
     fill={r".*num_batches_tracked": 0},
 )
 
@@ -285,37 +256,8 @@ DETAIL_CORRECTION = KeyMap(
         r"img_net\.img\.0\.weight": "head.to_rgb.weight",
         **_affine("SAIN", "head.affine_combination"),
     },
-    convert={r".*_attention\.project\.weight": _flat},
+    convert={r".*_attention\.project\.weight": linear_from_convolution},
 )
-
-
-def matching_terms(
-    image: EncodedImage,
-    text: EncodedText,
-    class_id: Tensor,
-    gamma1: float,
-    gamma2: float,
-    gamma3: float,
-    lambda_damsm: float,
-) -> dict[str, Tensor]:
-    """How well generated images show their captions, by the frozen DAMSM encoders (L_ControlGAN's last part)."""
-    words = words_loss(image.regions, text.words, text.word_mask, class_id, gamma1, gamma2, gamma3)
-    sentence = sentence_loss(image.code, text.sentence, class_id, gamma3)
-    return {"DAMSM_words": lambda_damsm * sum(words), "DAMSM_sentence": lambda_damsm * sum(sentence)}
-
-
-def word_level_term(
-    image: EncodedImage, text: EncodedText, mismatched: EncodedText, gamma1: float, gamma2: float
-) -> Tensor:
-    """The discriminator's word-level term on real images: a number that is logged and carries no gradient.
-
-    The authors compute it at every image size, which takes three passes of the image encoder; ours re-uses the pass
-    over the full size, since none of them reaches a parameter.
-    https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/miscc/losses.py#L152
-    """
-    match = word_correlation(image.regions, text.words, text.word_mask, gamma1, gamma2)
-    mismatch = word_correlation(image.regions, mismatched.words, mismatched.word_mask, gamma1, gamma2)
-    return (cross_entropy_real(match) + cross_entropy_fake(mismatch)) / 2
 
 
 class ManiGANMain(Adversarial):
