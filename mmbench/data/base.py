@@ -362,7 +362,7 @@ class DataModule(pl.LightningDataModule):
         if not self.cache:
             return decoded
         kind = type(self.preprocessing)
-        rule = [f"{kind.__module__}.{kind.__qualname__}", purpose, self.image_size]
+        rule = [f"{kind.__module__}.{kind.__qualname__}", vars(self.preprocessing), purpose, self.image_size]
         name = f"{self.root.name}-{split}-{purpose}-{self.image_size}"
         identity = [self.fingerprint(), split, rule]
         return prepared(self.assets / "cache", name, identity, self.split(split), look, self.num_workers)
