@@ -74,14 +74,18 @@ class Run:
 
 
 ROW = (("method", "method", "name"), ("data", "data", "name"), ("source", "data", "source"))
-# What the images themselves depend on, among the keys of a protocol.
-SAMPLING = ("split", "captions_per_image", "draws", "count", "seed")
+# What the images themselves depend on, among the keys of a protocol. (The data module is told `mask`, `preprocessing`
+# and `bird_crop`.)
+SAMPLE_SET = ("split", "captions_per_image", "draws", "count", "drop_partial_batch")
+SAMPLING = (*SAMPLE_SET, "seed", "rounding", "composite")
+TO_NEAREST = {"_target_": "mmbench.core.images.to_uint8"}  # how a protocol rounds that does not say
 
 
 def described(plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a plain configuration that makes a row what it is; its hash is the record's `config_hash`."""
     facts = config.scientific({key: plain[key] for key in ("data", "protocol", "weights", "seed")})
     facts["data"]["module"].pop("seed", None)  # of training, and `seed` already
+    facts["data"].pop("parts", None)  # the protocol's metrics have them
     return {**facts, "method": _method_facts(plain)}
 
 
@@ -104,12 +108,38 @@ def prepare(cfg: DictConfig) -> Run:
         MissingAsset: data or weights are not here and cannot be fetched.
         ValueError: the data set lacks a field that the task needs, or weights do not fit.
     """
-    plain = config.plain(cfg)
+    return prepared(config.plain(cfg))
+
+
+def prepared(plain: dict[str, Any]) -> Run:
+    """As `prepare`, of a settled configuration as plain values."""
     data = prepared_data(plain)
     data.setup("predict")
     method, weights = built(plain, data)
     protocol = plain["protocol"]
     inputs = {"data": data.fingerprint(), "weights": weights["sha256"]}
+    if protocol.get("composite") and "mask" not in data.fields:
+        raise ValueError(
+            f"expected a mask for protocol {protocol['name']}, which puts known pixels back, found none: choose one "
+            "with +mask@protocol.mask=NAME"
+        )
+    samples = wanted_samples(data, protocol)
+    facts = described(plain)
+    sampling = {key: protocol[key] for key in SAMPLING if key in protocol}
+    images = sha256_json([facts["method"], facts["data"], sampling, plain["seed"], inputs])
+    name = "-".join(plain[group][key] for _, group, key in ROW)
+    folder = Path(plain["paths"]["runs"]) / name / images[:16]
+    return Run(plain, method, weights, data, samples, folder, sha256_json([facts, inputs]))
+
+
+def wanted_samples(data: DataModule, protocol: dict[str, Any]) -> list[Sample]:
+    """The samples that a protocol asks for.
+
+    `drop_partial_batch` of N leaves out the last images, by id, that fill no batch of N.
+
+    Raises:
+        ValueError: there are fewer images than asked for, or than a batch.
+    """
     samples = data.samples(
         protocol["split"],
         count=protocol["count"],
@@ -117,12 +147,15 @@ def prepare(cfg: DictConfig) -> Run:
         draws=protocol["draws"],
         seed=protocol["seed"],
     )
-    facts = described(plain)
-    sampling = {key: protocol[key] for key in SAMPLING}
-    images = sha256_json([facts["method"], facts["data"], sampling, plain["seed"], inputs])
-    name = "-".join(plain[group][key] for _, group, key in ROW)
-    folder = Path(plain["paths"]["runs"]) / name / images[:16]
-    return Run(plain, method, weights, data, samples, folder, sha256_json([facts, inputs]))
+    size = protocol.get("drop_partial_batch") or 1
+    of_an_image = protocol["captions_per_image"] * protocol["draws"]
+    images = len(samples) // of_an_image
+    if images < size:
+        raise ValueError(
+            f"expected at least {size} images, a whole batch of protocol {protocol['name']}, found {images}: set "
+            "protocol.drop_partial_batch=null, or use more images"
+        )
+    return samples[: images // size * size * of_an_image]
 
 
 class Scored(Dataset):
@@ -151,7 +184,11 @@ class ImageWriter(BasePredictionWriter):
         self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Batch, *_: int
     ) -> None:
         check_images(prediction, [sample.name for sample in batch["sample"]])
-        for sample, image in zip(batch["sample"], to_uint8(prediction), strict=True):
+        protocol = self.run.protocol
+        if protocol.get("composite"):  # what was known is put back
+            prediction = torch.where(batch["mask"] > 0, prediction, batch["image"])
+        images = config.construct(protocol.get("rounding") or TO_NEAREST, images=prediction)
+        for sample, image in zip(batch["sample"], images, strict=True):
             write_png(self.run.image(sample), image)
 
 
@@ -168,7 +205,8 @@ def generate(run: Run) -> None:
             default_root_dir=run.folder,
             inference_mode=True,
         )
-        items = run.items(missing, {*run.method.task.inputs})
+        known = {"image", "mask"} if run.protocol.get("composite") else set()
+        items = run.items(missing, {*run.method.task.inputs, *known})
         loader = _loader(run, items, partial(_with_noise, seed=run.plain["seed"]))
         trainer.predict(run.method, loader, return_predictions=False)
         if torch.distributed.is_initialized():

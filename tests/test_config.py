@@ -40,7 +40,7 @@ def test_toy_blocks_apply_to_toy_data_and_the_command_line_overrules_them():
     assert real.data.module.image_size == 256
     assert toy.data.module.image_size == 64
     assert mine.data.module.image_size == 32
-    assert toy.protocol.name == "manigan-toy"
+    assert toy.protocol.name == "strict-toy"
     assert "toy" not in real.data
 
 

@@ -219,6 +219,8 @@ def settled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         for argument in ("mask", "preprocessing"):
             if argument in cfg.protocol:
                 cfg.data.module[argument] = f"${{protocol.{argument}}}"
+        if "bird_crop" in cfg.protocol and "bird_crop" in cfg.data.module:  # other data sets have no box to crop to
+            cfg.data.module.bird_crop = "${protocol.bird_crop}"
         groups = config_groups()
         for override in parse(overrides):
             key = override.key_or_group

@@ -33,6 +33,14 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def truncated(images: Tensor) -> Tensor:
+    """As `to_uint8`, but rounded down: what `(x + 1) * 127.5` cast to integers gives, in many authors' scripts.
+
+    Half a level darker on average. Only for protocols that have it so.
+    """
+    return ((images.float() + 1) * 127.5).clamp(0, 255).to(torch.uint8)
+
+
 def from_uint8(images: Tensor) -> Tensor:
     """uint8 levels to float32 in [-1, 1]; the inverse of `to_uint8`."""
     return images.float() / 127.5 - 1
