@@ -68,7 +68,7 @@ def after_training(method, trained):
     return [p for part in trained for key, p in method.get_submodule(part).named_parameters() if "trunk." not in key]
 
 
-@pytest.mark.parametrize("name", ["manigan_main", "manigan", "manigan_direct"])
+@pytest.mark.parametrize("name", ["manigan_main", "manigan", "manigan_direct", "controlgan"])
 def test_the_average_follows_the_network(tiny, name):
     method, before, after = after_one_batch(name)
     part = method.order[0]

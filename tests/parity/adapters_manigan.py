@@ -1,19 +1,17 @@
 """ManiGAN: affine combination, main module, detail correction module and their losses."""
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 
 import masks
 import torch
-from adapters_attngan import discriminator_network, generator_terms
-from adapters_controlgan import vgg_features
+from adapters_attngan import generator_terms
+from adapters_controlgan import stage, three_size_generator_loss, vgg_features
 from adapters_damsm import image_encoder
-from fixture import gradients, inputs, outputs_of, part, state
+from fixture import gradients, inputs, outputs_of, state
 from torch import Tensor, nn
 
 from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.layers.affine_combination import AffineCombination
-from mmbench.losses.perceptual import perceptual_loss
 from mmbench.methods.manipulation.manigan import (
     AFFINE_COMBINATION,
     DETAIL_CORRECTION,
@@ -24,8 +22,7 @@ from mmbench.methods.manipulation.manigan import (
     ManiGAN,
     ManiGANMain,
 )
-from mmbench.networks.damsm import EncodedImage, EncodedText
-from mmbench.networks.vgg import VGG16, vgg16_keys
+from mmbench.networks.damsm import EncodedText
 
 
 def affine_combination(fixture: dict) -> dict[str, Tensor]:
@@ -119,46 +116,23 @@ def detail_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
         return _detail_correction(fixture["config"]), DETAIL_CORRECTION
 
 
-def _stage(fixture: dict, given: dict[str, Tensor], sizes: Sequence[int]) -> tuple[SimpleNamespace, EncodedText]:
-    """What a stage's own `generator_terms` reads of it, with the recorded encoders' outputs; and the text."""
-    config = fixture["config"]
-    seen = EncodedImage(given["features"], given["image_code"])
-    damsm = SimpleNamespace(network=SimpleNamespace(image_encoder=lambda image: seen))
-    discriminators = [discriminator_network(fixture, size, prefix=f"D{size}.") for size in sizes]
-    stage = SimpleNamespace(
-        sizes=sizes,
-        discriminators=discriminators,
-        discriminator=discriminators[-1],
-        damsm=damsm,
-        main=SimpleNamespace(network=SimpleNamespace(damsm=damsm)),
-        gammas={name: config[name] for name in ("gamma1", "gamma2", "gamma3")},
-        lambda_damsm=config["LAMBDA"],
-    )
-    words = given["words"].mT
-    return stage, EncodedText(words, masks.from_lengths(given["cap_lens"], words.shape[1]), given["sentence"])
-
-
 def generator_loss(fixture: dict) -> dict[str, Tensor]:
-    given, sizes = inputs(fixture), (64, 128, 256)
-    stage, text = _stage(fixture, given, sizes)
-    stage.perceptual = VGG16("relu2_2")
-    load_strictly(
-        stage.perceptual, vgg16_keys("relu2_2")(part(state(fixture), "VGG."), stage.perceptual), fixture["name"]
-    )
-    fake, real = ([given[f"{kind}{size}"] for size in sizes] for kind in ("fake", "real"))
-    # The recorded loss is without KL, which is 0 for a standard normal.
-    output = MainOutput(fake, hidden=given["features"], mu=torch.zeros(1, 1), log_variance=torch.zeros(1, 1))
-    loss = sum(ManiGANMain.generator_terms(stage, real, output, text, given["class_ids"]).values())
-    _, said = generator_terms(fixture, given)
-    perceptual = [perceptual_loss(stage.perceptual, *pair) for pair in zip(fake, real, strict=True)]
-    terms = {f"perceptual{n}": term for n, term in enumerate(perceptual)}
-    return {"loss": loss} | said | terms | gradients(fixture, loss, given)
+    def terms(
+        described: SimpleNamespace, real: list[Tensor], fake: list[Tensor], text: EncodedText, class_ids: Tensor
+    ) -> dict[str, Tensor]:
+        # The recorded loss is without KL, which is 0 for a standard normal.
+        output = MainOutput(fake, hidden=fake[-1], mu=torch.zeros(1, 1), log_variance=torch.zeros(1, 1))
+        return ManiGANMain.generator_terms(described, real, output, text, class_ids)
+
+    return three_size_generator_loss(fixture, terms)
 
 
 def detail_generator_loss(fixture: dict) -> dict[str, Tensor]:
     given = inputs(fixture)
-    stage, text = _stage(fixture, given, (256,))
-    terms = ManiGAN.generator_terms(stage, given["real256"], given["fake256"], text, given["class_ids"])
+    described, text = stage(fixture, given, (256,))
+    described.discriminator = described.discriminators[-1]
+    described.main = SimpleNamespace(network=SimpleNamespace(damsm=described.damsm))
+    terms = ManiGAN.generator_terms(described, given["real256"], given["fake256"], text, given["class_ids"])
     loss = sum(terms.values())
     _, said = generator_terms(fixture, given)
     return {"loss": loss, "l1": -terms["L_reg"]} | said | gradients(fixture, loss, given)

@@ -69,12 +69,15 @@ class DAMSM(Method):
         self.gradient_clip = gradient_clip
         self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
 
-    def encode_text(self, captions: list[str], streams: Sequence[Generator | None] | None = None) -> EncodedText:
+    def encode_text(
+        self, captions: list[str], streams: Sequence[Generator | None] | None = None, max_words: int | None = None
+    ) -> EncodedText:
         """Raw captions in the common space.
 
         Args:
             captions: N texts.
             streams: which words of a long caption are kept, for each caption; None: the caption itself decides.
+            max_words: how many words of a long caption are kept, where that is not what DAMSM itself was trained with.
 
         Raises:
             ValueError: a caption has no known word.
@@ -82,7 +85,7 @@ class DAMSM(Method):
         streams = streams or [None] * len(captions)
         tokens, lengths = padded(
             [
-                self.vocabulary.encode(caption, self.max_words, rng)
+                self.vocabulary.encode(caption, max_words or self.max_words, rng)
                 for caption, rng in zip(captions, streams, strict=True)
             ]
         )
