@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.core.config import construct, default_assets, node
-from mmbench.core.files import sha256_file
+from mmbench.core.files import sha256_file, sha256_json
 from mmbench.metrics.base import Batch, Metric, Score, check_batch
 from mmbench.metrics.features import Extractor
 
@@ -169,10 +169,11 @@ def build_suite(
                     f"metric {name}: expected an extractor among {sorted(extractors)}, found {wanted!r}: "
                     "add it to the protocol's extractors"
                 )
-            if wanted not in built:
-                built[wanted] = construct(extractors[wanted], assets=str(assets))
+            facts = sha256_json(extractors[wanted])  # two names of one network are one
+            if facts not in built:
+                built[facts] = construct(extractors[wanted], assets=str(assets))
             suite[name] = construct(
-                {key: value for key, value in config.items() if key != "extractor"}, extractor=built[wanted]
+                {key: value for key, value in config.items() if key != "extractor"}, extractor=built[facts]
             )
     return MetricSuite(suite)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 
 from mmbench.core import config
+from mmbench.core.experiment import load
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.images import from_uint8
 from mmbench.core.weights import MissingAsset
@@ -138,3 +139,30 @@ def test_the_published_encoders_are_those_that_manigan_stands_on(data, words, tm
     metrics = {"sim": {"_target_": "mmbench.metrics.sim.Sim", "extractor": "damsm"}}
     with pytest.raises(MissingAsset, match=r"expected \w+/captions\.pickle of manigan/data/.*put it there"):
         build_suite(metrics, {"damsm": node}, tmp_path)
+
+
+def test_two_names_of_one_network_are_one(encoders, tmp_path):
+    nodes = {"damsm": NODE, "again": NODE, "other": {**NODE, "name": "other"}}
+    metrics = {name: {"_target_": "mmbench.metrics.sim.Sim", "extractor": name} for name in nodes}
+    suite = build_suite(metrics, nodes, tmp_path).metrics
+    assert suite["damsm"].extractor is suite["again"].extractor
+    assert suite["damsm"].extractor is not suite["other"].extractor
+
+
+@pytest.mark.parametrize(
+    ("data", "source", "names"),
+    [
+        ("cub", "real", {"IS": "is@inception-cub", "sim": "sim@damsm", "MP": "mp@damsm"}),
+        ("cub", "toy", {"IS": "is@toy", "sim": "sim@toy", "MP": "mp@toy"}),
+        ("coco", "real", {"IS": "is@standard", "sim": "sim@damsm", "MP": "mp@damsm"}),
+    ],
+)
+def test_manigans_table_is_scored_under_the_names_that_its_experiment_expects(data, source, names):
+    words = ["method=identity", "protocol=manigan", f"data={data}", f"data.source={source}"]
+    protocol = config.plain(config.composed(words))["protocol"]
+    experiment = load("manigan")
+    row = next(row for row in experiment.rows if row.data == data)
+    for published, name in names.items():
+        assert experiment.metric(published, row, source) == name
+        metric = protocol["metrics"][name.partition("@")[0]]
+        assert protocol["extractors"][metric["extractor"]]["name"] == name.partition("@")[2]
