@@ -54,11 +54,11 @@ def main(arguments: list[str]) -> int:
         data.verify(full)
         for name, value in data.summary().items():
             print(f"{name}: {value}")
-        print(f"next: mmbench evaluate method=identity {_words(own['data'], cfg, rest)}")
     if own["stats"] == "true":
         from mmbench.data.statistics import report
 
         print(report(data))
+    print(f"next: mmbench evaluate method=identity {_words(own['data'], cfg, rest)}")
     return 0
 
 

@@ -134,7 +134,7 @@ def test_fast_sees_maps_as_pictures(toy):
 
 def test_fast_is_a_protocol_of_its_own():
     nodes = {name: config.node(f"preprocessing/{name}") for name in config.names("preprocessing")}
-    assert len({config.config_hash(node) for node in nodes.values()}) == len(nodes) == 4
+    assert len({config.config_hash(node) for node in nodes.values()}) == len(nodes)
     assert isinstance(config.construct(nodes["exact"]), ShorterSide)
     assert isinstance(config.construct(nodes["fast"]).exact, ShorterSide)
     assert isinstance(config.construct(nodes["fast_squash"]).exact, Squash)
