@@ -1,12 +1,28 @@
-"""Word vectors: the published text format, its damages, and captions as sequences."""
+"""Word vectors: both published formats, their damages, and captions as sequences."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mmbench.core.fasttext import FastText, SeededVectors, WordEmbedding, read_text_vectors
+from mmbench.core.fasttext import (
+    FastText,
+    SeededVectors,
+    WordEmbedding,
+    fnv1a,
+    is_model,
+    letter_runs,
+    read_model_vectors,
+    read_text_vectors,
+)
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import Card, MissingAsset
+
+# Written by fastText 0.9.2: two models of 18 words, and what its own `get_word_vector` says of some words.
+MODELS = Path(__file__).parent / "fixtures" / "fasttext"
+SAID = json.loads((MODELS / "vectors.json").read_text(encoding="utf-8"))
 
 # As fastText writes it: a space after the last number, a word that is a no-break space, a word twice.
 PUBLISHED = "4 3\nred 0.5 -1 2e-05 \n\u00a0 1 2 3 \nbird -0.25 0.125 4 \nred 9 9 9 \n"
@@ -106,3 +122,64 @@ def test_vectors_are_neither_trained_nor_saved():
     words = WordEmbedding(Vocabulary.from_captions(["a red bird"]), SeededVectors(4))
     assert not list(words.parameters())
     assert not words.state_dict()
+
+
+def test_a_model_gives_fasttexts_own_vectors_also_of_words_it_does_not_list():
+    said = SAID["subwords"]
+    found = read_model_vectors(MODELS / "subwords.bin", set(said), 3)
+    assert found.keys() == said.keys()
+    for word, vector in said.items():
+        np.testing.assert_allclose(found[word], vector, rtol=1e-6, atol=1e-7, err_msg=word)
+
+
+def test_a_model_without_runs_of_letters_has_none_of_unlisted_words():
+    said = SAID["words"]
+    listed = {word for word, vector in said.items() if any(vector)}
+    found = read_model_vectors(MODELS / "words.bin", set(said), 3)
+    assert found.keys() == listed
+    assert {"reddish", "x"}.isdisjoint(listed)
+    for word in listed:
+        np.testing.assert_allclose(found[word], said[word], rtol=1e-6)
+
+
+def test_runs_are_of_letters_not_bytes():
+    assert letter_runs("n\u00e4", 2, 3) == [
+        b"<n",
+        "n\u00e4".encode(),
+        "\u00e4>".encode(),
+        "<n\u00e4".encode(),
+        "n\u00e4>".encode(),
+    ]
+    assert letter_runs("a", 1, 1) == [b"a"]
+    assert letter_runs("bird", 0, 0) == []
+
+
+def test_the_hash_is_fnv1a():
+    assert fnv1a(b"") == 0x811C9DC5
+    assert fnv1a(b"a") == 0xE40C292C
+    assert fnv1a(b"foobar") == 0xBF9CF968
+
+
+def test_formats_are_told_apart(vec, tmp_path):
+    assert is_model(MODELS / "words.bin")
+    assert not is_model(vec())
+    vec().write_bytes((MODELS / "subwords.bin").read_bytes())
+    assert fasttext(tmp_path).of(["reddish"]).keys() == {"reddish"}
+
+
+@pytest.mark.parametrize("length", [4, 60, 100, 300, 420, 700])
+def test_a_model_that_ends_early_is_refused(tmp_path, length):
+    path = tmp_path / "short.bin"
+    path.write_bytes((MODELS / "subwords.bin").read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"short\.bin: expected a whole model, found one that ends early: fetch"):
+        read_model_vectors(path, {"red"}, 3)
+
+
+def test_a_model_of_another_dimension_or_version_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected vectors of 300 numbers, found 3"):
+        read_model_vectors(MODELS / "words.bin", {"red"}, 300)
+    content = bytearray((MODELS / "words.bin").read_bytes())
+    content[4] = 13
+    (tmp_path / "new.bin").write_bytes(content)
+    with pytest.raises(ValueError, match="expected a whole model of version 11 or 12, found version 13"):
+        read_model_vectors(tmp_path / "new.bin", {"red"}, 3)
