@@ -152,7 +152,7 @@ def test_only_what_a_metric_names_is_built(tmp_path):
 
 @pytest.mark.parametrize("name", ["inception", "clip", "lpips"])
 def test_standard_weights_that_cannot_be_had_are_one_line(name, tmp_path, monkeypatch):
-    def no_network(origin, path):
+    def no_network(origin, path, **options):
         raise OSError("no network")
 
     monkeypatch.setattr("mmbench.core.weights.download", no_network)
