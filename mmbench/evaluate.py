@@ -20,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmbench import grid, scoring
+from mmbench import canary, grid, scoring
 from mmbench.core import application, config, results
 from mmbench.core.files import locked, sha256_file, sha256_json, write_json, write_text
 from mmbench.core.images import read_rgb, to_uint8, write_png
@@ -303,12 +303,12 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
         if record and all(run.image(sample).is_file() for sample in run.samples):
             log(run, record)
             return record, run
-        suite = build_suite(
-            run.protocol["metrics"], run.protocol["extractors"], Path(run.plain["paths"]["assets"]).expanduser()
-        )
-        generate(run)
+        assets = Path(run.plain["paths"]["assets"]).expanduser()
+        suite = build_suite(run.protocol["metrics"], run.protocol["extractors"], assets)
         if torch.cuda.is_available() and run.plain["trainer"]["accelerator"] != "cpu":
             suite.cuda()
+        drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
+        generate(run)
         metrics, covered = score(run, suite)
         if rank_zero_only.rank > 0:
             return None, run
@@ -321,6 +321,7 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             protocol={"name": run.protocol["name"], "hash": config.config_hash(run.protocol)},
             metrics=metrics,
             coverage=covered,
+            canary=drift,
             run_key=run.run_key,
             config_hash=sha256_json(described(run.plain)),
             weights=run.weights,

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmbench import scoring
+from mmbench import canary, scoring
 from mmbench.core import config
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.images import read_rgb
@@ -306,6 +306,7 @@ def main(arguments: list[str]) -> int:
         problems.require(allowed)
         if torch.cuda.is_available() and cfg["trainer"]["accelerator"] != "cpu":
             suite.cuda()
+        drift = canary.check(suite, assets)
         batches = _Counted(scoring.loader(dataset, workers, _batch), problems, allowed)
         shown = scoring.show(suite, batches, "scoring")
         problems.require(allowed)
@@ -346,6 +347,7 @@ def main(arguments: list[str]) -> int:
         data=facts,
         config=description,
         coverage=covered,
+        canary=drift,
     )
     path = record.write(cfg["paths"]["results"], own.get("out"))
     _print(metrics, left_out, problems)
