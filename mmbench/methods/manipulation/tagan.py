@@ -349,7 +349,7 @@ class TAGAN(Adversarial):
         """
         return {
             "L_D_real": cross_entropy_real(real),
-            # https://github.com/woozzu/tagan/blob/38a866c9613b289d4c79bd4817b5e0e9b44a9879/train.py#L145
+            # https://github.com/woozzu/tagan/blob/38a866c9613b289d4c79bd4817b5e0e9b44a9879/train.py#L136
             "L_D_match": self.lambda_match * (matched(real_match) + mismatched(real_mismatch)) / 2,
             "L_D_fake": cross_entropy_fake(fake),
         }
@@ -378,7 +378,7 @@ class TAGAN(Adversarial):
         real, noise = self.sized(batch["image"]), batch["noise"]
         if len(real) == 1:
             raise ValueError(
-                "expected batches of 2 or more, found 1: texts of others are the batch's; raise batch_size"
+                "expected batches of 2 or more, whose texts can be swapped, found 1: raise method.training.batch_size"
             )
         text = self.words(batch["caption"])
         features = self.generator.encoder(real)
