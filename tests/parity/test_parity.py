@@ -25,7 +25,14 @@ def test_released_layout_fills_our_network_exactly(released, adapt):
     load_strictly(network, keys(layout(released), network), released["name"])
 
 
-OLD = ["manigan/generator", "manigan/dcm", "damsm/text-encoder", "damsm/image-encoder-eval", "attngan/discriminator-64"]
+OLD = [
+    "manigan/generator",
+    "manigan/dcm",
+    "controlgan/generator",
+    "damsm/text-encoder",
+    "damsm/image-encoder-eval",
+    "attngan/discriminator-64",
+]
 
 
 @pytest.mark.parametrize("name", OLD)
