@@ -169,9 +169,7 @@ def test_networks_start_as_the_authors_do():
 
 
 def test_a_batch_of_one_has_no_text_of_another():
-    with pytest.raises(
-        ValueError, match=r"expected batches of 2 or more, .* found 1: raise"
-    ):
+    with pytest.raises(ValueError, match=r"expected batches of 2 or more, .* found 1: raise"):
         method().training_step(row(batch(), 0), 0)
 
 
