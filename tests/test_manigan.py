@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmbench.methods.manipulation.manigan import DetailCorrection, MainModule
+from mmbench.networks.manigan import DetailCorrection, MainModule
 
 BASE, WIDTH, TEXT, REGIONS = 16, 6, 10, 8
 

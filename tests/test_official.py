@@ -23,9 +23,9 @@ from mmbench.core.text import tokenise
 from mmbench.core.weights import Card, MissingAsset, find
 from mmbench.data import toy_birds, toy_cub
 from mmbench.data.cub import CUB
-from mmbench.methods.manipulation.manigan import DETAIL_CORRECTION, MAIN_MODULE, DetailCorrection, MainModule
 from mmbench.networks.damsm import IMAGE_ENCODER, TEXT_ENCODER, ImageEncoder, TextEncoder
 from mmbench.networks.inception_v3 import InceptionV3Trunk
+from mmbench.networks.manigan import DETAIL_CORRECTION, MAIN_MODULE, DetailCorrection, MainModule
 from mmbench.networks.vgg import VGG16, vgg16_keys
 
 PARITY = Path(__file__).parent / "parity"
@@ -136,7 +136,7 @@ def method_names():
     return [
         path.stem
         for path in sorted((CONF / "method").glob("*.yaml"))
-        if re.search(r"^official:|@official\.", path.read_text(), re.MULTILINE)
+        if re.search(r"^official:$|@official\.", path.read_text(), re.MULTILINE)
     ]
 
 

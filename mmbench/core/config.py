@@ -215,6 +215,8 @@ def settled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             cfg[group].pop("tiny", None)
             if toy is not None and cfg.data.source == "toy":
                 _lay_over(cfg[group], toy)
+        if cfg.method.get("official", {}) is None:  # an ablation has all of the full method but its published weights
+            cfg.method.pop("official")
         # A protocol may say where the holes are and how pictures become squares: arguments of the data module.
         for argument in ("mask", "preprocessing"):
             if argument in cfg.protocol:

@@ -12,17 +12,16 @@ from torch import Tensor, nn
 
 from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.layers.affine_combination import AffineCombination
-from mmbench.methods.manipulation.manigan import (
+from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
+from mmbench.networks.damsm import EncodedText
+from mmbench.networks.manigan import (
     AFFINE_COMBINATION,
     DETAIL_CORRECTION,
     MAIN_MODULE,
     DetailCorrection,
     MainModule,
     MainOutput,
-    ManiGAN,
-    ManiGANMain,
 )
-from mmbench.networks.damsm import EncodedText
 
 
 def affine_combination(fixture: dict) -> dict[str, Tensor]:
@@ -61,10 +60,10 @@ def main_module(fixture: dict) -> dict[str, Tensor]:
     network.train(fixture["mode"] == "train")
     modules = {"augmentation": network.augmentation, "h1": network.first_stage, "h2": network.upsample[0]}
     for n, size in enumerate((64, 128, 256)):
-        modules |= {f"img{size}": network.image_path[n], f"acm{n + 1}": network.heads[n].affine_combination}
+        modules |= {f"img{size}": network.image_path[n], f"acm{n + 1}": network.heads[n].combination}
     for n, fusion in enumerate(network.fusions, start=1):
         modules |= {f"spatial{n}": fusion.spatial_attention, f"channel{n}": fusion.channel_attention}
-        modules |= {f"acm_stage{n + 1}": fusion.affine_combination}
+        modules |= {f"acm_stage{n + 1}": fusion.combination}
     with torch.no_grad(), outputs_of(modules) as seen, masks.as_authors(network, given["mask"]):
         output = network(
             noise=given["noise"],
@@ -93,9 +92,9 @@ def detail_correction(fixture: dict) -> dict[str, Tensor]:
         "v": network.upsample,
         "spatial": network.fusion.spatial_attention,
         "channel": network.fusion.channel_attention,
-        "acm_in": network.fusion.affine_combination,
+        "acm_in": network.fusion.combination,
         "h": network.narrow,
-        "acm_out": network.head.affine_combination,
+        "acm_out": network.head.combination,
     }
     with torch.no_grad(), outputs_of(modules) as seen, masks.as_authors(network, given["mask"]):
         image = network(given["h3"], given["words"].mT, ~given["mask"], given["vgg"])
@@ -131,7 +130,6 @@ def detail_generator_loss(fixture: dict) -> dict[str, Tensor]:
     given = inputs(fixture)
     described, text = stage(fixture, given, (256,))
     described.discriminator = described.discriminators[-1]
-    described.main = SimpleNamespace(network=SimpleNamespace(damsm=described.damsm))
     terms = ManiGAN.generator_terms(described, given["real256"], given["fake256"], text, given["class_ids"])
     loss = sum(terms.values())
     _, said = generator_terms(fixture, given)
