@@ -13,7 +13,8 @@ Deviations:
 - Attention over words is a softmax with its maximum taken off, the product over words a sum of logarithms: the same
   values where the authors' do not overflow.
 - Photographs are not turned by up to 10 degrees in training (see `data.views.Enlarged`).
-- Words without a vector are dropped. The authors' fastText model makes vectors of unknown words from their letters.
+- Vectors are those of fastText's text file, which rounds to five digits and lacks rare words: these are dropped. With
+  `network/word_vectors@method.module.word_vectors=model` they are the authors', made of their letters where need be.
 """
 
 from collections.abc import Mapping, Sequence
