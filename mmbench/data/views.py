@@ -196,19 +196,25 @@ class Squash(Preprocessing):
 
 
 class Enlarged(Preprocessing):
-    """SISGAN's and TAGAN's: the shorter side becomes side x 136 / 128; the middle of it, or in training any square.
+    """SISGAN's and TAGAN's: the shorter side becomes side x ratio; the middle of it, or in training any square.
 
-    At evaluation too, so that 8 of 136 pixels are cut. Theirs are also turned by up to 10 degrees in training, which
+    At evaluation too, so that 8 of 136 pixels are cut. TAGAN's are also turned by up to 10 degrees in training, which
     leaves black corners; ours are not.
+
+    Args:
+        ratio: 136 / 128 for TAGAN, 74 / 64 for SISGAN.
     """
 
+    def __init__(self, ratio: float = 136 / 128) -> None:
+        self.ratio = ratio
+
     def evaluation(self, region: Region, side: int) -> View:
-        size = _scaled(region, side * 136 // 128)
+        size = _scaled(region, int(side * self.ratio))
         left, top = (round((room - side) / 2) for room in size)
         return View(region, size, left, top, side)
 
     def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
-        size = _scaled(region, side * 136 // 128)
+        size = _scaled(region, int(side * self.ratio))
         left, top = (int(rng.integers(room - side + 1)) for room in size)
         return View(region, size, left, top, side, bool(rng.integers(2)))
 

@@ -27,7 +27,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torchvision.models.vgg import cfgs, make_layers
-from torchvision.transforms.functional import normalize
 
 from mmbench.core.adversarial import Adversarial, OptimizerPartial
 from mmbench.core.fasttext import WordEmbedding, WordVectors
@@ -48,7 +47,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 
 def _imagenet(image: Tensor) -> Tensor:
     """Images from [-1, 1] to what torchvision's networks were trained on."""
-    return normalize((image + 1) / 2, IMAGENET_MEAN, IMAGENET_STD)
+    mean, std = (image.new_tensor(numbers)[:, None, None] for numbers in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((image + 1) / 2 - mean) / std
 
 
 class VGG16Trunk(nn.Module):
