@@ -278,13 +278,14 @@ def write_manifest(run: Run) -> None:
 
 
 def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
-    """`count` samples spread over the run as (input, prompt, output); images (H, W, 3) uint8."""
+    """`count` samples spread over the run as (input, prompt, output); images (H, W, 3) uint8; no prompt is ""."""
     chosen = run.samples[:: max(1, len(run.samples) // count)][:count]
-    items = run.items(chosen, {"image", run.method.task.prompt})
+    prompt = run.method.task.prompt
+    items = run.items(chosen, {"image", prompt} if prompt else {"image"})
     for index, sample in enumerate(chosen):
         item = items[index]
         source = to_uint8(item["image"]).permute(1, 2, 0).numpy()
-        yield source, item[run.method.task.prompt], read_rgb(run.image(sample)).permute(1, 2, 0).numpy()
+        yield source, item[prompt] if prompt else "", read_rgb(run.image(sample)).permute(1, 2, 0).numpy()
 
 
 def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:

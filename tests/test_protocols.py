@@ -1,0 +1,199 @@
+"""Protocol cards: they compose, every key of theirs is read, and two hashes never share a column."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mmbench import evaluate, table
+from mmbench.core import config, results
+from mmbench.core.experiment import load
+from mmbench.core.images import from_uint8, read_rgb, to_uint8, truncated
+from mmbench.core.method import Method
+from mmbench.core.noise import random_stream
+from mmbench.core.task import TEXT_TO_IMAGE, Task
+from mmbench.data.views import Window
+
+# What code reads: `evaluate` (samples, images, scores) and `config.settled` (what the data module is told, toy blocks).
+READ = {
+    *("name", "reference", "metrics", "extractors", "toy"),
+    *evaluate.SAMPLING,
+    *("mask", "preprocessing", "bird_crop"),
+}
+REQUIRED = READ - {"toy", "mask", "preprocessing", "bird_crop"}
+DATA = {
+    "strict": ["cub", "coco", "oxford102", "celeba_hq"],
+    "manigan": ["cub", "coco"],
+    "tdanet_centre": ["cub", "coco"],
+    "tdanet_object": ["cub"],
+    "tdanet_object_coco": ["coco"],
+    "attngan": ["cub", "coco"],
+    "dfgan": ["cub", "oxford102"],
+    "dfgan_coco": ["coco"],
+    "efficientt2i_is": ["cub", "oxford102"],
+    "efficientt2i_fid": ["cub", "oxford102"],
+}
+WORDS = ["data=cub", "data.source=toy", "data.toy_images=80", "trainer=cpu"]
+
+
+class Painter(Method):
+    """A stand-in for text to image."""
+
+    task = TEXT_TO_IMAGE
+
+    def generate(self, batch, noise):
+        return noise.normal("picture", 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3).tanh()
+
+
+class Filler(Method):
+    """A stand-in for inpainting, which fills everything with one grey."""
+
+    task = Task("inpainting", ("image", "mask"), None, "image")
+
+    def generate(self, batch, noise):
+        return torch.full_like(batch["image"], 0.1)
+
+
+@pytest.fixture(autouse=True)
+def without_a_grid(monkeypatch):
+    """Nothing here is about the picture of samples, which takes longer than all the rest."""
+    monkeypatch.setattr(evaluate.grid, "write_grid", lambda path, cells, titles: None)
+
+
+@pytest.fixture
+def standing_in(conf):
+    for name in ("Painter", "Filler"):
+        (conf.folder / f"method/{name.lower()}.yaml").write_text(
+            f"# A stand-in\nname: {name.lower()}\nmodule: {{_target_: test_protocols.{name}}}\n"
+        )
+
+
+def composed(protocol, *words):
+    words = [f"protocol={protocol}", *words]
+    return config.plain(config.settled(config._compose(words), words))
+
+
+def test_every_card_is_tested_here():
+    assert set(DATA) == set(config.names("protocol"))
+
+
+@pytest.mark.parametrize(("name", "data"), [(name, data) for name, sets in DATA.items() for data in sets])
+def test_a_card_composes_for_its_data_sets_and_finds_its_judges(name, data):
+    for source in ("real", "toy") if data == "cub" else ("real",):
+        protocol = composed(name, "method=identity", f"data={data}", f"data.source={source}")["protocol"]
+        assert REQUIRED <= protocol.keys() <= READ
+        judges = {
+            metric: protocol["extractors"][node["extractor"]]
+            for metric, node in protocol["metrics"].items()
+            if "extractor" in node
+        }
+        if source == "toy":
+            assert {judge["name"] for judge in judges.values()} <= {"toy"}
+        elif "is" in judges and name != "strict":
+            fine_tuned = {"cub": "inception-cub", "oxford102": "inception-oxford102", "coco": "standard"}
+            assert judges["is"]["name"] == fine_tuned[data]
+
+
+def test_each_card_is_a_protocol_of_its_own():
+    plain = {name: config.node(f"protocol/{name}") for name in DATA}
+    assert len({config.config_hash(protocol) for protocol in plain.values()}) == len(DATA)
+    assert {name.replace("_", "-") for name in DATA} == {protocol["name"] for protocol in plain.values()}
+    for name in DATA:
+        text = (config.shipped("conf") / f"protocol/{name}.yaml").read_text(encoding="utf-8")
+        assert "Source: " in text or name == "strict"
+        assert yaml.safe_load(text)["name"] == plain[name]["name"]
+
+
+def test_truncation_is_what_a_cast_of_numpy_does():
+    images = torch.linspace(-1, 1, 3 * 40 * 40).reshape(1, 3, 40, 40)
+    cast = ((images.numpy() + np.float32(1.0)) * np.float32(127.5)).astype(np.uint8)
+    assert np.array_equal(truncated(images).numpy(), cast)
+    difference = to_uint8(images).int() - truncated(images).int()
+    assert difference.unique().tolist() == [0, 1]
+    assert difference.float().mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 300), (200, 400), (64, 64)])
+def test_manigans_window_is_the_middle_of_those_that_theirs_draws(width, height):
+    region = (0, 0, width, height)
+    views = [Window().training(region, 256, random_stream(key)) for key in range(400)]
+    assert {view.left for view in views} == {view.top for view in views} == set(range(48))
+    assert {min(view.size) for view in views} == {304}
+    middle = Window().evaluation(region, 256)
+    assert (middle.left, middle.top, middle.size, middle.flipped) == (24, 24, views[0].size, False)
+
+
+def test_a_partial_batch_of_images_is_left_out_with_all_its_captions(home):
+    data = evaluate.prepared_data(composed("strict", "method=identity", *WORDS))
+    protocol = {"name": "p", "split": "test", "count": 13, "captions_per_image": 3, "draws": 2, "seed": 0}
+    whole = evaluate.wanted_samples(data, protocol)
+    kept = evaluate.wanted_samples(data, {**protocol, "drop_partial_batch": 5})
+    assert len(whole) == 13 * 6
+    assert kept == whole[: 10 * 6]
+    assert len({sample.id for sample in kept}) == 10
+    with pytest.raises(ValueError, match="expected at least 14 images, a whole batch of protocol p, found 13"):
+        evaluate.wanted_samples(data, {**protocol, "drop_partial_batch": 14})
+
+
+def test_text_to_image_is_scored_under_attngans_card(standing_in, home):
+    record, run = evaluate.evaluate(config.composed(["method=painter", "protocol=attngan", *WORDS]))
+    assert set(record.metrics) == {"is@toy", "fid@toy", "r_precision@toy"}
+    assert record.protocol["name"] == "attngan-toy"
+    assert record.metrics["r_precision@toy"]["value"] < 50  # 10 by chance
+    assert record.canary["changed"] == []
+    sample = run.samples[0]
+    (drawn,) = run.method.generate({}, evaluate.Noise(0, [sample]))
+    assert torch.equal(read_rgb(run.image(sample)), truncated(drawn))
+
+
+def test_known_pixels_are_put_back_and_holes_are_as_they_were_filled(standing_in, home):
+    words = ["protocol=tdanet_centre", *WORDS, "protocol.count=6", "protocol.drop_partial_batch=4"]
+    record, run = evaluate.evaluate(config.composed(["method=filler", *words]))
+    assert record.coverage["count"] == 4
+    assert set(record.metrics) == {"tdanet_l1", "tdanet_psnr", "tdanet_tv", "tdanet_ssim"}
+    for item in run.items(run.samples, {"image", "mask"}):
+        image, hole = read_rgb(run.image(item["sample"])), item["mask"].bool()[0]
+        assert 4 * hole.sum() == hole.numel()
+        assert set(image[:, hole].flatten().tolist()) == {140}  # (0.1 + 1) * 127.5 = 140.25
+        assert torch.equal(image[:, ~hole], truncated(item["image"])[:, ~hole])
+    assert not run.data.bird_crop
+    raw, run = evaluate.evaluate(config.composed(["method=filler", *words, "protocol.composite=false"]))
+    assert raw.run_key != record.run_key
+    assert set(read_rgb(run.image(run.samples[0])).flatten().tolist()) == {140}
+
+
+def test_known_pixels_need_a_mask(home):
+    with pytest.raises(ValueError, match="expected a mask for protocol strict-toy, which puts known pixels back"):
+        evaluate.prepare(config.composed(["method=identity", *WORDS, "protocol.composite=true"]))
+
+
+def test_rounding_down_is_another_image_in_another_folder(home):
+    words = ["method=real", *WORDS, "protocol.count=10"]
+    rounding = "protocol.rounding._target_=mmbench.core.images.truncated"
+    runs = [evaluate.prepare(config.composed([*words, *more])) for more in ([], [rounding])]
+    assert runs[0].folder != runs[1].folder
+    assert from_uint8(truncated(torch.zeros(3, 1, 1))).max() < 0 < from_uint8(to_uint8(torch.zeros(3, 1, 1))).min()
+
+
+def test_a_record_of_another_protocol_is_not_in_the_column(home):
+    """The value of one protocol never stands where that of another belongs, in whichever order they were made."""
+    experiment = load("demo")
+    (row,) = [row for row in experiment.rows if row.method == "identity"]
+    words = ["data.toy_images=80", "trainer=cpu"]
+    for protocol in ([], ["protocol.count=12"]):
+        evaluate.evaluate(config.composed(["method=identity", *WORDS, *protocol, "experiment=demo", "weights=trained"]))
+    records = results.read(home / "results", "demo")
+    if records[0].coverage["count"] == 12:  # both are of one second
+        records.reverse()
+    assert len({record.protocol["hash"] for record in records}) == 2
+    paths = {"results": str(home / "results"), "assets": str(home)}
+
+    def hashes(*more):
+        found, _ = table._records(experiment, row, "toy", [0], [*words, *more], paths["results"])
+        return [record.protocol["hash"] for record in found]
+
+    assert hashes() == [records[0].protocol["hash"]]
+    assert hashes("protocol.count=12") == [records[1].protocol["hash"]]
+    assert hashes("protocol.count=11") == []
+    found = {cell["reproduced"] for cell in table.lines(experiment, "toy", [0], ["protocol.seed=5"], paths, {}, [row])}
+    assert found == {"-"}
