@@ -51,10 +51,11 @@ class InceptionScore(Metric):
 def inception_score(logits: Tensor, splits: int) -> Score:
     """Inception score of (N, K) logits in sample order."""
     count = len(logits)
-    log_p = logits[np.random.RandomState(2020).permutation(count)].double().log_softmax(dim=1)
+    order = np.random.RandomState(2020).permutation(count)
     scores = []
     for split in range(splits):
-        chunk = log_p[split * count // splits : (split + 1) * count // splits]  # (n, K)
+        rows = order[split * count // splits : (split + 1) * count // splits]
+        chunk = logits[rows].double().log_softmax(dim=1)  # (n, K), a split at a time: float64 is large
         log_marginal = chunk.logsumexp(dim=0) - np.log(len(chunk))  # (K,)
         divergence = (chunk.exp() * (chunk - log_marginal)).sum(dim=1)
         scores.append(float(divergence.mean().exp()))
