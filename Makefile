@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo demo-seeds test test-slow lint bench-data list tables toy-networks clean
+.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics list tables toy-networks clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -37,6 +37,9 @@ lint: $(READY) ## check style, format and types
 
 bench-data: $(READY) ## images/s of the data loaders (ARGS=FOLDER of .jpg files; made for it if none)
 	$(BIN)/python -m mmbench.bench_data $(ARGS)
+
+bench-metrics: $(READY) ## speed of networks, suite and FID beside the peers (ARGS=COUNT of images)
+	$(BIN)/python -m mmbench.bench_metrics $(ARGS)
 
 list: $(READY) ## list methods, data sets, protocols, metrics and experiments
 	$(BIN)/mmbench list $(ARGS)
