@@ -5,11 +5,12 @@ from rich.table import Table
 
 from mmbench.core import config
 
-GROUPS = ("method", "data", "protocol", "metric", "experiment", "trainer", "logger")
+GROUPS = ("method", "data", "protocol", "metric", "mask", "preprocessing", "experiment", "trainer", "logger")
 
-HELP = """usage: mmbench list [group=method|data|protocol|metric|experiment|trainer|logger]
+HELP = """usage: mmbench list [group=NAME]
 
-Lists the names that a command line can choose from, with one line of help each.
+Lists the names that a command line can choose from, with one line of help each. Groups: method, data, protocol, metric,
+mask, preprocessing, experiment, trainer, logger.
 """
 
 
