@@ -74,7 +74,7 @@ class ConcatDetailCorrection(DetailCorrection):
 class DetailCorrectionAlone(DetailCorrection):
     """The detail correction module, whose image features stand in for the main module's hidden features."""
 
-    def forward(self, words: Tensor, word_mask: Tensor, features: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, words: Tensor, word_mask: Tensor, features: Tensor) -> Tensor:
         """The edited image; arguments as `DetailCorrection`."""
         image_features = self.upsample(features)
         return self.corrected(image_features, words, word_mask, image_features)
