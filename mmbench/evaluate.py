@@ -113,7 +113,7 @@ def prepare(cfg: DictConfig) -> Run:
 
 def prepared(plain: dict[str, Any]) -> Run:
     """As `prepare`, of a settled configuration as plain values."""
-    data = prepared_data(plain)
+    data = prepared_data(plain, evaluation=True)
     data.setup("predict")
     method, weights = built(plain, data)
     protocol = plain["protocol"]

@@ -161,13 +161,11 @@ def value(plain: Mapping[str, Any], protocol: Mapping[str, Any], metric: str, im
 def _under(plain: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration under another protocol: the data module is told what `config.settled` tells it."""
     given = deepcopy({**plain, "protocol": dict(protocol)})
-    module = given["data"]["module"]
-    for key in ("mask", "preprocessing"):
-        module.pop(key, None)
-        if key in protocol:
-            module[key] = protocol[key]
-    if "bird_crop" in module:
-        module["bird_crop"] = protocol.get("bird_crop", DEFAULTS["bird_crop"])
+    given["data"]["evaluation"] = {
+        key: protocol[key]
+        for key in ("mask", "preprocessing", "bird_crop")
+        if key in protocol and (key != "bird_crop" or key in given["data"]["module"])
+    }
     return given
 
 

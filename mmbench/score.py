@@ -282,7 +282,7 @@ def main(arguments: list[str]) -> int:
     wants_data = any(word.startswith("data=") for word in rest)
     if wants_data and "real" in own:
         raise ValueError("expected real=DIR or data=NAME, found both: remove one")
-    protocol = own.get("protocol", "manigan")
+    protocol = own.get("protocol", "strict")
     cfg = config.plain(config.composed(["method=identity", f"protocol={protocol}", *rest]))
     assets = Path(cfg["paths"]["assets"]).expanduser()
     captions = read_captions(Path(own["captions"]).expanduser()) if "captions" in own else None
@@ -293,7 +293,9 @@ def main(arguments: list[str]) -> int:
         if "mask" in found:
             sources["mask"] = found["mask"]
         has = {*sources, *(("prompt",) if captions is not None else ())}
-        metric_nodes, extractor_nodes, left_out = _chosen(own, judges, has, bool(wants_data or "real" in found))
+        # A named data set may have judges of its own, which its composed protocol knows.
+        asked = _asked(own, cfg["protocol"] if wants_data and cfg["data"]["source"] == "real" else None)
+        metric_nodes, extractor_nodes, left_out = _chosen(own, asked, judges, has, wants_data or "real" in found)
         suite = build_suite(metric_nodes, extractor_nodes, assets)
         sources = {name: folder for name, folder in sources.items() if name == "generated" or name in suite.needs}
         paired = [folder.what for name, folder in sources.items() if name != "generated"]
@@ -369,7 +371,11 @@ class _Counted:
 
 
 def _chosen(
-    own: Mapping[str, str], judges: Mapping[str, str], has: set[str], has_reference: bool
+    own: Mapping[str, str],
+    asked: tuple[dict[str, Any], dict[str, Any]],
+    judges: Mapping[str, str],
+    has: set[str],
+    has_reference: bool,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Metrics and extractors asked for; of a protocol's, those that the folders allow, and why the others are left out.
 
@@ -381,7 +387,7 @@ def _chosen(
         if not (match := re.fullmatch(r"extractor\.(\w+)\.file", key)):
             config.unknown("option of score", key, [*OWN, "extractor.inception.file"])
         files[match[1]] = file
-    metrics, extractors = _asked(own)
+    metrics, extractors = asked
     lacking = {name: _lacks(node, has, has_reference) for name, node in metrics.items()}
     left_out = {name: what for name, what in lacking.items() if what}
     if "metrics" in own and left_out:
@@ -395,11 +401,13 @@ def _chosen(
     return metrics, with_files(extractors, files), left_out
 
 
-def _asked(own: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _asked(own: Mapping[str, str], composed: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metrics, and the extractors that they name, by `metrics=` or `protocol=`, and `extractor=`."""
     kind = own.get("extractor", "standard")
     if "metrics" in own:
         return described(config.words(own["metrics"]), kind)
+    if composed and kind == "standard":
+        return composed["metrics"], composed["extractors"]
     protocol = config.node(f"protocol/{own['protocol']}")
     if kind == "toy":
         return protocol["metrics"], {**protocol["extractors"], **protocol.get("toy", {}).get("extractors", {})}
@@ -422,7 +430,7 @@ def _lacks(node: Mapping[str, Any], has: set[str], has_reference: bool) -> str:
 def _reference(found: Mapping[str, Folder], cfg: dict[str, Any], size: int | None, workers: int) -> tuple[Dataset, Any]:
     if "real" in found:
         return _Real(found["real"], size), [found["real"].sha256(), size]
-    data = config.construct(cfg["data"]["module"])
+    data = config.construct({**cfg["data"]["module"], **cfg["data"]["evaluation"]})
     data.prepare_data()
     data.setup("predict")
     split = cfg["protocol"]["reference"]

@@ -57,7 +57,7 @@ def stage(plain: dict[str, Any], data: DataModule) -> Stage:
             {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
         ),
         "training": plain["method"]["training"],
-        "data": config.scientific(plain["data"]),
+        "data": config.scientific({key: value for key, value in plain["data"].items() if key != "evaluation"}),
         "fingerprint": data.fingerprint(),
         "seed": plain["seed"],
         "stages": {argument: stage(before, data).key for argument, before in predecessors(plain).items()},
@@ -312,15 +312,20 @@ def wandb_mode() -> str:
     return "online" if wandb.login(prompt=False) else "offline"
 
 
-def prepared_data(plain: dict[str, Any]) -> DataModule:
+def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule:
     """The data module of a plain configuration, its data made or checked.
+
+    Args:
+        plain: the configuration.
+        evaluation: whether the protocol's holes and preprocessing take the place of those of training.
 
     Raises:
         MissingAsset: the data are not here.
         ValueError: the data set lacks a field that the method's task needs.
     """
     task = get_class(plain["method"]["module"]["_target_"]).task
-    data: DataModule = config.construct(plain["data"]["module"])
+    chosen = plain["data"]["evaluation"] if evaluation else {}
+    data: DataModule = config.construct({**plain["data"]["module"], **chosen})
     if missing := task.missing(data.fields):
         raise ValueError(
             f"expected the fields {', '.join(missing)} for {task.name} with {plain['method']['name']}, found "

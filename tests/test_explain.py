@@ -87,9 +87,9 @@ def test_between_two_tasks_all_that_the_data_module_is_told_changes_in_order():
     assert [step.what for step in found] == [
         *("resize", "crop", "mask", "rounding", "known pixels put back", "best of k", "grey"),
     ]
-    modules = [explain._under(first.plain, step.protocol)["data"]["module"] for step in found]
-    assert modules[-1] == second.plain["data"]["module"]
-    assert [module["bird_crop"] for module in modules[:2]] == [True, False]
+    modules = [explain._under(first.plain, step.protocol)["data"]["evaluation"] for step in found]
+    assert modules[-1] == second.plain["data"]["evaluation"]
+    assert [module.get("bird_crop", True) for module in modules[:2]] == [True, False]
     last = {key: value for key, value in found[-1].protocol.items() if key not in ("name", "metrics", "extractors")}
     assert last == {key: second.protocol[key] for key in last}
 

@@ -99,7 +99,10 @@ def test_without_data_every_row_says_what_is_missing(home, monkeypatch, capsys):
     assert all("not run (" in row for row in rows)
     page = (home / "results/tables/manigan.md").read_text()
     assert len([line for line in page.splitlines() if "not run (" in line]) == 14 * 4, "the page has the whole table"
-    assert any("CUB_200_2011" in row and "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081" in row for row in rows)
+    assert any(
+        "CUB_200_2011" in row and "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081" in row
+        for row in rows
+    )
     assert "Traceback" not in printed.out + printed.err
 
 

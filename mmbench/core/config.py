@@ -217,12 +217,13 @@ def settled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 _lay_over(cfg[group], toy)
         if cfg.method.get("official", {}) is None:  # an ablation has all of the full method but its published weights
             cfg.method.pop("official")
-        # A protocol may say where the holes are and how pictures become squares: arguments of the data module.
-        for argument in ("mask", "preprocessing"):
-            if argument in cfg.protocol:
-                cfg.data.module[argument] = f"${{protocol.{argument}}}"
-        if "bird_crop" in cfg.protocol and "bird_crop" in cfg.data.module:  # other data sets have no box to crop to
-            cfg.data.module.bird_crop = "${protocol.bird_crop}"
+        # A protocol may say where the holes are and how pictures become squares, at evaluation and not in training.
+        cfg.data.evaluation = {
+            argument: f"${{protocol.{argument}}}"
+            for argument in ("mask", "preprocessing", "bird_crop")
+            # Other data sets have no box to crop to.
+            if argument in cfg.protocol and (argument != "bird_crop" or argument in cfg.data.module)
+        }
         groups = config_groups()
         for override in parse(overrides):
             key = override.key_or_group

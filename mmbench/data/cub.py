@@ -136,7 +136,7 @@ class CUB(DataModule):
             raise ValueError(f"{image}: expected an image that images.txt lists, found none: unpack the archive again")
         mask = self.root / "segmentations" / f"{key}.png"
         salient = partial(read_map, mask) if mask.is_file() else None
-        return Record(key, image, self._captions(key), class_id, box if self.bird_crop else None, salient)
+        return Record(key, image, self._captions(key), class_id, box, salient, cropped=self.bird_crop)
 
     def _captions(self, key: str) -> tuple[str, ...]:
         path = self._captions_folder / f"{key}.txt"

@@ -40,7 +40,7 @@ class Record:
         image: the file.
         captions: raw texts, at least as many as the data set's `num_captions`.
         class_id: the data set's own class number; a number of its own where images have no class.
-        box: x, y, width, height in pixels of the object that is to fill the picture; None to show all of it.
+        box: x, y, width, height in pixels of the object that the picture is of; None where nobody knows.
         salient: the object that the picture is of, for masks: (H, W) uint8, non-zero inside; None where nobody knows.
         layout: class of every pixel: (H, W) uint8; None where nobody knows.
         instances: the objects, where a data set lists them.
@@ -48,6 +48,7 @@ class Record:
         num_parts: how many parts there are.
         attributes: the true ones, where known.
         caption_attributes: for each caption, the attributes it names, with `parts` only.
+        cropped: whether only the square around `box` is to be seen.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Record:
     num_parts: int = 0
     attributes: dict[str, str] | None = None
     caption_attributes: tuple[dict[str, str], ...] = ()
+    cropped: bool = True
 
 
 class Seen(NamedTuple):
@@ -114,7 +116,7 @@ def region_of(record: Record, size: Size) -> Region:
     Raises:
         ValueError: the box lies outside; names the file.
     """
-    if record.box is None:
+    if record.box is None or not record.cropped:
         return 0, 0, *size
     try:
         return square_around(record.box, *size)

@@ -139,4 +139,4 @@ def test_fast_is_a_protocol_of_its_own():
     assert isinstance(config.construct(nodes["fast"]).exact, ShorterSide)
     assert isinstance(config.construct(nodes["fast_squash"]).exact, Squash)
     plain = config.plain(config.composed(["method=identity", "+preprocessing@protocol.preprocessing=fast"]))
-    assert plain["data"]["module"]["preprocessing"] == nodes["fast"]
+    assert plain["data"]["evaluation"]["preprocessing"] == nodes["fast"]
