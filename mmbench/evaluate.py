@@ -240,14 +240,14 @@ def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict
             f"expected the fields {', '.join(missing)} for the metrics of {run.protocol['name']}, found "
             f"{run.plain['data']['name']} without them: choose another protocol or data set"
         )
-    rank, ranks = scoring.place()
+    rank, _ = scoring.place()
     wanted = (suite.needs & run.data.fields) | {f"{task.prompt}{suffix}" for suffix in suffixes}
 
     def batch_of(items: Sequence[dict[str, Any]]) -> Batch:
         batch = collate(items)
         return {**batch, **{f"prompt{suffix}": batch[f"{task.prompt}{suffix}"] for suffix in suffixes}}
 
-    mine = Scored(run, run.samples[rank::ranks], wanted)
+    mine = Scored(run, scoring.share(run.samples), wanted)
     covered = scoring.coverage(
         scoring.show(suite, scoring.loader(mine, run.data.num_workers, batch_of), "scoring"), run.samples
     )

@@ -37,6 +37,13 @@ def place() -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
+def share(samples: Sequence[Sample]) -> list[Sample]:
+    """This process's part of the samples, in their order; all draws of a prompt stay together."""
+    rank, ranks = place()
+    prompts = {prompt: number for number, prompt in enumerate(dict.fromkeys((one.id, one.caption) for one in samples))}
+    return [one for one in samples if prompts[one.id, one.caption] % ranks == rank]
+
+
 def show(suite: MetricSuite, batches: Iterable[dict[str, Any]], what: str) -> list[Sample]:
     """Shows batches with `generated` images, (N, 3, H, W) uint8, to the suite; the samples that it was shown.
 
@@ -83,7 +90,7 @@ def coverage(shown: Sequence[Sample], expected: Sequence[Sample]) -> dict[str, A
 def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path, num_workers: int) -> None:
     """Gives the suite the real set: statistics that another run kept, or else all its images, once.
 
-    Kept for each metric by data, split, preprocessing, metric, extractor and its weights, in a file that is checked
+    Kept by data, split, preprocessing, extractor, its weights and what metrics want of them, in a file that is checked
     when it is read. States are summed over processes, so that only one of them may call this.
 
     Args:
@@ -97,22 +104,23 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
     if not wanted:
         return
     facts = {
-        name: [identity, suite.keys[name], type(metric).__name__, getattr(metric.extractor, "weights_sha256", None)]
+        name: [identity, metric.reference_kind, metric.extractor.name, metric.extractor.weights_sha256]
         for name, metric in wanted.items()
     }
     paths = {name: assets / "statistics" / f"{sha256_json(facts[name])[:32]}.safetensors" for name in wanted}
     with locked(assets / "statistics" / sha256_json(identity)[:32]):
         absent = [name for name, path in paths.items() if not path.is_file()]
+        held = {path: _read(path) for name, path in paths.items() if name not in absent}
         for name in wanted.keys() - set(absent):
-            suite.load_reference_state(name, _read(paths[name]))
+            suite.load_reference_state(name, held[paths[name]])
         if not absent:
             return
         with full_precision():
             for batch in track(loader(real, num_workers), "real images"):
                 batch["image"] = batch["image"].to(suite.device)
                 suite.update_reference(batch, only=absent)
-        for name in absent:
-            _write(paths[name], suite.reference_state(name), facts[name])
+        for path, name in {paths[name]: name for name in absent}.items():
+            _write(path, suite.reference_state(name), facts[name])
 
 
 def _write(path: Path, states: Mapping[str, Tensor], facts: Any) -> None:

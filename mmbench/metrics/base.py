@@ -75,6 +75,11 @@ class Metric(torchmetrics.Metric):
         """
         raise NotImplementedError
 
+    @property
+    def reference_kind(self) -> str:
+        """What is kept of the real set, in a word: metrics of one kind that look through one network keep the same."""
+        return type(self).__name__
+
     def reference_states(self) -> dict[str, Tensor]:
         """What is kept of the real set: state to tensor."""
         return {state: joined(getattr(self, state)) for state in self._defaults if state.startswith("reference_")}

@@ -40,6 +40,10 @@ class FeatureSets(Metric):
         keys = sample_keys([Sample(key, 0, 0) for key in batch["id"]])
         self.reference_keys.append(keys.to(batch["image"].device))
 
+    @property
+    def reference_kind(self) -> str:
+        return "features"
+
     def reference_states(self) -> dict[str, Tensor]:
         states = super().reference_states()
         if not len(states["reference_keys"]):
