@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> int:
     else:
         _fetch(data, cfg["paths"]["mirror"])
     full = own["verify"] == "full"
-    if not full and data.checked():
+    is_known = not full and data.checked()
+    if is_known:
         counts = ", ".join(f"{len(records):,} {split}" for split, records in data.records.items())
         print(f"{own['data']} is here and checked: {counts} images in {data.root}")
     else:
@@ -58,7 +59,8 @@ def main(arguments: list[str]) -> int:
         from mmbench.data.statistics import report
 
         print(report(data))
-    print(f"next: mmbench evaluate method=identity {_words(own['data'], cfg, rest)}")
+    if not is_known:
+        print(f"next: mmbench evaluate method=identity {_words(own['data'], cfg, rest)}")
     return 0
 
 

@@ -147,7 +147,8 @@ def test_a_card_exists_for_every_key_map_and_a_key_map_for_every_card(method):
     maps = getattr(__import__(module, fromlist=[name]), name).official
     for data, cards in content["official"].items():
         assert cards.keys() - {"vocabulary"} == maps.keys(), data
-        assert ("vocabulary" in cards) == ("vocabulary" in content.get("from_data", []))
+        # TAGAN takes words from the data to choose vectors by; their order is nobody's, and no card says it.
+        assert ("vocabulary" in cards) == ("vocabulary" in content.get("from_data", []) and method != "tagan")
         paths = {Card(**card).path("x") for card in cards.values()}
         assert len(paths) == len(cards)
 

@@ -364,7 +364,8 @@ class DataModule(pl.LightningDataModule):
         kind = type(self.preprocessing)
         rule = [f"{kind.__module__}.{kind.__qualname__}", vars(self.preprocessing), purpose, self.image_size]
         name = f"{self.root.name}-{split}-{purpose}-{self.image_size}"
-        identity = [self.fingerprint(), split, rule]
+        cropped = sorted({record.cropped for record in self.split(split)})
+        identity = [self.fingerprint(), split, cropped, rule]
         return prepared(self.assets / "cache", name, identity, self.split(split), look, self.num_workers)
 
     def train_dataloader(self) -> DataLoader:
