@@ -76,6 +76,17 @@ class AuthorsWay(Dataset):
         )
 
 
+class Finished:
+    """Our batches as a method gets them: images in [-1, 1]."""
+
+    def __init__(self, data: DataModule) -> None:
+        self.data, self.batches = data, data.train_dataloader()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self.batches:
+            yield self.data.on_after_batch_transfer(batch, 0)
+
+
 class Copies:
     """The same bytes as ours, finished, copied batch by batch."""
 
@@ -106,17 +117,17 @@ def _noise(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 def loaders(root: Path, assets: Path, num_workers: int) -> dict[str, Any]:
     """What is compared, by name: each yields about the same number of images in an epoch."""
 
-    def ours(preprocessing: Preprocessing | None = None, cache: bool = False) -> DataLoader:
+    def ours(preprocessing: Preprocessing | None = None, cache: bool = False) -> Finished:
         data = Pictures(
             root=root, assets=assets, split_scheme="all", image_size=SIDE, batch_size=BATCH_SIZE, complete=False,
             num_workers=num_workers, seed=0, preprocessing=preprocessing, cache=cache,
         )  # fmt: skip
         data.training_fields = frozenset({"image", "caption"})
-        return data.train_dataloader()
+        return Finished(data)
 
     exact = ours()
     authors = DataLoader(
-        dataset=AuthorsWay(exact.dataset.records), batch_size=BATCH_SIZE, shuffle=True, drop_last=True,
+        dataset=AuthorsWay(exact.batches.dataset.records), batch_size=BATCH_SIZE, shuffle=True, drop_last=True,
         num_workers=num_workers, persistent_workers=num_workers > 0,
     )  # fmt: skip
     return {

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from mmbench.core.files import sha256_json, write_json
-from mmbench.core.images import read_rgb
+from mmbench.core.images import from_uint8, read_rgb
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import track
 from mmbench.core.task import BATCH_FIELDS
@@ -349,6 +349,10 @@ class DataModule(pl.LightningDataModule):
         pairs = [(sample, record, record) for sample, record in zip(samples, self.split(split), strict=True)]
         return _Evaluation(self, split, pairs, 0, {"image"})
 
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Lightning's hook, on the device: images in [-1, 1]."""
+        return as_floats(batch)
+
     def reader(self, split: str, look: Look, purpose: str) -> Reader:
         """Where pictures of a split come from: their files, or the cache, which is filled here if need be.
 
@@ -371,8 +375,9 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches with a random caption, crop, flip and mismatched image for each image and epoch.
 
-        They have `training_fields`, and `id`, `sample` and `noise`, where the draw is the epoch. The last partial batch
-        of an epoch is dropped.
+        They have `training_fields`, and `id`, `sample` and `noise`, where the draw is the epoch. Images are uint8, a
+        quarter of the bytes for workers to hand on; `on_after_batch_transfer` makes floats of them. The last partial
+        batch of an epoch is dropped.
 
         Raises:
             ValueError: there are fewer images than a batch holds.
@@ -442,12 +447,14 @@ def _recipe(data: DataModule, fields: Set[str], split: str, look: Look, purpose:
     return _Recipe(frozenset(fields), data.reader(split, look, purpose) if reads else decoded, data.mask)
 
 
-def _as_tensor(pixels: np.ndarray) -> Tensor:
-    """`from_uint8` of (H, W, 3) as (3, H, W), to the bit; a third of its time, as mirrored pixels are slow to copy."""
-    planes = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
-    planes /= 127.5
-    planes -= 1
-    return torch.from_numpy(planes)
+def _as_levels(pixels: np.ndarray) -> Tensor:
+    """(H, W, 3) as (3, H, W) uint8, in memory of its own."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def as_floats(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch, or an item, with its images in [-1, 1]."""
+    return batch | {field: from_uint8(batch[field]) for field in ("image", "image_mismatched") if field in batch}
 
 
 def _layout(record: Record, seen: Seen) -> Tensor:
@@ -486,11 +493,11 @@ _KNOWN: dict[str, Callable[[Record, int], Any]] = {
 }
 _OTHER: dict[str, Callable[[Reader, Record, int, Look], Any]] = {
     "caption_mismatched": lambda read, record, caption, look: record.captions[caption],
-    "image_mismatched": lambda read, record, caption, look: _as_tensor(read(record, look).pixels),
+    "image_mismatched": lambda read, record, caption, look: _as_levels(read(record, look).pixels),
     "caption_mismatched_attributes": lambda read, record, caption, look: record.caption_attributes[caption],
 }
 _SHOW: dict[str, Callable[[Record, Seen], Tensor]] = {
-    "image": lambda record, seen: _as_tensor(seen.pixels),
+    "image": lambda record, seen: _as_levels(seen.pixels),
     "layout": _layout,
     "instances": _instances,
     "boxes": _boxes,
@@ -601,4 +608,4 @@ class _Evaluation(Dataset):
         sample, record, other = self.pairs[index]
         own, mismatched = (record, sample.caption, self.look), (other, sample.caption, self.look)
         holes = partial(random_stream, self.seed, sample.id, "mask")
-        return {**self.recipe(own, lambda: mismatched, holes), "sample": sample}
+        return {**as_floats(self.recipe(own, lambda: mismatched, holes)), "sample": sample}

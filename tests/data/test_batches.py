@@ -22,6 +22,7 @@ def _epoch(data, epoch):
     items = {}
     for batch in loader:
         z = batch.pop("noise").normal("z", 3)
+        batch = data.on_after_batch_transfer(batch, 0)
         for place, key in enumerate(batch["id"]):
             items[key] = {**{field: batch[field][place] for field in batch}, "z": z[place]}
     return items
@@ -70,7 +71,8 @@ def test_workers_that_live_on_draw_the_next_epoch(toy):
     for epoch in (0, 1):
         loader.sampler.set_epoch(epoch)
         expected = _epoch(toy(), epoch)
-        for batch in loader:
+        for levels in loader:
+            batch = data.on_after_batch_transfer(levels, 0)
             assert all(_same({"image": i, "caption": c}, {f: expected[k][f] for f in ("image", "caption")})
                        for k, i, c in zip(batch["id"], batch["image"], batch["caption"]))  # fmt: skip
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmbench import train
 from mmbench.core import config
-from mmbench.core.images import read_rgb, to_uint8
+from mmbench.core.images import read_rgb
 from mmbench.core.noise import random_stream
 from mmbench.data.base import Instance, Record, Seen, collate
 from mmbench.data.masks import Centre, LargestBox, LargestObject, Mixture, Rectangles, Salient, Strokes
@@ -174,7 +174,7 @@ def test_in_training_the_hole_is_cut_and_mirrored_as_its_image_is(toy, preproces
     for batch in data.train_dataloader():
         for key, image, hole in zip(batch["id"], batch["image"], batch["mask"]):
             record = records[key]
-            pixels = to_uint8(image).permute(1, 2, 0).numpy()
+            pixels = image.permute(1, 2, 0).numpy()
             picture = Image.fromarray(read_rgb(record.image).permute(1, 2, 0).numpy())
             view = preprocessing.training((0, 0, *picture.size), 64, random_stream(data.seed, 0, key, "view"))
             assert np.array_equal(view(picture), pixels)
@@ -235,9 +235,7 @@ def test_a_protocol_fixes_holes_and_preprocessing_of_evaluation_alone(conf):
 def test_a_training_is_the_same_under_every_protocol(conf):
     (conf.folder / "protocol/filling.yaml").write_text(PROTOCOL)
     words = ["method=damsm", *WORDS[1:]]
-    plains = [
-        config.plain(config.composed([*words, f"protocol={name}"])) for name in ("filling", "strict", "manigan")
-    ]
+    plains = [config.plain(config.composed([*words, f"protocol={name}"])) for name in ("filling", "strict", "manigan")]
     assert len({train.stage(plain, train.prepared_data(plain, evaluation=True)).key for plain in plains}) == 1
 
 
@@ -251,7 +249,9 @@ def test_holes_are_part_of_what_a_row_is_and_those_of_training_of_what_a_trainin
         {"_target_": "mmbench.data.masks.Centre", "margin": margin} for margin in (0, 4)
     ]
     assert len({config.config_hash(plain["data"]) for plain in margins}) == 3
-    filled = config.plain(config.composed([*WORDS, "+mask@data.toy.module.mask=tdanet_birds", "data.module.batch_size=4"]))
+    filled = config.plain(
+        config.composed([*WORDS, "+mask@data.toy.module.mask=tdanet_birds", "data.module.batch_size=4"])
+    )
     data = train.prepared_data(filled)
     assert data.mask is not None
     assert next(iter(data.train_dataloader()))["mask"].shape[1:] == (1, 64, 64)

@@ -164,7 +164,7 @@ def test_statistics_are_printed_where_they_are_asked_for(server, assets, monkeyp
     module = ModuleType("mmbench.data.statistics")
     module.report = lambda data: f"table of {len(data.split('train'))} images"
     monkeypatch.setitem(sys.modules, "mmbench.data.statistics", module)
-    assert _said(capsys, "stats=true")[-1] == "table of 60 images"
+    assert _said(capsys, "stats=true")[-2] == "table of 60 images", "before the next step"
     lines = _said(capsys, "stats=true")
     assert len(lines) == 2
     assert lines[-1] == "table of 60 images"
