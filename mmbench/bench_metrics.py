@@ -141,7 +141,7 @@ def peers(weights: dict[str, Path], fake: Folder, real: Folder, count: int) -> f
     start = time.perf_counter()
     with _quiet():
         torch_fidelity.calculate_metrics(
-            input1=str(_root(fake)), input2=str(_root(real)), cuda=False, isc=True, fid=True, kid=True, prc=True,
+            input1=str(_root(fake)), input2=str(_root(real)), cuda=False, isc=True, fid=True, kid=True,
             kid_subset_size=min(1000, count), feature_extractor_weights_path=str(weights["inception"]), cache=False,
             verbose=False, batch_size=32,
         )  # fmt: skip

@@ -242,8 +242,8 @@ def levels(images: Tensor) -> Tensor:
     return images if images.dtype == torch.uint8 else to_uint8(images)
 
 
-def compared(images: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """A pair of image batches as float64 levels 0 to 255.
+def compared(images: Tensor, real: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """A pair of image batches as levels 0 to 255 of a type that holds what is to be computed with them.
 
     Raises:
         ValueError: their shapes differ.
@@ -254,4 +254,4 @@ def compared(images: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
             f"expected generated images of shape {tuple(real.shape)}, found {tuple(images.shape)}: "
             "evaluate at the size that the method generates"
         )
-    return images.double(), real.to(images.device).double()
+    return images.to(dtype), real.to(images.device, dtype)

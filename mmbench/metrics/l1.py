@@ -29,6 +29,6 @@ class L1(SampleMean):
 
 def mean_absolute_difference(images: Tensor, real: Tensor) -> Tensor:
     """Mean |a - b| of each pair of images, of values in [0, 1]: (N,) float64."""
-    first, second = compared(images, real)
-    # A sum of whole numbers is exact in float64, so that the rounding happens once, whatever the batch.
-    return torch.sub(first, second).abs().sum(dim=(1, 2, 3)) / (255 * first[0].numel())
+    first, second = compared(images, real, torch.int16)
+    # A sum of whole numbers is exact, so that the rounding happens once, whatever the batch.
+    return torch.sub(first, second).abs().sum(dim=(1, 2, 3)).double() / (255 * first[0].numel())

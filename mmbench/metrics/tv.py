@@ -1,5 +1,6 @@
 """Total variation."""
 
+import torch
 from torch import Tensor
 
 from mmbench.metrics.base import Batch, SampleMean
@@ -17,8 +18,7 @@ class TV(SampleMean):
     higher_is_better = False
 
     def update(self, images: Tensor, batch: Batch) -> None:
-        values = images.double()
-        down = values.diff(dim=2).abs()
-        right = values.diff(dim=3).abs()
-        total = down.sum(dim=(1, 2, 3)) / down[0].numel() + right.sum(dim=(1, 2, 3)) / right[0].numel()
+        levels = images.to(torch.int16)
+        down, right = (levels.diff(dim=dim).abs() for dim in (2, 3))
+        total = sum(one.sum(dim=(1, 2, 3)).double() / one[0].numel() for one in (down, right))
         self.record(total / 255)
