@@ -24,8 +24,8 @@ demo: $(READY) ## set up, make toy data, generate, score, print published beside
 demo-seeds: $(READY) ## does a trained method edit, in each of three seeds?
 	$(BIN)/mmbench reproduce experiment=demo_seeds data.source=toy trainer=cpu $(ARGS)
 
-test: $(READY) ## set up and run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## set up and run the tests, one process on each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 test-slow: $(READY) ## run the tests that CI cannot afford
 	$(BIN)/python -m pytest -m slow $(ARGS)
