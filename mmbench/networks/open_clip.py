@@ -17,6 +17,7 @@ OPENAI = KeyMap(
     },
     convert={r".*": lambda tensor: tensor.float()},  # published in half precision
 )
+STEP = 8  # places by which texts are cut to their length: few lengths, so that texts of a batch go together
 
 
 class OpenCLIP(nn.Module):
@@ -50,8 +51,28 @@ class OpenCLIP(nn.Module):
     def forward(self, source: Tensor | list[str]) -> dict[str, Tensor]:
         if isinstance(source, Tensor):
             return {"embedding": self.network.encode_image(self.preprocess(source), normalize=True)}
-        tokens = self.tokenizer(source).to(self.mean.device)  # (N, L)
-        return {"embedding": self.network.encode_text(tokens, normalize=True)}
+        return {"embedding": self.encode_texts(source)}
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """N texts to (N, D): each different one once, and no longer than it is.
+
+        CLIP's text encoder is causal and read at the end token, so that what comes after it, most of its 77 places,
+        changes nothing.
+        """
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        tokens = self.tokenizer(list(places)).to(self.mean.device)  # (M, L)
+        lengths = (tokens.argmax(dim=1) // STEP + 1) * STEP  # the end token has the highest number
+        found = tokens.new_zeros(len(tokens), self.network.text_projection.shape[1], dtype=torch.float32)
+        for length in lengths.unique().tolist():
+            found[lengths == length] = self._encoded(tokens[lengths == length, :length])
+        return found[[places[text] for text in texts]]
+
+    def _encoded(self, tokens: Tensor) -> Tensor:
+        network, length = self.network, tokens.shape[1]
+        states = network.token_embedding(tokens) + network.positional_embedding[:length]  # (M, l, width)
+        states = network.ln_final(network.transformer(states, attn_mask=network.attn_mask[:length, :length]))
+        ends = states[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=1)]
+        return F.normalize(ends @ network.text_projection, dim=-1)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 to (N, 3, size, size) float32 as the network wants it."""
