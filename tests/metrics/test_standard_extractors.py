@@ -120,7 +120,10 @@ def test_clip_equals_open_clip_on_openai_archives(weights, tmp_path, tiny_clip, 
         state = torch.jit.load(path).state_dict()
     tiny_clip.load_state_dict({key: state[key].float() for key in tiny_clip.state_dict()})
     tiny_clip.eval()
-    images, texts = pixels(3, size=64), ["this bird has a red crown.", "", "word " * 200, "a bird", "", "red " * 7, "red " * 14]
+    images, texts = (
+        pixels(3, size=64),
+        ["this bird has a red crown.", "", "word " * 200, "a bird", "", "red " * 7, "red " * 14],
+    )
     mean, deviation = (
         torch.tensor(x)[:, None, None] for x in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     )
