@@ -1,7 +1,7 @@
 """Fetching of weights, from a server on this machine."""
 
 import hashlib
-import os
+import random
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,7 +10,7 @@ from gdown.exceptions import FileURLRetrievalError
 
 from mmbench.core.weights import Card, MissingAsset, find
 
-BODY = os.urandom(3_000_000)
+BODY = random.Random(0).randbytes(3_000_000)  # the same in every test process
 SHA256 = hashlib.sha256(BODY).hexdigest()
 PAGES = {"/good.pth": BODY, "/quota.pth": b"<!DOCTYPE html><html>Quota exceeded</html>"}
 
