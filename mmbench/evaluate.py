@@ -323,6 +323,7 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             metrics=metrics,
             coverage=covered,
             canary=drift,
+            size=list(read_rgb(run.image(run.samples[0])).shape[1:]),
             run_key=run.run_key,
             config_hash=sha256_json(described(run.plain)),
             weights=run.weights,

@@ -32,7 +32,8 @@ of them contributes to the difference. Contributions add up to the whole; in ano
 
 # In this order facts change. The first are the protocol's, then come the arguments of the metric, and then the metric.
 PROTOCOL = {
-    "preprocessing": "resize",
+    "default_preprocessing": "resize",
+    "preprocessing": "resize, of all methods",
     "bird_crop": "crop",
     "mask": "mask",
     "split": "split",
@@ -53,7 +54,8 @@ RUNGS = {
 }
 # What holds where a protocol does not say.
 DEFAULTS = {
-    "preprocessing": {"_target_": "mmbench.data.views.ShorterSide"},
+    "default_preprocessing": {"_target_": "mmbench.data.views.ShorterSide"},
+    "preprocessing": None,
     "bird_crop": True,
     "composite": False,
     "rounding": evaluate.TO_NEAREST,
@@ -161,11 +163,8 @@ def value(plain: Mapping[str, Any], protocol: Mapping[str, Any], metric: str, im
 def _under(plain: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration under another protocol: the data module is told what `config.settled` tells it."""
     given = deepcopy({**plain, "protocol": dict(protocol)})
-    given["data"]["evaluation"] = {
-        key: protocol[key]
-        for key in ("mask", "preprocessing", "bird_crop")
-        if key in protocol and (key != "bird_crop" or key in given["data"]["module"])
-    }
+    keys = config.of_protocol(protocol, given["data"]["module"])
+    given["data"]["evaluation"] = {argument: protocol[key] for argument, key in keys.items()}
     return given
 
 

@@ -51,13 +51,11 @@ def reproduce(
     experiment: Experiment, source: str, seeds: Sequence[int], rows: Sequence[Row], overrides: Sequence[str]
 ) -> bool:
     """Runs the rows, prints and writes the table; returns whether every row ran."""
-    if source not in experiment.sources:
-        config.unknown(f"data.source of experiment {experiment.name}", source, experiment.sources)
     paths = config.plain(config.composed(["method=identity", *overrides]).paths)
     reasons: dict[tuple[str, str], str] = {}
     first_runs: dict[tuple[str, str], Run] = {}
     for row in rows:
-        for seed in seeds:
+        for seed in row.seeds_of(seeds):
             console.print(f"{experiment.name}: {row.label} on {row.data} ({source}), seed {seed}", highlight=False)
             try:
                 cfg = table.row_config(experiment, row, source, seed, overrides)
@@ -78,6 +76,7 @@ def reproduce(
     path = table.page(experiment, source, seeds, paths["results"])
     write_text(path, table.document(experiment, source, seeds, whole))
     table.show(cells, f"{experiment.name} ({source} data)")
+    print("".join(f"{sentence}\n" for sentence in table.agreements(experiment, cells)), end="")
     print(f"table: {path}")
     for data in sorted({key[1] for key in first_runs}):
         print(f"grid: {_grid(experiment, source, data, first_runs, Path(paths['results']))}")
@@ -106,8 +105,9 @@ def main(arguments: list[str]) -> int:
     if "experiment" not in own:
         raise ValueError(f"expected experiment=NAME, found none: choose from {', '.join(config.names('experiment'))}")
     experiment = load(own["experiment"])
+    source = own.get("data.source", experiment.sources[0])
+    experiment = experiment.on(source)
     rows = selected(experiment, config.words(own.get("method", "")), config.words(own.get("data", "")))
     seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
-    source = own.get("data.source", experiment.sources[0])
     sys.stdout.reconfigure(line_buffering=True)
     return 0 if reproduce(experiment, source, seeds, rows, rest) else 1

@@ -3,8 +3,10 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import scipy.stats
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -15,8 +17,8 @@ from mmbench.core.experiment import Experiment, Published, Row, load, published
 from mmbench.core.files import sha256_json, write_text
 from mmbench.core.results import Result
 
-MARKS = ("<!-- begin: made by `make tables` -->", "<!-- end: made by `make tables` -->")
-COLUMNS = ("method", "data", "metric", "published", "reproduced", "difference", "verdict")
+MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
+COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")
 FORMATS = ("markdown", "latex", "html", "csv")
 LEGEND = (
     "reproduced: the difference is within the tolerance of the experiment. differs: it is not. not run: what is "
@@ -55,8 +57,8 @@ def lines(
     paths: Mapping[str, str],
     reasons: Mapping[tuple[str, str], str],
     rows: Sequence[Row],
-) -> list[dict[str, str]]:
-    """The cells of the table, one dict of `COLUMNS` for each row and metric.
+) -> list[dict[str, Any]]:
+    """The cells of the table, one dict of `COLUMNS` for each row and metric; `value` is the mean over seeds, if any.
 
     Args:
         reasons: key of a row to why that row could not run; derived here for rows that are not in it.
@@ -64,7 +66,7 @@ def lines(
     """
     cells = []
     for row in rows:
-        records, reason = _records(experiment, row, source, seeds, overrides, paths["results"])
+        records, reason = _records(experiment, row, source, row.seeds_of(seeds), overrides, paths["results"])
         reason = reasons.get(row.key, reason)
         reason = reason.replace(str(Path(paths["assets"]).expanduser()), "$MMBENCH_HOME")
         numbers = published(experiment, row)
@@ -79,9 +81,15 @@ def lines(
             judged = _judged(experiment, metric, numbers.get(metric), found, missing, source)
             if any(not record.weights["verified"] for record in scored):
                 judged["reproduced"] += " *"
-            data = row.published.get("dataset", row.data)
-            cells.append({"method": row.label, "data": data, "metric": metric, **judged})
+            facts = {"method": row.label, "data": row.published.get("dataset", row.data), "size": _size(records)}
+            value = {"value": statistics.fmean(found)} if found else {}
+            cells.append({**facts, "metric": metric, **judged, **value})
     return cells
+
+
+def _size(records: Sequence[Result]) -> str:
+    """Height and width of the images that were scored, in pixels."""
+    return next((" x ".join(map(str, record.size)) for record in reversed(records) if record.size), "-")
 
 
 def _records(
@@ -149,7 +157,7 @@ def _judged(
     return {**cells, "verdict": "reproduced" if within else "differs"}
 
 
-def rendered(cells: Sequence[Mapping[str, str]], form: str) -> str:
+def rendered(cells: Sequence[Mapping[str, Any]], form: str) -> str:
     """The table as Markdown, LaTeX, HTML or CSV."""
     frame = pd.DataFrame(list(cells), columns=list(COLUMNS))
     if form == "markdown":
@@ -161,7 +169,43 @@ def rendered(cells: Sequence[Mapping[str, str]], form: str) -> str:
     return frame.to_csv(index=False)
 
 
-def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: Sequence[Mapping[str, str]]) -> str:
+def glance(cells: Sequence[Mapping[str, Any]]) -> str:
+    """What was reproduced as Markdown, one line for each method and data set, one column for each metric."""
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for cell in cells:
+        key = cell["method"], cell["data"], cell["size"]
+        rows.setdefault(key, {})[cell["metric"]] = cell["reproduced"].partition(" (")[0]
+    frame = pd.DataFrame([{**dict(zip(("method", "data", "size"), key, strict=True)), **rows[key]} for key in rows])
+    return frame.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def agreements(experiment: Experiment, cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How far the judged metric ranks methods as those do that it is to agree with: a sentence for each data set.
+
+    Spearman's rank correlation over the rows that have both, each its mean over seeds.
+    """
+    if not experiment.judged:
+        return []
+    metric, others = experiment.judged["metric"], experiment.judged["by"]
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    for cell in cells:
+        if "value" in cell:
+            values.setdefault(cell["data"], {}).setdefault(cell["metric"], {})[cell["method"]] = cell["value"]
+    sentences = []
+    for data, found in values.items():
+        correlations = []
+        for other in others:
+            first, second = found.get(metric, {}), found.get(other, {})
+            both = sorted(first.keys() & second.keys())
+            if len(both) >= 3:
+                rho = scipy.stats.spearmanr([first[name] for name in both], [second[name] for name in both]).statistic
+                correlations.append(f"{rho:+.2f} with {other} ({len(both)} methods)")
+        if correlations:
+            sentences.append(f"Rank correlation (Spearman) of {metric} on {data}: {', '.join(correlations)}.")
+    return sentences
+
+
+def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: Sequence[Mapping[str, Any]]) -> str:
     """The page results/tables/<name>.md: citation, how it was made, table, legend."""
     return "\n".join(
         [
@@ -172,6 +216,8 @@ def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: S
             f"Protocol `{experiment.protocol}`, seeds {', '.join(map(str, seeds))}. Made by "
             f"`make reproduce-{experiment.name} DATA={source}`; see `results/{experiment.name}/` for the records.",
             "",
+            glance(cells),
+            *(f"{sentence}\n" for sentence in agreements(experiment, cells)),
             rendered(cells, "markdown"),
             LEGEND,
             "",
@@ -179,7 +225,7 @@ def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: S
     )
 
 
-def summarised(pages: Mapping[Path, Sequence[Mapping[str, str]]], root: Path) -> str:
+def summarised(pages: Mapping[Path, Sequence[Mapping[str, Any]]], root: Path) -> str:
     """One line for each table: how many of its values were reproduced, and where it is."""
     verdicts = ("reproduced", "differs", "unverified", "toy data", "not run")
     counted = [
@@ -193,15 +239,20 @@ def summarised(pages: Mapping[Path, Sequence[Mapping[str, str]]], root: Path) ->
     return pd.DataFrame(counted).to_markdown(index=False, disable_numparse=True)
 
 
-def update_readme(path: Path, summary: str) -> bool:
-    """Puts the summary between the two marks of a README; returns whether it has them."""
+def update_readme(path: Path, parts: Mapping[str, str]) -> list[str]:
+    """Puts texts by their names between their two marks in a README; returns the names that it has marks for."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not begin or not end:
-        return False
-    write_text(path, f"{before}{begin}\n{summary}\n{end}{after}")
-    return True
+    placed = []
+    for name, part in parts.items():
+        first, last = (mark.format(name) for mark in MARKS)
+        before, begin, rest = text.partition(first)
+        _, end, after = rest.partition(last)
+        if begin and end:
+            text = f"{before}{begin}\n{part.strip()}\n{end}{after}"
+            placed.append(name)
+    if placed:
+        write_text(path, text)
+    return placed
 
 
 def page(experiment: Experiment, source: str, seeds: Sequence[int], folder: str | Path) -> Path:
@@ -212,7 +263,7 @@ def page(experiment: Experiment, source: str, seeds: Sequence[int], folder: str 
     return Path(folder) / "tables" / f"{name}.md"
 
 
-def show(cells: Sequence[Mapping[str, str]], title: str) -> None:
+def show(cells: Sequence[Mapping[str, Any]], title: str) -> None:
     """Prints the table on standard output, coloured on a terminal."""
     console = Console()
     if not console.is_terminal:
@@ -241,11 +292,11 @@ def main(arguments: list[str]) -> int:
     if form and form not in FORMATS:
         config.unknown("format", form, FORMATS)
     paths = config.plain(config.composed(["method=identity", *rest]).paths)
-    pages = {}
+    pages, parts = {}, {}
     chosen = [own["experiment"]] if "experiment" in own else config.names("experiment")
     for name in chosen:
-        experiment = load(name)
-        for source in [own["data.source"]] if "data.source" in own else experiment.sources:
+        for source in [own["data.source"]] if "data.source" in own else load(name).sources:
+            experiment = load(name).on(source)
             seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
             cells = lines(experiment, source, seeds, rest, paths, {}, experiment.rows)
             if "experiment" not in own and not any(line["reproduced"] != "-" for line in cells):
@@ -253,14 +304,16 @@ def main(arguments: list[str]) -> int:
             path = page(experiment, source, seeds, paths["results"])
             write_text(path, document(experiment, source, seeds, cells))
             pages[path] = cells
+            parts[path.stem] = "\n".join([glance(cells), *agreements(experiment, cells)])
             if form:
                 print(rendered(cells, form), end="")
             else:
                 show(cells, f"{name} ({source} data)")
                 print(f"table: {path}")
     readme = Path("README.md")
-    if "experiment" not in own and pages and update_readme(readme, summarised(pages, Path())):
-        print(f"summary: {readme}")
+    if "experiment" not in own and pages:
+        placed = update_readme(readme, {"tables": summarised(pages, Path()), **parts})
+        print(f"in {readme}: {', '.join(placed) or 'no place for tables'}")
     if not form:
         print("next: mmbench reproduce experiment=NAME runs what is missing")
     return 0

@@ -18,9 +18,9 @@ from mmbench.data.views import Window
 READ = {
     *("name", "reference", "metrics", "extractors", "toy"),
     *evaluate.SAMPLING,
-    *("mask", "preprocessing", "bird_crop"),
+    *("mask", "preprocessing", "default_preprocessing", "bird_crop"),
 }
-REQUIRED = READ - {"toy", "mask", "preprocessing", "bird_crop"}
+REQUIRED = READ - {"toy", "mask", "preprocessing", "default_preprocessing", "bird_crop"}
 DATA = {
     "strict": ["cub", "coco", "oxford102", "celeba_hq"],
     "manigan": ["cub", "coco"],

@@ -217,12 +217,8 @@ def settled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 _lay_over(cfg[group], toy)
         if cfg.method.get("official", {}) is None:  # an ablation has all of the full method but its published weights
             cfg.method.pop("official")
-        # A protocol may say where the holes are and how pictures become squares, at evaluation and not in training.
         cfg.data.evaluation = {
-            argument: f"${{protocol.{argument}}}"
-            for argument in ("mask", "preprocessing", "bird_crop")
-            # Other data sets have no box to crop to.
-            if argument in cfg.protocol and (argument != "bird_crop" or argument in cfg.data.module)
+            argument: f"${{protocol.{key}}}" for argument, key in of_protocol(cfg.protocol, cfg.data.module).items()
         }
         groups = config_groups()
         for override in parse(overrides):
@@ -230,6 +226,20 @@ def settled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             if key not in groups and not override.package and not key.startswith("hydra") and not override.is_delete():
                 OmegaConf.update(cfg, key, override.value(), force_add=True)
     return cfg
+
+
+def of_protocol(protocol: Mapping[str, Any], module: Mapping[str, Any]) -> dict[str, str]:
+    """Arguments of a data module that a protocol gives at evaluation, and not in training, to the protocol's key.
+
+    They say where the holes are and how pictures become squares. A `default_preprocessing` is for methods that have
+    none of their own, by their recipe.
+    """
+    given = {argument: argument for argument in ("mask", "preprocessing", "bird_crop") if argument in protocol}
+    if "bird_crop" not in module:  # other data sets have no box to crop to
+        given.pop("bird_crop", None)
+    if "default_preprocessing" in protocol and not module.get("preprocessing"):
+        given.setdefault("preprocessing", "default_preprocessing")
+    return given
 
 
 def _lay_over(node: DictConfig, overlay: DictConfig) -> None:

@@ -1,6 +1,7 @@
 """One published table: its citation, its rows, how its numbers map to ours, and when a number counts as reproduced."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -18,12 +19,18 @@ class Row:
         data: a name in `conf/data/`.
         published: columns of the published CSV that select this row's numbers, e.g. {"method", "variant", "dataset"}.
         weights: as on the command line; None: the authors' on real data, our own on toy data.
+        seeds: the only seeds that the row is run with; None: all seeds of the experiment.
     """
 
     method: str
     data: str
     published: dict[str, str]
     weights: str | None = None
+    seeds: list[int] | None = None
+
+    def seeds_of(self, asked: Sequence[int]) -> list[int]:
+        """Those of the asked seeds that the row is run with."""
+        return [seed for seed in asked if self.seeds is None or seed in self.seeds]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -55,6 +62,8 @@ class Experiment:
         sources: the data sources that can be asked for; the published numbers belong to the first.
         seeds: seeds to run when the command line names none.
         grid: number of samples to show in the grid of images.
+        judged: {"metric", "by"}: a metric of the table, and those that it is to agree with in how they rank the rows.
+        toy: other keys where the source is toy data; `metrics` are more metrics, beside the published ones.
     """
 
     name: str
@@ -68,6 +77,20 @@ class Experiment:
     sources: list[str] = field(default_factory=lambda: ["real", "toy"])
     seeds: list[int] = field(default_factory=lambda: [0])
     grid: int = 8
+    judged: dict[str, Any] = field(default_factory=dict)
+    toy: dict[str, Any] = field(default_factory=dict)
+
+    def on(self, source: str) -> "Experiment":
+        """The experiment as it is on a data source: with its block `toy` laid over it, or without.
+
+        Raises:
+            ValueError: the experiment has no such source.
+        """
+        if source not in self.sources:
+            unknown(f"data.source of experiment {self.name}", source, self.sources)
+        if source != "toy":
+            return self
+        return replace(self, **{**self.toy, "metrics": {**self.metrics, **self.toy.get("metrics", {})}})
 
     def metric(self, published: str, row: Row, source: str) -> str:
         """Our name, with extractor, of a published metric in a row."""
@@ -93,7 +116,9 @@ def load(name: str) -> Experiment:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
         rows = [Row(**row) for row in content.pop("rows")]
-        return Experiment(name=name, rows=rows, **content)
+        experiment = Experiment(name=name, rows=rows, **content)
+        experiment.on(experiment.sources[-1])  # to look at the keys of its block `toy`
+        return experiment
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: expected the keys of Experiment and Row, found {error}: correct the file") from None
 

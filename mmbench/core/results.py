@@ -34,6 +34,7 @@ class Result:
         weights: {"choice", "sha256", "verified"} of the method's own weights; sha256 None where it has none.
         data: {"fingerprint", "split"}.
         coverage: {"count", "sha256", "processes"}: proof that each sample was scored exactly once.
+        size: height and width of the generated images, in pixels.
         canary: {"pictures", "changed"}: what the drift canary saw before (`mmbench/canary.py`).
         config: the resolved configuration without hardware and paths.
         commit, versions, device, date: provenance, not hashed.
@@ -50,6 +51,7 @@ class Result:
     data: dict[str, Any]
     config: dict[str, Any]
     coverage: dict[str, Any] = field(default_factory=dict)
+    size: list[int] = field(default_factory=list)
     canary: dict[str, Any] = field(default_factory=dict)
     commit: str = field(default_factory=lambda: commit())
     versions: dict[str, str] = field(default_factory=lambda: versions())
