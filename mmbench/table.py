@@ -176,7 +176,7 @@ def glance(cells: Sequence[Mapping[str, Any]]) -> str:
         key = cell["method"], cell["data"], cell["size"]
         rows.setdefault(key, {})[cell["metric"]] = cell["reproduced"].partition(" (")[0]
     frame = pd.DataFrame([{**dict(zip(("method", "data", "size"), key, strict=True)), **rows[key]} for key in rows])
-    return frame.to_markdown(index=False, disable_numparse=True) + "\n"
+    return frame.fillna("").to_markdown(index=False, disable_numparse=True) + "\n"
 
 
 def agreements(experiment: Experiment, cells: Sequence[Mapping[str, Any]]) -> list[str]:

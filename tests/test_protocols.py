@@ -123,6 +123,19 @@ def test_manigans_window_is_the_middle_of_those_that_theirs_draws(width, height)
     assert (middle.left, middle.top, middle.size, middle.flipped) == (24, 24, views[0].size, False)
 
 
+@pytest.mark.parametrize(("method", "size"), [("tagan", 128), ("sisgan", 64), ("manigan", 256)])
+def test_methods_with_pictures_of_their_own_keep_them_in_manigans_table(method, size):
+    data = composed("manigan", f"method={method}", "data=cub")["data"]
+    assert data["module"]["image_size"] == size
+    own = data["module"].get("preprocessing")
+    window = {"_target_": "mmbench.data.views.Window"}
+    assert data["evaluation"].get("preprocessing", own) == (own if method != "manigan" else window)
+    assert (own is None) == (method == "manigan")
+    # A card that fixes how pictures are cut fixes it for all.
+    fixed = composed("tdanet_centre", f"method={method}", "data=cub")["data"]
+    assert fixed["evaluation"]["preprocessing"]["_target_"] == "mmbench.data.views.Squash"
+
+
 def test_a_partial_batch_of_images_is_left_out_with_all_its_captions(home):
     data = evaluate.prepared_data(composed("strict", "method=identity", *WORDS))
     protocol = {"name": "p", "split": "test", "count": 13, "captions_per_image": 3, "draws": 2, "seed": 0}

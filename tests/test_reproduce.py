@@ -42,6 +42,7 @@ def test_the_path_from_configuration_to_table(demo, home):
     assert identity.metrics["edit_accuracy"]["value"] < 0.4  # chance: another bird's colours
     assert real.metrics["sim@toy"]["value"] > identity.metrics["sim@toy"]["value"] + 0.2
     assert all(score["count"] == 12 for score in identity.metrics.values())
+    assert identity.size == real.size == [64, 64]
     assert all(score["weights"] for name, score in identity.metrics.items() if "@" in name)
     table = (home / "results/tables/demo-toy.md").read_text()
     assert "| identity | toy CUB | diff" in " ".join(table.split())

@@ -1,6 +1,7 @@
 """Records, verdicts and tables."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -144,20 +145,80 @@ def test_a_page_names_no_folder_of_its_maker(tmp_path):
     assert cells[0]["verdict"] == "not run (expected $MMBENCH_HOME/data/cub, found none)"
 
 
-def test_the_summary_goes_between_the_marks_of_a_readme(tmp_path):
+def test_tables_go_between_the_marks_of_a_readme(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{table.MARKS[0]}\nold\n{table.MARKS[1]}\nafter\n")
+    marks = {name: [mark.format(name) for mark in table.MARKS] for name in ("tables", "x-toy")}
+    readme.write_text("before\n" + "\nbetween\n".join(f"{first}\nold\n{last}" for first, last in marks.values()))
     verdicts = [{"verdict": "reproduced"}, {"verdict": "not run (no file)"}]
     summary = table.summarised({tmp_path / "results/tables/x.md": verdicts}, tmp_path)
-    assert table.update_readme(readme, summary)
+    assert table.update_readme(readme, {"tables": summary, "x-toy": "of x", "y": "of y"}) == ["tables", "x-toy"]
     text = readme.read_text()
     assert text.startswith("before\n")
-    assert text.endswith("after\n")
+    assert "\nbetween\n" in text
+    assert text.endswith(f"{marks['x-toy'][0]}\nof x\n{marks['x-toy'][1]}")
     assert "old" not in text
+    assert "of y" not in text
     assert "| [x](results/tables/x.md) | 2        | 1            |" in text
     readme.write_text("no marks")
-    assert not table.update_readme(readme, summary)
+    assert table.update_readme(readme, {"tables": summary}) == []
     assert readme.read_text() == "no marks"
+
+
+def _cells(values, data="toy"):
+    return [
+        {"method": method, "data": data, "size": "64 x 64", "metric": metric, "reproduced": f"{value:.2f} (3 seeds)"}
+        | {"value": value}
+        for method, found in values.items()
+        for metric, value in found.items()
+    ]
+
+
+def test_a_judged_metric_is_ranked_beside_the_truth():
+    experiment = replace(EXPERIMENT, judged={"metric": "MP", "by": ["truth", "kept"]})
+    ranked = {"a": (0.1, 1, 9), "b": (0.2, 2, 7), "c": (0.4, 3, 8), "d": (0.5, 40, 2)}
+    cells = _cells({name: dict(zip(("MP", "truth", "kept"), row, strict=True)) for name, row in ranked.items()})
+    (sentence,) = table.agreements(experiment, cells)
+    # By hand: the same order is +1; ranks (1 2 3 4) against (4 2 3 1) are 1 - 6 * 18 / 60 = -0.8.
+    assert sentence == (
+        "Rank correlation (Spearman) of MP on toy: +1.00 with truth (4 methods), -0.80 with kept (4 methods)."
+    )
+    assert table.agreements(experiment, cells[:6]) == []  # two methods have no ranks worth a number
+    assert table.agreements(EXPERIMENT, cells) == []
+    missing = [cell for cell in cells if cell["metric"] != "MP"] + [{**cells[0], "data": "other"}]
+    assert table.agreements(experiment, missing) == []
+
+
+def test_a_glance_is_one_line_for_each_method_and_data_set():
+    cells = _cells({"a": {"sim": 0.1, "diff": 0.2}, "b": {"sim": 0.3}}) + _cells({"a": {"sim": 0.5}}, "other")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.glance(cells).splitlines()]
+    assert lines[0] == ["method", "data", "size", "sim", "diff"]
+    assert lines[2:] == [
+        ["a", "toy", "64 x 64", "0.10", "0.20"],
+        ["b", "toy", "64 x 64", "0.30", ""],
+        ["a", "other", "64 x 64", "0.50", ""],
+    ]
+
+
+def test_toy_data_have_more_seeds_and_the_truth_beside_the_published_metrics():
+    real, toy = (load("manigan").on(source) for source in ("real", "toy"))
+    assert real.seeds == [0]
+    assert toy.seeds == [0, 1, 2]
+    assert list(toy.metrics)[: len(real.metrics)] == list(real.metrics)
+    assert {"edit accuracy", "preservation"} <= toy.metrics.keys() - real.metrics.keys()
+    found = {row.data: row.seeds_of(toy.seeds) for row in toy.rows}
+    assert found == {"cub": [0, 1, 2], "coco": [0]}
+    with pytest.raises(ValueError, match=r"expected a data\.source of experiment demo, found 'real'"):
+        load("demo").on("real")
+
+
+def test_the_size_of_the_scored_images_is_printed(tmp_path, monkeypatch):
+    score = {"value": 0.5, "std": None, "count": 1, "weights": None}
+    for sizes, printed in (([[], [64, 48]], "64 x 48"), ([[]], "-")):
+        records = [_record(metrics={"diff": score}, weights={"verified": True}, size=size) for size in sizes]
+        monkeypatch.setattr(table, "_records", lambda *_, found=records: (found, ""))
+        paths = {"results": str(tmp_path), "assets": str(tmp_path)}
+        cells = table.lines(EXPERIMENT, "toy", [0], [], paths, {}, [ROW])
+        assert {cell["size"] for cell in cells} == {printed}
 
 
 @pytest.mark.parametrize(("verified", "marked"), [([True, True], False), ([True, False], True)])
