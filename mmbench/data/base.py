@@ -27,9 +27,7 @@ from mmbench.core.text import Vocabulary
 from mmbench.core.weights import MissingAsset
 from mmbench.data.archives import Archive, receipts
 from mmbench.data.cache import prepared
-from mmbench.data.records import Instance as Instance
 from mmbench.data.records import Look, Reader, Record, Seen, decoded
-from mmbench.data.records import read_map as read_map
 from mmbench.data.views import Fast, Preprocessing, Region, ShorterSide, View
 
 DECODED = 50  # images of a split that a quick check decodes

@@ -6,7 +6,6 @@ tables; ten captions of image i in `celeba-caption/<i>.txt` (also `text/celeba-c
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,11 +16,10 @@ from PIL import Image
 
 from mmbench.core.images import read_rgb
 from mmbench.core.pickles import read_list
-from mmbench.core.text import repaired
 from mmbench.data import toy_celeba_hq, toy_faces
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
-from mmbench.data.records import Record, Size
+from mmbench.data.records import Record, Size, read_captions
 from mmbench.data.toy import Toy
 
 # Class 1 is the first; 0 is what no mask covers. Painted in this order, a later one over an earlier one.
@@ -182,7 +180,7 @@ class CelebAHQ(DataModule):
         return Record(
             id=f"{number:05d}",
             image=image,
-            captions=_captions(captions / f"{number}.txt", self.num_captions),
+            captions=read_captions(captions / f"{number}.txt", self.num_captions),
             class_id=number,
             layout=partial(read_layout, self._masks / str(number // MASKS_PER_FOLDER), number),
             attributes=attributes[number],
@@ -342,21 +340,6 @@ def _read_numbers(path: Path) -> list[int]:
             "it again"
         )
     return numbers
-
-
-def _captions(path: Path, count: int) -> tuple[str, ...]:
-    if not path.is_file():
-        raise ValueError(f"{path}: expected {count} captions, found no file: unpack the captions again")
-    try:
-        lines: Sequence[str] = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected captions in UTF-8, found {error.reason}: unpack them again") from None
-    captions = tuple(repaired(line) for line in lines if line.strip())
-    if len(captions) < count:
-        raise ValueError(
-            f"{path}: expected {count} captions, one on each line, found {len(captions)}: unpack the captions again"
-        )
-    return captions
 
 
 class ToyCelebAHQ(Toy, CelebAHQ):

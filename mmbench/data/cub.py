@@ -11,10 +11,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from mmbench.core.text import repaired
 from mmbench.data import toy_birds, toy_cub
 from mmbench.data.archives import Archive
-from mmbench.data.base import DataModule, Record, read_map
+from mmbench.data.base import DataModule
+from mmbench.data.records import Record, read_captions, read_map
 from mmbench.data.toy import Toy
 
 Value = TypeVar("Value")
@@ -136,19 +136,8 @@ class CUB(DataModule):
             raise ValueError(f"{image}: expected an image that images.txt lists, found none: unpack the archive again")
         mask = self.root / "segmentations" / f"{key}.png"
         salient = partial(read_map, mask) if mask.is_file() else None
-        return Record(key, image, self._captions(key), class_id, box, salient, cropped=self.bird_crop)
-
-    def _captions(self, key: str) -> tuple[str, ...]:
-        path = self._captions_folder / f"{key}.txt"
-        if not path.is_file():
-            raise ValueError(f"{path}: expected {self.num_captions} captions, found no file: unpack the captions again")
-        captions = tuple(repaired(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip())
-        if len(captions) != self.num_captions:
-            raise ValueError(
-                f"{path}: expected {self.num_captions} captions, one on each line, found {len(captions)}: unpack the "
-                "archive again"
-            )
-        return captions
+        captions = read_captions(self._captions_folder / f"{key}.txt", self.num_captions, self.num_captions)
+        return Record(key, image, captions, class_id, box, salient, cropped=self.bird_crop)
 
     def _read(self, name: str, value: Callable[[str], Value]) -> dict[int, Value]:
         """A table of lines `id value` by id."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmbench.data.base import Instance, Mask, Record, Seen
+from mmbench.data.base import Mask
+from mmbench.data.records import Instance, Record, Seen
 
 REFERENCE = 256  # the side in pixels that the widths of strokes were published for
 

@@ -17,11 +17,10 @@ import numpy as np
 import scipy.io
 
 from mmbench.core.images import read_rgb
-from mmbench.core.text import repaired
 from mmbench.data import toy_flowers, toy_oxford102
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
-from mmbench.data.records import Record, Size
+from mmbench.data.records import Record, Size, read_captions
 from mmbench.data.toy import Toy
 
 NUM_CLASSES = 102
@@ -85,28 +84,6 @@ def split_ids(scheme: str, labels: np.ndarray, sets: Mapping[str, np.ndarray]) -
         return {split: np.sort(sets[key]) for split, key in SETS.items()}
     is_test = np.isin(labels, list(ZERO_SHOT_TEST_CLASSES))
     return {"train": 1 + np.flatnonzero(~is_test), "test": 1 + np.flatnonzero(is_test)}
-
-
-def read_captions(path: Path, count: int) -> tuple[str, ...]:
-    """The captions of an image, one on each line; `repaired`.
-
-    Raises:
-        ValueError: there is no such file, it is no text, or there are fewer or more captions; names it.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: expected {count} captions, found no file: unpack the captions again")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected text in UTF-8, found other bytes ({error}): unpack the captions again"
-        ) from None
-    captions = tuple(repaired(line) for line in lines if line.strip())
-    if len(captions) != count:
-        raise ValueError(
-            f"{path}: expected {count} captions, one on each line, found {len(captions)}: unpack the captions again"
-        )
-    return captions
 
 
 def read_foreground(path: Path, size: Size) -> np.ndarray:
@@ -258,7 +235,7 @@ class Oxford102(DataModule):
         return Record(
             image.stem,
             image,
-            read_captions(captions, self.num_captions),
+            read_captions(captions, self.num_captions, self.num_captions),
             class_id,
             salient=partial(read_foreground, mask) if mask.is_file() else None,
         )

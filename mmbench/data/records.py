@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmbench.core.images import opened, read_rgb
+from mmbench.core.text import repaired
 from mmbench.data.views import Region, View, square_around
 
 Look = Callable[[Region], View]  # how a region of a picture is looked at; of `Preprocessing`, with its side
@@ -93,6 +94,28 @@ def decoded(record: Record, look: Look) -> Seen:
         size = file.size
         view = look(region_of(record, size))
         return Seen(view.of(file), view, size)
+
+
+def read_captions(path: Path, least: int, most: int | None = None) -> tuple[str, ...]:
+    """The captions of an image, one on each line, `repaired`; there are `least` to `most` of them.
+
+    Raises:
+        ValueError: there is no such file, it is no text, or there are fewer or more captions; names it.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: expected {least} captions, found no file: unpack the captions again")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected text in UTF-8, found other bytes ({error}): unpack the captions again"
+        ) from None
+    captions = tuple(repaired(line) for line in lines if line.strip())
+    if len(captions) < least or (most is not None and len(captions) > most):
+        raise ValueError(
+            f"{path}: expected {least} captions, one on each line, found {len(captions)}: unpack the captions again"
+        )
+    return captions
 
 
 def read_map(path: Path, size: Size) -> np.ndarray:

@@ -312,7 +312,7 @@ def test_captions_that_are_too_few_missing_or_unreadable(faces):
     _edit(path, lambda lines: lines[:9])
     _refused(_read(faces), "9.txt: expected 10 captions, one on each line, found 9: unpack the captions again")
     path.write_bytes(b"She has \xff hair.\n" * 10)
-    _refused(_read(faces), "9.txt: expected captions in UTF-8, found invalid start byte: unpack")
+    _refused(_read(faces), "9.txt: expected text in UTF-8, found other bytes .*invalid start byte")
     path.unlink()
     _refused(_read(faces), "9.txt: expected 10 captions, found no file: unpack the captions again")
 

@@ -13,8 +13,9 @@ from mmbench import train
 from mmbench.core import config
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import random_stream
-from mmbench.data.base import Instance, Record, Seen, collate
+from mmbench.data.base import collate
 from mmbench.data.masks import Centre, LargestBox, LargestObject, Mixture, Rectangles, Salient, Strokes
+from mmbench.data.records import Instance, Record, Seen
 from mmbench.data.views import ShorterSide, Squash, View
 
 

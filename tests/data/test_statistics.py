@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mmbench.data import statistics
-from mmbench.data.base import Instance
 from mmbench.data.cub import CUB
+from mmbench.data.records import Instance
 from mmbench.data.statistics import PUBLISHED, measured, report
 from mmbench.data.views import Squash
 
