@@ -148,7 +148,7 @@ def _small(picture: Image.Image, box: tuple[float, float, float, float]) -> Tens
 
 def fit(name: str, modules: list[nn.Module], count: int, epochs: int, loss: Callable[[Tensor], Tensor]) -> None:
     """Minimises `loss`, a function of the indices of a batch, by Adam with a one-cycle learning rate."""
-    parameters = [parameter for module in modules for parameter in module.parameters()]
+    parameters = [parameter for module in modules for parameter in module.train().parameters()]
     steps = list(_batches(count, epochs))
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=len(steps))
@@ -349,6 +349,8 @@ def train_scene_judges() -> None:
     torch.manual_seed(6)
     inception = toy.ToySceneInception()
     train_classifier(inception, lambda images: inception(images)["attributes"], [], scenes, unseen, epochs=4)
+    torch.manual_seed(8)  # a second cycle of the learning rate: things that are cut off at the border come late
+    train_classifier(inception, lambda images: inception(images)["attributes"], [], scenes, unseen, epochs=2)
     save(inception, "inception/toy_scenes")
     torch.manual_seed(7)
     clip = toy.ToySceneCLIP()
