@@ -1,12 +1,13 @@
-"""Trains the small networks of `mmbench/networks/toy.py`: `make toy-networks`.
+"""Trains the small networks of `mmbench/networks/toy.py`: `make toy-networks`, of one kind with `ARGS=scenes`.
 
-Birds come from random streams whose keys begin with words, where those of a data set begin with its seed: no bird of
-any toy data set is among them, and judges and backbones share none. One core, a few minutes, the same weights each
-time.
+Birds and scenes come from random streams whose keys begin with words, where those of a data set begin with its seed:
+no picture of any toy data set is among them, and judges and backbones share none. One core, some ten minutes for each
+kind, the same weights each time.
 """
 
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,34 +25,39 @@ from mmbench.core.files import sha256_file, write_text, written_atomically
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
-from mmbench.data.toy_birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, Bird, describe, render, sample_bird
+from mmbench.data import toy_birds, toy_scenes
+from mmbench.data.toy_birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, Bird, sample_bird
+from mmbench.data.toy_scenes import GROUNDS, Scene, sample_scene
 from mmbench.networks import toy
 
-FOLDER = Path(toy.__file__).parent / "toy"
+PACKAGE = Path(toy.__file__).parents[1]
 BATCH = 128
 VALUES = dict.fromkeys(PARTS, COLOURS) | {"bill_shape": BILL_SHAPES, "wing_pattern": WING_PATTERNS}
-GROUPS = list(toy.ATTRIBUTES.values())
-NUM_VALUES = sum(GROUPS)
 DISTORTIONS = ("noise", "blur", "shift", "light", "recolouring", "grain before recolouring")
 
 
-class Aviary(NamedTuple):
-    """Pictures of birds, and what is true of them.
+Claims = list[tuple[str, Sequence[int]]]  # what a text claims: an attribute, and the values that make the claim true
+
+
+class Pictures(NamedTuple):
+    """Pictures of birds or of scenes, and what is true of them.
 
     Attributes:
         images: (N, 3, 64, 64) uint8.
-        attributes: (N, 7) int64, the value of each of `toy.ATTRIBUTES`.
-        birds: the N birds.
+        sizes: the number of values of each attribute, by its name.
+        attributes: (N, A) int64, the value of each.
+        captioned: the n-th picture and a random stream to a caption of it, and what that claims.
         recoloured: (N, 2, 3, 64, 64) uint8, the pictures with one and with three parts recoloured; empty if unasked.
     """
 
     images: Tensor
+    sizes: dict[str, int]
     attributes: Tensor
-    birds: list[Bird]
+    captioned: Callable[[int, np.random.Generator], tuple[str, Claims]]
     recoloured: Tensor
 
 
-def aviary(name: str, count: int, recolour: bool = False) -> Aviary:
+def aviary(name: str, count: int, recolour: bool = False) -> Pictures:
     """`count` birds with all attributes independent of each other, cropped around the bird as CUB's boxes are."""
     birds, images, recoloured = [], [], []
     for number in track(range(count), f"drawing {name}"):
@@ -59,33 +66,89 @@ def aviary(name: str, count: int, recolour: bool = False) -> Aviary:
         bird = replace(sample_bird(rng), **values)
         birds.append(bird)
         reach = float(rng.uniform(0.62, 0.85))
-        images.append(picture(bird, name, number, reach))
+        images.append(picture_of_bird(bird, name, number, reach))
         if recolour:
             for parts in (1, 3):
                 chosen = [PARTS[index] for index in rng.permutation(len(PARTS))[:parts]]
                 others = {part: [colour for colour in COLOURS if colour != values[part]] for part in chosen}
                 other = {part: colours[int(rng.integers(len(colours)))] for part, colours in others.items()}
-                recoloured.append(picture(replace(bird, **other), name, number, reach))
+                recoloured.append(picture_of_bird(replace(bird, **other), name, number, reach))
     attributes = torch.tensor([[VALUES[key].index(getattr(bird, key)) for key in toy.ATTRIBUTES] for bird in birds])
     pairs = torch.stack(recoloured).unflatten(0, (count, 2)) if recolour else torch.empty(0)
-    return Aviary(torch.stack(images), attributes, birds, pairs)
+
+    def captioned(number: int, rng: np.random.Generator) -> tuple[str, Claims]:
+        caption, named = toy_birds.describe(birds[number], rng)
+        return caption, [(key, [VALUES[key].index(value)]) for key, value in named.items()]
+
+    return Pictures(torch.stack(images), toy.ATTRIBUTES, attributes, captioned, pairs)
 
 
-def picture(bird: Bird, name: str, number: int, reach: float) -> Tensor:
+def picture_of_bird(bird: Bird, name: str, number: int, reach: float) -> Tensor:
     """A square that goes `reach` times the longer side of the bird's box to each side of it: (3, 64, 64) uint8."""
-    image, _, (x, y, width, height) = render(bird, random_stream("toy networks", name, number, "picture"))
+    image, _, (x, y, width, height) = toy_birds.render(bird, random_stream("toy networks", name, number, "picture"))
     half = int(reach * max(width, height))
     column, row = x + width // 2, y + height // 2
     crop = Image.fromarray(image[max(0, row - half) : row + half, max(0, column - half) : column + half])
     side = min(crop.size)
     left, top = (crop.width - side) // 2, (crop.height - side) // 2
-    crop = crop.resize((toy.SIZE, toy.SIZE), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-    return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+    return _small(crop, (left, top, left + side, top + side))
+
+
+def gallery(name: str, count: int) -> Pictures:
+    """`count` scenes as toy COCO's, a few of them bare, in squares as training shows them and evaluation."""
+    scenes, images = [], []
+    for number in track(range(count), f"drawing scenes, {name}"):
+        rng = random_stream("toy networks", name, number)
+        scene = sample_scene(rng, bare=rng.random() < 0.03, flock=rng.random() < 0.05)
+        scenes.append(scene)
+        images.append(picture_of_scene(scene, name, number))
+    attributes = torch.tensor([values_of(scene) for scene in scenes])
+
+    def captioned(number: int, rng: np.random.Generator) -> tuple[str, Claims]:
+        caption, named = toy_scenes.describe(scenes[number], rng)
+        return caption, claims_of(scenes[number], caption, named)
+
+    return Pictures(torch.stack(images), toy.SCENE_ATTRIBUTES, attributes, captioned, torch.empty(0))
+
+
+def picture_of_scene(scene: Scene, name: str, number: int) -> Tensor:
+    """A square somewhere in the picture, 84 % of its shorter side wide or more: (3, 64, 64) uint8."""
+    image = toy_scenes.render(scene, random_stream("toy networks", name, number, "picture")).image
+    height, width = image.shape[:2]
+    rng = random_stream("toy networks", name, number, "view")
+    side = min(width, height) * rng.uniform(0.84, 1)
+    left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    return _small(Image.fromarray(image), (left, top, left + side, top + side))
+
+
+def values_of(scene: Scene) -> list[int]:
+    """The value of each of `toy.SCENE_ATTRIBUTES`."""
+    colours = [*COLOURS, None].index
+    return [*(colours(scene.attributes.get(name)) for name in toy.CATEGORIES), list(GROUNDS).index(scene.ground)]
+
+
+def claims_of(scene: Scene, caption: str, named: dict[str, str]) -> Claims:
+    """Everything a true caption says of a scene but where things lie to one another: they are there, in these colours.
+
+    A colour that is named is a claim beside that the thing is there: the right thing in a wrong colour is half right.
+    """
+    words = set(re.findall(r"\w+", caption.lower()))
+    there = [name for name in scene.attributes if words & set(" ".join(toy_scenes.CATEGORIES[name].words).split())]
+    claims: Claims = [(name, range(len(COLOURS))) for name in there]
+    claims += [(name, [COLOURS.index(colour)]) for name, colour in named.items()]
+    if any(phrase in caption for phrase in GROUNDS[scene.ground][1:]):
+        claims.append(("ground", [list(GROUNDS).index(scene.ground)]))
+    return claims
+
+
+def _small(picture: Image.Image, box: tuple[float, float, float, float]) -> Tensor:
+    small = picture.resize((toy.SIZE, toy.SIZE), Image.Resampling.BILINEAR, box)
+    return torch.from_numpy(np.array(small)).permute(2, 0, 1)
 
 
 def fit(name: str, modules: list[nn.Module], count: int, epochs: int, loss: Callable[[Tensor], Tensor]) -> None:
     """Minimises `loss`, a function of the indices of a batch, by Adam with a one-cycle learning rate."""
-    parameters = [parameter for module in modules for parameter in module.parameters()]
+    parameters = [parameter for module in modules for parameter in module.train().parameters()]
     steps = list(_batches(count, epochs))
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=len(steps))
@@ -103,9 +166,9 @@ def _batches(count: int, epochs: int) -> Iterator[Tensor]:
         yield from torch.randperm(count)[: count - count % BATCH].split(BATCH)
 
 
-def attribute_loss(logits: Tensor, attributes: Tensor) -> Tensor:
-    """Mean cross-entropy over the attributes: logits (N, 56), attributes (N, 7)."""
-    parts = logits.split(GROUPS, dim=1)
+def attribute_loss(logits: Tensor, attributes: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Mean cross-entropy over the attributes: logits (N, all values), attributes (N, A)."""
+    parts = logits.split(list(sizes.values()), dim=1)
     return torch.stack([F.cross_entropy(part, attributes[:, i]) for i, part in enumerate(parts)]).mean()
 
 
@@ -113,45 +176,48 @@ def train_classifier(
     network: nn.Module,
     logits: Callable[[Tensor], Tensor],
     extra: list[nn.Module],
-    train: Aviary,
-    test: Aviary,
+    train: Pictures,
+    test: Pictures,
     epochs: int,
 ) -> None:
-    """Teaches a network the attributes through `logits`, uint8 images to (N, 56); prints what it tells of new birds."""
+    """Teaches a network the attributes through `logits`, uint8 images to (N, all values); prints what it tells then."""
     name = type(network).__name__
 
     def loss(indices: Tensor) -> Tensor:
-        return attribute_loss(logits(train.images[indices]), train.attributes[indices])
+        return attribute_loss(logits(train.images[indices]), train.attributes[indices], train.sizes)
 
     fit(name, [network, *extra], len(train.images), epochs, loss)
     with torch.no_grad():
-        found = torch.cat([logits(images) for images in test.images.split(250)]).split(GROUPS, dim=1)
-    right = [float((part.argmax(1) == test.attributes[:, i]).double().mean()) for i, part in enumerate(found)]
-    shares = ", ".join(f"{key} {value:.3f}" for key, value in zip(toy.ATTRIBUTES, right, strict=True))
-    print(f"{name}: attributes told of {len(test.images)} unseen birds: {shares}")
+        found = torch.cat([logits(images) for images in test.images.split(250)])
+    parts = found.split(list(test.sizes.values()), dim=1)
+    right = [float((part.argmax(1) == test.attributes[:, i]).double().mean()) for i, part in enumerate(parts)]
+    shares = ", ".join(f"{key} {value:.3f}" for key, value in zip(test.sizes, right, strict=True))
+    print(f"{name}: attributes told of {len(test.images)} unseen pictures: {shares}")
 
 
-def true_shares(named: list[dict[str, str]], attributes: Tensor) -> Tensor:
-    """What share of the attributes that text j names is true of bird i; attributes (N, 7): (birds, texts)."""
-    truth = torch.cat([F.one_hot(attributes[:, i], size) for i, size in enumerate(GROUPS)], dim=1).float()
-    wanted = torch.zeros(len(named), NUM_VALUES)
-    starts = dict(zip(toy.ATTRIBUTES, np.cumsum([0, *GROUPS]).tolist(), strict=False))
-    for row, names in enumerate(named):
-        for key, value in names.items():
-            wanted[row, starts[key] + VALUES[key].index(value)] = 1
-    return truth @ wanted.T / wanted.sum(1)
+def true_shares(claims: list[Claims], pictures: Pictures, indices: Tensor) -> Tensor:
+    """What share of the claims of text j is true of picture i: (pictures, texts)."""
+    values = zip(pictures.attributes[indices].T, pictures.sizes.values(), strict=True)
+    truth = torch.cat([F.one_hot(value, size) for value, size in values], dim=1).float()
+    starts = dict(zip(pictures.sizes, np.cumsum([0, *pictures.sizes.values()]).tolist(), strict=False))
+    wanted = torch.zeros(len(claims), truth.shape[1])
+    for row, of_text in enumerate(claims):
+        for key, options in of_text:
+            wanted[row, [starts[key] + value for value in options]] += 1
+    return truth @ wanted.T / torch.tensor([len(of_text) for of_text in claims])
 
 
-def train_clip(network: toy.ToyCLIP, train: Aviary, test: Aviary, epochs: int) -> None:
-    """Matches pictures with captions: how well they match is the share of named attributes that are true."""
+def train_clip(network: toy.ToyCLIP, train: Pictures, test: Pictures, epochs: int) -> None:
+    """Matches pictures with captions: how well they match is the share of a caption's claims that are true."""
+    name = type(network).__name__
     affine = nn.ParameterList([torch.tensor(8.0), torch.tensor(-2.0)])
-    teacher = nn.Linear(64, NUM_VALUES)  # helps the pictures' half to its features; not kept
+    teacher = nn.Linear(64, sum(train.sizes.values()))  # helps the pictures' half to its features; not kept
     words = random_stream("toy networks", "captions")
 
-    def matched(birds: Aviary, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        texts, named = zip(*(describe(birds.birds[i], words) for i in indices), strict=True)
-        image, text = network(birds.images[indices])["embedding"], network(list(texts))["embedding"]
-        return image @ text.T, true_shares(list(named), birds.attributes[indices]), image
+    def matched(pictures: Pictures, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        texts, claims = zip(*(pictures.captioned(int(i), words) for i in indices), strict=True)
+        image, text = network(pictures.images[indices])["embedding"], network(list(texts))["embedding"]
+        return image @ text.T, true_shares(list(claims), pictures, indices), image
 
     def loss(indices: Tensor) -> Tensor:
         cosine, share, image = matched(train, indices)
@@ -161,12 +227,12 @@ def train_clip(network: toy.ToyCLIP, train: Aviary, test: Aviary, epochs: int) -
             F.kl_div(logits.log_softmax(dim), target.log_softmax(dim), log_target=True, reduction="sum")
             for dim in (0, 1)  # which picture belongs to a text, and which text to a picture
         ]
-        told = attribute_loss(teacher(8 * image), train.attributes[indices])
+        told = attribute_loss(teacher(8 * image), train.attributes[indices], train.sizes)
         return match + told + sum(contrast) / (2 * len(indices))
 
-    fit("ToyCLIP", [network, affine, teacher], len(train.images), epochs, loss)
+    fit(name, [network, affine, teacher], len(train.images), epochs, loss)
     with torch.no_grad():
-        cosines, shares, _ = zip(*(matched(test, i) for i in torch.arange(len(test.birds)).split(100)), strict=True)
+        cosines, shares, _ = zip(*(matched(test, i) for i in torch.arange(len(test.images)).split(100)), strict=True)
     pairs = list(zip(cosines, shares, strict=True))
     columns = torch.arange(100)
     found = {
@@ -176,10 +242,10 @@ def train_clip(network: toy.ToyCLIP, train: Aviary, test: Aviary, epochs: int) -
     right = ", ".join(f"{key} {float(torch.cat(values).double().mean()):.3f}" for key, values in found.items())
     cosine, share = torch.cat(cosines), torch.cat(shares)
     means = ", ".join(f"{value:.1f} {float(cosine[share == value].mean()):.3f}" for value in (1.0, 0.5, 0.0))
-    print(f"ToyCLIP: first of 100 is wholly true: {right}; mean cosine by true share: {means}")
+    print(f"{name}: first of 100 is wholly true: {right}; mean cosine by true share: {means}")
 
 
-def distorted(birds: Aviary, indices: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+def distorted(birds: Pictures, indices: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """The pictures with a weaker and a stronger distortion of a kind: two of (N, 3, 64, 64) uint8."""
     images = birds.images[indices].float()
     weak = 0.1 + 0.5 * float(torch.rand(()))
@@ -207,10 +273,10 @@ def _distorted(images: Tensor, kind: str, strength: float, noise: Tensor) -> Ten
             return (images - 128) * (1 - 0.6 * strength) + 128 + 40 * strength
 
 
-def train_lpips(network: toy.ToyLPIPS, train: Aviary, test: Aviary, epochs: int) -> None:
+def train_lpips(network: toy.ToyLPIPS, train: Pictures, test: Pictures, epochs: int) -> None:
     """Teaches the distance to put the weaker of two distortions first; then scales it."""
 
-    def distances(birds: Aviary, indices: Tensor, kind: str) -> list[Tensor]:
+    def distances(birds: Pictures, indices: Tensor, kind: str) -> list[Tensor]:
         source = network(birds.images[indices])["embedding"]
         pair = distorted(birds, indices, kind)
         return [(network(images)["embedding"] - source).square().sum(1) for images in pair]
@@ -233,56 +299,79 @@ def train_lpips(network: toy.ToyLPIPS, train: Aviary, test: Aviary, epochs: int)
 
 
 def save(network: nn.Module, name: str) -> None:
-    """Writes the weights, and their hash into the card of `conf/network/<name>/toy.yaml`."""
-    path = FOLDER / f"{name}.safetensors"
+    """Writes the weights to the file of the card of `conf/network/<name>.yaml`, and their hash into the card."""
+    card = shipped("conf") / "network" / f"{name}.yaml"
+    text = card.read_text(encoding="utf-8")
+    path = PACKAGE / yaml.safe_load(text)["card"]["file"]
     with written_atomically(path) as partial:
         save_file({key: value.contiguous() for key, value in network.state_dict().items()}, partial)
-    card = shipped("conf") / "network" / name / "toy.yaml"
-    text = card.read_text(encoding="utf-8")
     write_text(card, re.sub(r"(?m)^  sha256:.*$", f"  sha256: {sha256_file(path)}", text))
     print(f"{path.name}: {path.stat().st_size} bytes")
 
 
 def train_judges() -> None:
+    """Those of birds."""
     birds, unseen = aviary("judges", 16000), aviary("judges, unseen", 1000)
     torch.manual_seed(1)
     inception = toy.ToyInception()
     train_classifier(inception, lambda images: inception(images)["attributes"], [], birds, unseen, epochs=6)
-    save(inception, "inception")
+    save(inception, "inception/toy")
     torch.manual_seed(2)
     clip = toy.ToyCLIP()
     train_clip(clip, birds, unseen, epochs=8)
-    save(clip, "clip")
+    save(clip, "clip/toy")
     torch.manual_seed(3)
     lpips = toy.ToyLPIPS()
     train_lpips(lpips, aviary("distances", 1536, True), aviary("distances, unseen", 256, True), epochs=20)
-    save(lpips, "lpips")
+    save(lpips, "lpips/toy")
 
 
 def train_backbones() -> None:
     birds, unseen = aviary("backbones", 8000), aviary("backbones, unseen", 1000)
     torch.manual_seed(4)
     trunk = toy.ToyInceptionTrunk()
-    head = nn.Linear(trunk.global_channels, NUM_VALUES)
+    head = nn.Linear(trunk.global_channels, sum(birds.sizes.values()))
     train_classifier(trunk, lambda images: head(trunk(from_uint8(images))[1]), [head], birds, unseen, epochs=6)
-    save(trunk, "inception_trunk")
+    save(trunk, "inception_trunk/toy")
     torch.manual_seed(5)
     vgg = toy.ToyVGG()
     tail = nn.Sequential(
         *(nn.MaxPool2d(2), nn.Conv2d(vgg.channels, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.ReLU()),
         *(nn.Conv2d(64, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.ReLU()),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, NUM_VALUES)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, sum(birds.sizes.values()))),
     )
     train_classifier(vgg, lambda images: tail(vgg(from_uint8(images))), [tail], birds, unseen, epochs=4)
-    save(vgg, "vgg")
+    save(vgg, "vgg/toy")
 
 
-def main() -> None:
+def train_scene_judges() -> None:
+    scenes, unseen = gallery("train", 16000), gallery("unseen", 1000)
+    torch.manual_seed(6)
+    inception = toy.ToySceneInception()
+    train_classifier(inception, lambda images: inception(images)["attributes"], [], scenes, unseen, epochs=4)
+    torch.manual_seed(8)  # a second cycle of the learning rate: things that are cut off at the border come late
+    train_classifier(inception, lambda images: inception(images)["attributes"], [], scenes, unseen, epochs=2)
+    save(inception, "inception/toy_scenes")
+    torch.manual_seed(7)
+    clip = toy.ToySceneCLIP()
+    train_clip(clip, scenes, unseen, epochs=4)
+    save(clip, "clip/toy_scenes")
+
+
+KINDS = {"birds": (train_judges, train_backbones), "scenes": (train_scene_judges,)}
+
+
+def main(kinds: list[str]) -> int:
+    """Trains the networks of these kinds, of all if none is named."""
+    if wrong := [kind for kind in kinds if kind not in KINDS]:
+        sys.exit(f"error: expected one of {', '.join(KINDS)}, or nothing for all, found {wrong[0]!r}")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    train_judges()
-    train_backbones()
+    for kind in kinds or KINDS:
+        for train in KINDS[kind]:
+            train()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,14 @@
-"""Small networks for toy birds: judges of the same kinds as the standard ones, and backbones for methods.
+"""Small networks for toy data: judges of the same kinds as the standard ones, and backbones for methods.
 
 All take images of 64 x 64 pixels; others are resized to that first (bilinear, anti-aliased) unless it is said
 otherwise. The judges (`ToyInception`, `ToyCLIP`, `ToyLPIPS`) and the backbones (`ToyInceptionTrunk`, `ToyVGG`) were
-trained on different birds from different random weights, so that no method is guided by its judge.
-`mmbench/train_toy_networks.py` trains them.
+trained on different birds from different random weights, so that no method is guided by its judge. Scenes have judges
+of their own, `ToySceneInception` and `ToySceneCLIP`. `mmbench/train_toy_networks.py` trains them all.
 """
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +30,25 @@ ATTRIBUTES = {
     "bill_shape": 3,
     "wing_pattern": 3,
 }
+CATEGORIES = ("car", "boat", "umbrella", "suitcase", "sports ball", "kite", "cup", "vase")
+# Of a scene: the colour of the thing of each category, the last value where there is none; and the ground.
+SCENE_ATTRIBUTES = dict.fromkeys(CATEGORIES, NUM_COLOURS + 1) | {"ground": 5}
 # Words of toy captions; the index of a word is its place + 1, and 0 is any other word.
 VOCABULARY = tuple(
     re.findall(
         r"\w+",
         "a an and are back beak belly bill bird black blue breast brown cap chest crown green grey has head hooked "
         "is long orange plain purple red s short spotted striped tail that the this white wing wings with yellow",
+    )
+)
+SCENE_VOCABULARY = tuple(
+    re.findall(
+        r"\w+",
+        "a above air an and are automobile ball beach behind below beside black blue boat brown can car close cup day "
+        "deck empty field flower flying front grass grassy green grey hazy image in is it kite left lying mug next "
+        "nobody nothing of on open orange parasol parked paved pavement picture purple red resting right sailboat sand "
+        "sandy scene see sitting sky snow snowy square standing suitcase the there this to umbrella under up vase view "
+        "we white with wooden yellow",
     )
 )
 
@@ -57,18 +71,41 @@ class ToyInception(_Toy):
     """
 
     num_features = 64
+    sizes: ClassVar = ATTRIBUTES
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = _encoder(self.num_features)
-        self.attributes = nn.Linear(self.num_features, sum(ATTRIBUTES.values()))
+        self.attributes = nn.Linear(self.num_features, sum(self.sizes.values()))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.trunk(_sized(from_uint8(images))).relu()  # (N, 64)
         attributes = self.attributes(features)
+        return {"features": features, "logits": self.classes(attributes), "attributes": attributes}
+
+    def classes(self, attributes: Tensor) -> Tensor:
+        """Logits of the attributes (N, 56) to those of the classes (N, 100)."""
         crown, belly = attributes[:, :NUM_COLOURS], attributes[:, NUM_COLOURS : 2 * NUM_COLOURS]
         pairs = crown.log_softmax(1)[:, :, None] + belly.log_softmax(1)[:, None, :]  # (N, crown, belly)
-        return {"features": features, "logits": pairs.flatten(1), "attributes": attributes}
+        return pairs.flatten(1)
+
+
+class ToySceneInception(ToyInception):
+    """`ToyInception` for scenes: images (N, 3, H, W) uint8 to `features` (N, 64) and `logits` (N, 81).
+
+    It was trained to tell which categories are there, in which colours, and on what ground. The 81 classes are the
+    pairs of a category and a colour, and "nothing". p(category, colour) is proportional to the probability that the
+    category is there in that colour, p(nothing) to that of none being there: where the network is sure, each thing of
+    the scene has the same share.
+    """
+
+    sizes = SCENE_ATTRIBUTES
+
+    def classes(self, attributes: Tensor) -> Tensor:
+        """Logits of the attributes (N, 93) to those of the classes (N, 81)."""
+        things = attributes[:, : -self.sizes["ground"]].unflatten(1, (len(CATEGORIES), -1)).log_softmax(2)
+        pairs, absent = things[..., :-1], things[..., -1]  # (N, 8, 10), (N, 8)
+        return torch.cat((pairs.flatten(1), absent.sum(1, keepdim=True)), dim=1)
 
 
 class ToyCLIP(_Toy):
@@ -77,18 +114,20 @@ class ToyCLIP(_Toy):
     It was trained so that the cosine grows with the share of a caption's attributes that are true of the image.
     """
 
+    vocabulary: ClassVar = VOCABULARY
+
     def __init__(self) -> None:
         super().__init__()
         dim, hidden = 64, 48
         self.image = _encoder(dim)
-        self.words = nn.Embedding(len(VOCABULARY) + 1, 32)
+        self.words = nn.Embedding(len(self.vocabulary) + 1, 32)
         self.sentence = nn.GRU(32, hidden, batch_first=True, bidirectional=True)
         self.text = nn.Linear(2 * hidden, dim)
 
     def forward(self, source: Tensor | list[str]) -> dict[str, Tensor]:
         if isinstance(source, Tensor):
             return {"embedding": F.normalize(self.image(_sized(from_uint8(source))), dim=1)}
-        tokens = [_tokens(text).to(self.words.weight.device) for text in source]
+        tokens = [self._tokens(text).to(self.words.weight.device) for text in source]
         lengths = torch.tensor([len(row) for row in tokens])
         packed = pack_padded_sequence(
             self.words(pad_sequence(tokens, batch_first=True)), lengths, batch_first=True, enforce_sorted=False
@@ -96,10 +135,19 @@ class ToyCLIP(_Toy):
         states, _ = pad_packed_sequence(self.sentence(packed)[0], batch_first=True)  # (N, L, 96), zero where padded
         return {"embedding": F.normalize(self.text(states.sum(dim=1)), dim=1)}
 
+    def _tokens(self, text: str) -> Tensor:
+        words = re.findall(r"\w+", text.lower()) or [""]
+        return torch.tensor([self.vocabulary.index(word) + 1 if word in self.vocabulary else 0 for word in words])
 
-def _tokens(text: str) -> Tensor:
-    words = re.findall(r"\w+", text.lower()) or [""]
-    return torch.tensor([VOCABULARY.index(word) + 1 if word in VOCABULARY else 0 for word in words])
+
+class ToySceneCLIP(ToyCLIP):
+    """`ToyCLIP` for scenes: a caption's claims are the things it speaks of, the colours it gives them, and the ground.
+
+    It was trained so that the cosine grows with the share of the claims that are true of the image. Where things lie
+    to one another was no claim, so that the left and the right are the same to it.
+    """
+
+    vocabulary = SCENE_VOCABULARY
 
 
 class ToyLPIPS(_Toy):

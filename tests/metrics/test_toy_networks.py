@@ -1,4 +1,4 @@
-"""The toy judges tell right from wrong on birds they have not seen; the backbones have the interfaces of theirs."""
+"""The toy judges tell right from wrong on birds and scenes they have not seen; backbones have their interfaces."""
 
 import re
 from dataclasses import replace
@@ -9,25 +9,32 @@ import yaml
 from hydra.utils import instantiate
 from safetensors.torch import load_file
 
+from mmbench import evaluate
+from mmbench.core import config
 from mmbench.core.config import shipped
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
+from mmbench.data import toy_scenes
 from mmbench.data.toy_birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, describe, sample_bird
+from mmbench.data.toy_scenes import GROUNDS, sample_scene
 from mmbench.metrics.fid import FID
 from mmbench.metrics.inception_score import inception_score
 from mmbench.metrics.lpips import LPIPS
 from mmbench.metrics.sim import Sim
 from mmbench.networks import toy
 from mmbench.networks.pretrained import frozen
-from mmbench.train_toy_networks import FOLDER, picture
+from mmbench.train_toy_networks import PACKAGE, claims_of, picture_of_bird, picture_of_scene, values_of
 
 COUNT = 80
-NAMES = ("inception", "clip", "lpips", "inception_trunk", "vgg")
+NAMES = (
+    *("inception/toy", "clip/toy", "lpips/toy", "inception_trunk/toy", "vgg/toy"),
+    *("inception/toy_scenes", "clip/toy_scenes"),
+)
 
 
 def card_of(name):
-    return yaml.safe_load((shipped("conf") / "network" / name / "toy.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((shipped("conf") / "network" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def judge_of(name):
@@ -48,16 +55,16 @@ def birds():
         bird, other = sample_bird(rng), sample_bird(rng)
         prompt, named = describe(other, rng)
         edited = replace(bird, **{part: colour for part, colour in named.items() if part in PARTS})
-        found["input"].append(picture(bird, "test", number, 0.75))
-        found["edited"].append(picture(edited, "test", number, 0.75))
-        found["target"].append(picture(other, "test, other", number, 0.75))
+        found["input"].append(picture_of_bird(bird, "test", number, 0.75))
+        found["edited"].append(picture_of_bird(edited, "test", number, 0.75))
+        found["target"].append(picture_of_bird(other, "test, other", number, 0.75))
         found["prompt"].append(prompt)
         found["attributes"].append(bird.attributes)
     return {key: torch.stack(value) if torch.is_tensor(value[0]) else value for key, value in found.items()}
 
 
 def test_sim_tells_the_target_and_the_right_edit_from_the_input(birds):
-    extractor = judge_of("clip")
+    extractor = judge_of("clip/toy")
     scores = {}
     for key in ("input", "edited", "target"):
         metric = Sim(extractor)
@@ -72,14 +79,14 @@ def test_sim_tells_the_target_and_the_right_edit_from_the_input(birds):
 
 
 def test_the_classifier_tells_the_colours_of_unseen_birds(birds):
-    logits = judge_of("inception")(birds["input"])["attributes"].split(list(toy.ATTRIBUTES.values()), dim=1)
+    logits = judge_of("inception/toy")(birds["input"])["attributes"].split(list(toy.ATTRIBUTES.values()), dim=1)
     for part, found in zip(PARTS, logits, strict=False):
         truth = torch.tensor([COLOURS.index(attributes[part]) for attributes in birds["attributes"]])
         assert (found.argmax(1) == truth).double().mean() > 0.9, part
 
 
 def test_fid_and_is_mean_something(birds):
-    extractor = judge_of("inception")
+    extractor = judge_of("inception/toy")
     blurred = torch.nn.functional.avg_pool2d(birds["target"].float(), 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
 
     def fid(images):
@@ -97,7 +104,7 @@ def test_fid_and_is_mean_something(birds):
 
 
 def test_lpips_grows_with_the_distortion(birds):
-    extractor = judge_of("lpips")
+    extractor = judge_of("lpips/toy")
     noise = torch.randn(birds["input"].shape, generator=torch.Generator().manual_seed(0))
 
     def distance(images):
@@ -113,7 +120,7 @@ def test_lpips_grows_with_the_distortion(birds):
     assert all((head >= 0).all() for head in extractor.network.heads)
 
 
-@pytest.mark.parametrize("name", ["inception", "clip", "lpips"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.split("/")[0] in ("inception", "clip", "lpips")])
 def test_judges_do_not_depend_on_the_batch_and_take_other_sizes(birds, name):
     judge = judge_of(name).network
     images = birds["input"][:6]
@@ -123,7 +130,7 @@ def test_judges_do_not_depend_on_the_batch_and_take_other_sizes(birds, name):
 
 
 def test_texts_are_read_whatever_their_length_or_words(birds):
-    clip = judge_of("clip").network
+    clip = judge_of("clip/toy").network
     texts = [*birds["prompt"][:5], "", "zebra", "Red CROWN!"]
     together = clip(texts)["embedding"]
     for row, text in enumerate(texts):
@@ -144,7 +151,7 @@ def test_the_vocabulary_covers_the_captions():
 
 def test_backbones_have_the_interfaces_of_theirs_and_pass_gradients(birds):
     image = from_uint8(birds["input"][:2]).requires_grad_()
-    trunk, vgg = backbone_of("inception_trunk"), backbone_of("vgg")
+    trunk, vgg = backbone_of("inception_trunk/toy"), backbone_of("vgg/toy")
     regions, pooled = trunk(image)
     assert regions.shape == (2, trunk.network.region_channels, 8, 8)
     assert pooled.shape == (2, trunk.network.global_channels)
@@ -161,11 +168,132 @@ def test_backbones_have_the_interfaces_of_theirs_and_pass_gradients(birds):
 
 
 def test_files_are_small_and_named_by_their_cards():
-    paths = [FOLDER / f"{name}.safetensors" for name in NAMES]
-    assert sum(path.stat().st_size for path in paths) < 2e6
-    assert sorted(FOLDER.glob("*.safetensors")) == sorted(paths)
-    for name, path in zip(NAMES, paths, strict=True):
-        assert card_of(name)["card"]["sha256"] == sha256_file(path)
+    cards = [card_of(name)["card"] for name in NAMES]
+    paths = [PACKAGE / card["file"] for card in cards]
+    assert sum(path.stat().st_size for path in paths) < 3e6
+    assert sorted((PACKAGE / "networks/toy").glob("*.safetensors")) == sorted(paths)
+    assert [card["sha256"] for card in cards] == [sha256_file(path) for path in paths]
     # A judge is no backbone: their first filters differ.
     judge, backbone = load_file(paths[0])["trunk.0.0.weight"], load_file(paths[3])["stem.0.0.weight"]
     assert judge.shape != backbone.shape
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Scenes, their captions and their colours; and edited, the scenes in the colours of the next one's caption."""
+    found = {"image": [], "edited": [], "prompt": [], "named": [], "scene": []}
+    drawn = [sample_scene(random_stream("scenes of a test", number)) for number in range(100)]
+    captions = [toy_scenes.describe(scene, random_stream("a caption", n)) for n, scene in enumerate(drawn)]
+    for number, scene in enumerate(drawn):
+        asked = captions[(number + 1) % len(drawn)][1]
+        things = tuple(replace(thing, colour=asked.get(thing.category, thing.colour)) for thing in scene.things)
+        found["image"].append(picture_of_scene(scene, "test", number))
+        found["edited"].append(picture_of_scene(replace(scene, things=things), "test", number))
+        found["prompt"].append(captions[number][0])
+        found["named"].append(captions[number][1])
+        found["scene"].append(scene)
+    return {key: torch.stack(value) if torch.is_tensor(value[0]) else value for key, value in found.items()}
+
+
+def sims(images, prompts):
+    metric = Sim(judge_of("clip/toy_scenes"))
+    metric.update(images, {"prompt": prompts})
+    return metric.compute()
+
+
+def test_sim_tells_a_scenes_own_caption_from_another(scenes):
+    own = sims(scenes["image"], scenes["prompt"])
+    other = sims(scenes["image"], scenes["prompt"][1:] + scenes["prompt"][:1])
+    assert own.value > other.value + 0.3
+    assert own.value > other.value + 8 * other.std / 100**0.5
+
+
+def test_sim_rises_where_things_take_the_colours_that_the_text_names(scenes):
+    changed = [n for n in range(100) if not torch.equal(scenes["edited"][n], scenes["image"][n])]
+    prompts = [scenes["prompt"][(n + 1) % 100] for n in changed]
+    before, after = (
+        [sims(scenes[key][n : n + 1], [prompt]).value for n, prompt in zip(changed, prompts, strict=True)]
+        for key in ("image", "edited")
+    )
+    assert len(changed) > 20
+    assert sum(late > early for early, late in zip(before, after, strict=True)) > 0.9 * len(changed)
+
+
+def test_one_of_a_hundred_scenes_is_found_by_its_caption(scenes):
+    clip = judge_of("clip/toy_scenes")
+    cosine = clip(scenes["image"])["embedding"] @ clip(scenes["prompt"])["embedding"].T  # (scenes, captions)
+    true = torch.tensor([
+        [named.items() <= scene.attributes.items() for named in scenes["named"]] for scene in scenes["scene"]
+    ])  # fmt: skip
+    # Most captions name one or two things, which other scenes may have as well.
+    best = float((1 / true.sum(0)).mean())
+    first = cosine.argmax(0)
+    assert float(true[first, torch.arange(100)].double().mean()) > 0.85
+    assert float((first == torch.arange(100)).double().mean()) > 0.9 * best
+
+
+def test_the_classifier_tells_what_is_in_a_scene(scenes):
+    found = judge_of("inception/toy_scenes")(scenes["image"])
+    truth = torch.tensor([values_of(scene) for scene in scenes["scene"]])
+    for place, logits in enumerate(found["attributes"].split(list(toy.SCENE_ATTRIBUTES.values()), dim=1)):
+        assert (logits.argmax(1) == truth[:, place]).double().mean() > 0.9, place
+    even = torch.zeros(100, 81)  # the things of a scene have equal shares
+    for row, scene in zip(even, scenes["scene"], strict=True):
+        for name, colour in scene.attributes.items():
+            row[10 * toy.CATEGORIES.index(name) + COLOURS.index(colour)] = 1 / len(scene.things)
+    assert (found["logits"].softmax(1) - even).abs().sum(1).mean() / 2 < 0.15
+    assert inception_score(found["logits"], 1).value > 15
+
+
+def test_bare_scenes_are_of_a_class_of_their_own():
+    scenes = [sample_scene(random_stream("bare scenes of a test", n), bare=True) for n in range(8)]
+    images = torch.stack([picture_of_scene(scene, "test", n) for n, scene in enumerate(scenes)])
+    assert (judge_of("inception/toy_scenes")(images)["logits"].argmax(1) == 80).all()
+
+
+def test_scenes_are_described_in_the_networks_words():
+    rng = random_stream("captions of a test")
+    words = set()
+    for number in range(3000):
+        words |= set(re.findall(r"\w+", toy_scenes.describe(sample_scene(rng, bare=number % 9 == 0), rng)[0].lower()))
+    assert words <= set(toy.SCENE_VOCABULARY)
+    assert toy.CATEGORIES == toy_scenes.PARTS
+    assert {*toy.SCENE_ATTRIBUTES} == {*toy.CATEGORIES, "ground"}
+    assert toy.SCENE_ATTRIBUTES["ground"] == len(GROUNDS)
+
+
+def test_a_caption_claims_things_colours_and_the_ground():
+    scene = sample_scene(random_stream("three things", 0))
+    thing = scene.things[0]
+    things = (replace(thing, category="vase", colour="red"), replace(thing, category="cup", colour="blue"))
+    scene = replace(scene, things=things, ground="snow")
+    caption = "A red flower vase next to a mug in the snow."
+    claims = claims_of(scene, caption, {"vase": "red"})
+    assert sorted((name, list(values)) for name, values in claims) == [
+        ("cup", [*range(10)]),
+        ("ground", [3]),
+        ("vase", [0]),
+        ("vase", [*range(10)]),
+    ]
+
+
+def test_toy_scenes_are_judged_by_networks_of_scenes(home, monkeypatch):
+    monkeypatch.setattr(evaluate.grid, "write_grid", lambda path, cells, titles: None)  # takes longer than all the rest
+    found = {}
+    for method in ("real", "identity"):
+        words = [f"method={method}", "data=coco", "data.source=toy", "data.toy_images=80", "trainer=cpu"]
+        record, _ = evaluate.evaluate(config.composed(words))
+        found[method] = record.metrics
+    for key, network in (("sim@toy", "clip"), ("clip_score@toy", "clip"), ("is@toy", "inception")):
+        assert found["real"][key]["weights"] == card_of(f"{network}/toy_scenes")["card"]["sha256"]
+    assert found["real"]["sim@toy"]["value"] > found["identity"]["sim@toy"]["value"] + 0.3
+
+
+@pytest.mark.parametrize("name", ["strict", "manigan", "attngan", "dfgan_coco"])
+def test_each_toy_data_set_has_its_judges(name):
+    for data, ending in (("coco", "_scenes"), ("cub", "")):
+        words = ["method=identity", f"protocol={name}", f"data={data}", "data.source=toy"]
+        protocol = config.plain(config.composed(words))["protocol"]
+        used = {node["extractor"] for node in protocol["metrics"].values() if "extractor" in node} - {"lpips"}
+        files = {protocol["extractors"][key]["card"]["file"] for key in used}
+        assert files <= {f"networks/toy/{network}{ending}.safetensors" for network in ("clip", "inception")}
