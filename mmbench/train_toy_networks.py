@@ -348,9 +348,8 @@ def train_scene_judges() -> None:
     scenes, unseen = gallery("train", 16000), gallery("unseen", 1000)
     torch.manual_seed(6)
     inception = toy.ToySceneInception()
-    train_classifier(inception, lambda images: inception(images)["attributes"], [], scenes, unseen, epochs=4)
-    torch.manual_seed(8)  # a second cycle of the learning rate: things that are cut off at the border come late
-    train_classifier(inception, lambda images: inception(images)["attributes"], [], scenes, unseen, epochs=2)
+    # More than for birds: things that are cut off at the border come late.
+    train_classifier(inception, lambda images: inception(images)["attributes"], [], scenes, unseen, epochs=8)
     save(inception, "inception/toy_scenes")
     torch.manual_seed(7)
     clip = toy.ToySceneCLIP()
