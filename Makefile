@@ -56,7 +56,7 @@ table-%: $(READY) ## print a table from the records that are there (DATA=toy|rea
 tables: $(READY) ## write every table that has records
 	$(BIN)/mmbench table $(ARGS)
 
-regression-baseline: $(READY) ## train again what the regression tests compare with (ARGS=fast or slow; both: an hour)
+regression-baseline: $(READY) ## train again what the regression tests compare with (ARGS=fast or slow; both: 45 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/regression.py $(ARGS)
 
 toy-networks: $(READY) ## train the small networks that judge and guide on toy data
