@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics list tables toy-networks clean
+.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics list tables regression-baseline toy-networks clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -55,6 +55,9 @@ table-%: $(READY) ## print a table from the records that are there (DATA=toy|rea
 
 tables: $(READY) ## write every table that has records
 	$(BIN)/mmbench table $(ARGS)
+
+regression-baseline: $(READY) ## train again what the regression tests compare with (ARGS=fast or slow; both: 45 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/regression.py $(ARGS)
 
 toy-networks: $(READY) ## train the small networks that judge and guide on toy data
 	$(BIN)/python -m mmbench.train_toy_networks $(ARGS)

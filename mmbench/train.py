@@ -21,6 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from safetensors.torch import save_file
 
 from mmbench.core import application, config, results
+from mmbench.core.fasttext import WordEmbedding
 from mmbench.core.files import locked, sha256_file, sha256_json, write_json, written_atomically
 from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
@@ -125,7 +126,23 @@ def _assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[di
         given["vocabulary"] = read_captions(find(cards["vocabulary"], plain["paths"]["assets"])).vocabulary
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plain["seed"])
-        return config.construct(plain["method"]["module"], **stages, **given), parts
+        method = config.construct(plain["method"]["module"], **stages, **given)
+    if "vocabulary" in given:
+        _require_known_words(method, given["vocabulary"], data)
+    return method, parts
+
+
+def _require_known_words(method: Method, vocabulary: Vocabulary, data: DataModule) -> None:
+    """Refuses a caption of which the text encoder knows no word before any work is done, not when its turn comes."""
+    known = next((module.known for module in method.modules() if isinstance(module, WordEmbedding)), vocabulary)
+    for records in data.records.values():
+        for record in records:
+            for number, caption in enumerate(record.captions[: data.num_captions]):
+                if not known.knows(caption):
+                    raise ValueError(
+                        f"{data.root}: expected captions of known words, found none in caption {number} of "
+                        f"{record.id}, {caption!r}: reword it"
+                    )
 
 
 def _load_start(method: Method, plain: dict[str, Any]) -> None:
@@ -188,7 +205,8 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
     A run that was stopped goes on from its last checkpoint and ends with the same weights.
 
     Raises:
-        ValueError: the method has nothing to train, or diverged.
+        ValueError: the method has nothing to train, or needs larger batches, or a caption has no known word, or the
+            device lacks memory, or a loss or a weight is no number.
     """
     _require_training(plain)
     plain = {**plain, "weights": "trained"}
@@ -204,6 +222,12 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
 def _require_training(plain: dict[str, Any]) -> None:
     if "training" not in plain["method"]:
         raise ValueError(f"expected a method that learns, found {plain['method']['name']}: evaluate it as it is")
+    smallest, found = config.target(plain["method"]["module"]).smallest_batch, plain["method"]["training"]["batch_size"]
+    if found < smallest:
+        raise ValueError(
+            f"expected batches of {smallest} images or more to train {plain['method']['name']}, found {found}: raise "
+            "method.training.batch_size"
+        )
 
 
 class SeededSteps(Callback):
@@ -273,7 +297,8 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     )
     resumed = str(checkpoint) if checkpoint.is_file() else None
     try:
-        trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
+        with application.within_memory("method.training.batch_size", training["batch_size"]):
+            trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         if trainer.interrupted:
             raise KeyboardInterrupt from None

@@ -1,10 +1,12 @@
 """What turns a function of a configuration into a Hydra application."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -28,6 +30,27 @@ def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
             sys.exit(f"mmbench: error: {' '.join(str(error).split())}")
 
     return job
+
+
+@contextmanager
+def within_memory(key: str, batch_size: int) -> Iterator[None]:
+    """Says what to do where the memory of the device does not hold a batch.
+
+    Args:
+        key: of the configuration, which the batch size was taken from.
+        batch_size: number of images.
+
+    Raises:
+        ValueError: CUDA ran out of memory inside.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        found = str(error).partition(". GPU")[0]
+        raise ValueError(
+            f"expected batches of {batch_size} to fit into the device's memory, found too little ({found}): lower "
+            f"{key}, or free memory that other programs hold"
+        ) from None
 
 
 def start(job: Callable[[], None], arguments: list[str]) -> int:

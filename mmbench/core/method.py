@@ -20,11 +20,13 @@ class Method(pl.LightningModule):
     Attributes:
         task: what goes in and what is wanted.
         trains_on: batch fields that `training_step` reads, beside `id`, `sample` and `noise`.
+        smallest_batch: images that a training batch needs at least.
         official: submodule name to the map from the authors' keys; empty where no weights were published.
     """
 
     task: ClassVar[Task]
     trains_on: ClassVar[frozenset[str]] = frozenset()
+    smallest_batch: ClassVar[int] = 1
     official: ClassVar[dict[str, KeyMap]] = {}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:

@@ -123,6 +123,10 @@ class Vocabulary:
             found = "none" if isinstance(error, FileNotFoundError) else "another file"
             raise ValueError(f"{path}: expected a vocabulary in JSON, found {found}: make it again") from None
 
+    def knows(self, caption: str) -> bool:
+        """Whether a caption has a word of the vocabulary at all."""
+        return any(word in self.index for word in tokenise(caption))
+
     def require_rows(self, num_rows: int, source: str) -> None:
         """Checks that a word embedding of `num_rows` rows, of the file `source`, has one for each word.
 

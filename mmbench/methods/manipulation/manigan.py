@@ -57,6 +57,7 @@ class Stage(Adversarial):
 
     task = TEXT_GUIDED_EDITING
     trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
+    smallest_batch = 2  # the next image's caption is what the discriminator takes for a false one
 
     def __init__(
         self,

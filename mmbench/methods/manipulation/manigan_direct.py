@@ -107,6 +107,7 @@ class ManiGANDirect(Adversarial):
 
     task = TEXT_GUIDED_EDITING
     trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
+    smallest_batch = 2  # one image follows its own caption, one another's
 
     def __init__(
         self,

@@ -192,6 +192,7 @@ class ControlGAN(Adversarial):
 
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
+    smallest_batch = 2  # the next image's caption is what the discriminators take for a false one
     official: ClassVar[dict[str, KeyMap]] = {"ema.average": GENERATOR}
 
     def __init__(
