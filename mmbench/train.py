@@ -359,6 +359,7 @@ used as it is; a run that was stopped goes on from its last checkpoint.
 
   method.training.epochs=N   any key of the method's YAML can be set; a changed one is another training
   trainer                    auto (default, one accelerator), cpu, or ddp (all accelerators)
+  trainer.precision          32-true (default), bf16-mixed or 16-mixed: faster on a GPU; losses and images stay float32
   logger                     csv (default) or wandb (offline where no key is set)
   --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
 """
