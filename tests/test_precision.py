@@ -4,6 +4,8 @@ import mmbench.core.torchvision_schema  # noqa: F401  (before torchvision)
 
 # isort: split
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,11 +38,11 @@ def loader(batch):
     return DataLoader(dataset=[batch], batch_size=None)
 
 
-def trained(name, batch, **options):
-    """The method after a step, and its terms: those of the second network are judged by a first that was stepped."""
-    method, made = assembled(name, "toy"), trainer(**options)
+def trained(method, batch, **options):
+    """The terms of a step: those of the second network are judged by a first that was stepped."""
+    made = trainer(**options)
     made.fit(method, loader(batch))
-    return method, {term: float(value) for term, value in made.callback_metrics.items()}
+    return {term: float(value) for term, value in made.callback_metrics.items()}
 
 
 def half_precision(scale):
@@ -55,22 +57,23 @@ def are_float32_and_finite(method):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_bfloat16_trains_as_float32_does(tiny, name):
-    batch = random_batch(64, 4)
-    _, expected = trained(name, batch)
-    method, found = trained(name, batch, precision="bf16-mixed")
+    batch, method = random_batch(64, 4), assembled(name, "toy")
+    expected = trained(copy.deepcopy(method), batch)
+    found = trained(method, batch, precision="bf16-mixed")
     assert are_float32_and_finite(method)
-    print(name, {term: (round(found[term], 4), round(value, 4)) for term, value in expected.items()})
     assert found != expected, "nothing was computed in bfloat16"
-    assert found == pytest.approx(expected, rel=0.03, abs=0.01)
+    assert found == pytest.approx(expected, rel=0.02, abs=0.005)  # bfloat16 rounds to 0.004
 
 
-@pytest.mark.parametrize("name", ["manigan_main", "tagan"])
+# The others hold an LSTM, which PyTorch has no float16 of on a CPU.
+@pytest.mark.parametrize("name", ["tagan", "sisgan"])
 def test_several_optimisers_share_a_scale_of_losses(tiny, name):
-    batch = random_batch(64, 4)
-    _, expected = trained(name, batch)
-    method, found = trained(name, batch, **half_precision(2.0**10))
+    batch, method = random_batch(64, 4), assembled(name, "toy")
+    expected = trained(copy.deepcopy(method), batch)
+    found = trained(method, batch, **half_precision(2.0**10))
     assert are_float32_and_finite(method)
-    assert found == pytest.approx(expected, rel=0.03, abs=0.01)
+    assert found != expected, "nothing was computed in float16"
+    assert found == pytest.approx(expected, rel=0.01, abs=0.005)
 
 
 def test_a_gradient_that_overflows_costs_a_step_and_no_weight(tiny):
