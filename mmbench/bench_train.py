@@ -543,7 +543,7 @@ def main(arguments: list[str]) -> int:
             config.unknown("method", name, CASES)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}, PyTorch {torch.__version__}, float32")
-    equal = [bench(name, int(count or CASES[name].batch_size)) for name, _, count in chosen]
+    equal = [bench(name, config.integers(count)[0] if count else CASES[name].batch_size) for name, _, count in chosen]
     return 0 if all(equal) else 1
 
 
