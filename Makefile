@@ -5,7 +5,8 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics list tables regression-baseline toy-networks clean
+.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics bench-train list tables regression-baseline \
+	toy-networks clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -40,6 +41,9 @@ bench-data: $(READY) ## images/s of the data loaders (ARGS=FOLDER of .jpg files;
 
 bench-metrics: $(READY) ## speed of networks, suite and FID beside the peers (ARGS=COUNT of images)
 	$(BIN)/python -m mmbench.bench_metrics $(ARGS)
+
+bench-train: $(READY) ## a training step beside the authors' schedule (ARGS='METHOD[=BATCH_SIZE] ...')
+	$(BIN)/python -m mmbench.bench_train $(ARGS)
 
 list: $(READY) ## list methods, data sets, protocols, metrics and experiments
 	$(BIN)/mmbench list $(ARGS)

@@ -32,6 +32,7 @@ from mmbench.core.weights import Card, MissingAsset, find, load_strictly, read_s
 from mmbench.data.base import DataModule
 
 VOCABULARY = "vocabulary.json"  # beside weights, of a method that has one
+FULL_PRECISION = "32-true"  # of the trainer; weights trained in another are others
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def stage(plain: dict[str, Any], data: DataModule) -> Stage:
         "seed": plain["seed"],
         "stages": {argument: stage(before, data).key for argument, before in predecessors(plain).items()},
     }
+    if (precision := plain["trainer"]["precision"]) != FULL_PRECISION:
+        facts["precision"] = precision
     key = sha256_json(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
     return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16])
@@ -384,6 +387,7 @@ used as it is; a run that was stopped goes on from its last checkpoint.
 
   method.training.epochs=N   any key of the method's YAML can be set; a changed one is another training
   trainer                    auto (default, one accelerator), cpu, or ddp (all accelerators)
+  trainer.precision          32-true (default), bf16-mixed or 16-mixed: faster on a GPU; losses and images stay float32
   logger                     csv (default) or wandb (offline where no key is set)
   --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
 """

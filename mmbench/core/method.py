@@ -60,7 +60,9 @@ class Method(pl.LightningModule):
         return values.sum()
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        return self.generate(batch, batch["noise"])
+        # Images do not depend on the precision of training: `trainer.precision` is no part of what a record is of.
+        with torch.autocast(self.device.type, enabled=False):
+            return self.generate(batch, batch["noise"])
 
 
 def last_checkpoint(trainer: pl.Trainer) -> str:

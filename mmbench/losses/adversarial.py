@@ -3,12 +3,16 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmbench.losses.precision import in_float32
 
+
+@in_float32
 def cross_entropy_real(logits: Tensor) -> Tensor:
     """Mean of -log sigmoid(logits): binary cross-entropy against "real"."""
     return F.softplus(-logits).mean()
 
 
+@in_float32
 def cross_entropy_fake(logits: Tensor) -> Tensor:
     """Mean of -log(1 - sigmoid(logits)): binary cross-entropy against "fake"."""
     return F.softplus(logits).mean()

@@ -13,6 +13,7 @@ from torch import Tensor, einsum
 from torch.linalg import vector_norm
 
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
+from mmbench.losses.precision import in_float32
 from mmbench.networks.damsm import EncodedImage, EncodedText
 
 
@@ -28,6 +29,7 @@ def region_attention(words: Tensor, word_mask: Tensor, regions: Tensor, gamma1: 
     return context, attention.unflatten(2, regions.shape[2:])
 
 
+@in_float32
 def words_loss(
     regions: Tensor,
     words: Tensor,
@@ -57,6 +59,7 @@ def words_loss(
     return _contrast(gamma3 * _pooled(relevance, word_mask, gamma2), class_ids)
 
 
+@in_float32
 def sentence_loss(code: Tensor, sentence: Tensor, class_ids: Tensor | None, gamma3: float) -> tuple[Tensor, Tensor]:
     """Contrastive loss of all N x N pairs of image and caption, compared as a whole.
 
@@ -72,6 +75,7 @@ def sentence_loss(code: Tensor, sentence: Tensor, class_ids: Tensor | None, gamm
 
 
 @torch.no_grad()
+@in_float32
 def word_correlation(regions: Tensor, words: Tensor, word_mask: Tensor, gamma1: float, gamma2: float) -> Tensor:
     """Logits (N,) that image n shows what caption n says (ControlGAN, https://arxiv.org/abs/1909.07083).
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmbench.losses.precision import in_float32
+
 
 def perceptual_loss(features: Callable[[Tensor], Tensor], fake: Tensor, real: Tensor) -> Tensor:
     """Mean squared difference of features (ControlGAN, https://arxiv.org/abs/1909.07083).
@@ -17,4 +19,4 @@ def perceptual_loss(features: Callable[[Tensor], Tensor], fake: Tensor, real: Te
     """
     with torch.no_grad():
         target = features(real)
-    return F.mse_loss(features(fake), target)
+    return in_float32(F.mse_loss)(features(fake), target)

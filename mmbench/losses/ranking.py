@@ -3,7 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmbench.losses.precision import in_float32
 
+
+@in_float32
 def pairwise_ranking_loss(image: Tensor, text: Tensor, margin: float) -> Tensor:
     """The hinge loss of visual-semantic embeddings (Kiros et al., https://arxiv.org/abs/1411.2539, section 2.2).
 

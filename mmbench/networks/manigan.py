@@ -6,7 +6,7 @@ Authors' code: https://github.com/mrlibw/ManiGAN/tree/e4afc93d8c77e6bf3830f00b12
 What the paper's ablations change of them is in `mmbench.networks.manigan_ablations`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -141,14 +141,39 @@ class MainModule(nn.Module):
             regions: (N, embedding_dim, h, w), their regions.
         """
         condition, mu, log_variance = self.augmentation(sentence, eps)
-        hidden = self.first_stage(torch.cat((condition, noise, image_code), dim=1))
-        image_features = self.image_path[0](regions)
-        images = [self.heads[0](hidden, image_features)]
+        stages = self.stages(torch.cat((condition, noise, image_code), dim=1), words, word_mask, regions)
+        images = []
+        for head, (hidden, image_features) in zip(self.heads, stages, strict=True):
+            images.append(head(hidden, image_features))
+        return MainOutput(images, hidden, mu, log_variance)
+
+    def hidden(
+        self,
+        noise: Tensor,
+        eps: Tensor,
+        sentence: Tensor,
+        words: Tensor,
+        word_mask: Tensor,
+        image_code: Tensor,
+        regions: Tensor,
+    ) -> Tensor:
+        """The `hidden` of `forward` alone, for the detail correction module, which needs no image of this one."""
+        condition, _, _ = self.augmentation(sentence, eps)
+        stages = self.stages(torch.cat((condition, noise, image_code), dim=1), words, word_mask, regions)
+        for hidden, _ in stages:  # noqa: B007  (the last is returned)
+            pass
+        return hidden
+
+    def stages(
+        self, vector: Tensor, words: Tensor, word_mask: Tensor, regions: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Hidden features and image features of each size, both (N, width, s, s), one stage after another."""
+        hidden, image_features = self.first_stage(vector), self.image_path[0](regions)
+        yield hidden, image_features
         for n in range(2):
             hidden = self.upsample[n](self.fusions[n](hidden, words, word_mask, image_features))
             image_features = self.image_path[n + 1](image_features)
-            images.append(self.heads[n + 1](hidden, image_features))
-        return MainOutput(images, hidden, mu, log_variance)
+            yield hidden, image_features
 
 
 class DetailCorrection(nn.Module):

@@ -126,15 +126,19 @@ class ManiGANMain(Stage):
 
     def edited(self, network: nn.Module, image: EncodedImage, text: EncodedText, noise: Noise) -> MainOutput:
         """What `network`, the generator or its average, makes of encoded images and texts."""
-        return network(
-            noise=noise.normal("z", self.noise_dim),
-            eps=noise.normal("eps", self.condition_dim),
-            sentence=text.sentence,
-            words=text.words,
-            word_mask=text.word_mask,
-            image_code=image.code,
-            regions=image.regions,
-        )
+        return network(**self.given(image, text, noise))
+
+    def given(self, image: EncodedImage, text: EncodedText, noise: Noise) -> dict[str, Tensor]:
+        """The arguments of `MainModule.forward`."""
+        return {
+            "noise": noise.normal("z", self.noise_dim),
+            "eps": noise.normal("eps", self.condition_dim),
+            "sentence": text.sentence,
+            "words": text.words,
+            "word_mask": text.word_mask,
+            "image_code": image.code,
+            "regions": image.regions,
+        }
 
     def discriminator_terms(
         self, real: Sequence[Tensor], fake: Sequence[Tensor], text: EncodedText
@@ -267,7 +271,7 @@ class ManiGAN(CorrectionStage):
     def hidden(self, image: EncodedImage, text: EncodedText, noise: Noise) -> tuple[Tensor, ...]:
         """The main module's last features, (N, width, H, W)."""
         main = self.main.network
-        return (main.edited(main.ema, image, text, noise).hidden,)
+        return (main.ema.average.hidden(**main.given(image, text, noise)),)
 
 
 class ManiGANWithoutACM(ManiGANMain):

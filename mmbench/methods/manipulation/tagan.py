@@ -34,6 +34,7 @@ from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.kl import kl_to_standard_normal
+from mmbench.losses.precision import in_float32
 
 
 class TextEncoder(nn.Module):
@@ -243,6 +244,7 @@ class Discriminator(nn.Module):
         """How well an image shows each word: (N, L) in (0, 1)."""
         return (judges.level_weights * self.level_scores(pooled, judges)).sum(dim=2)
 
+    @in_float32
     def match(self, pooled: Sequence[Tensor], judges: WordJudges) -> Tensor:
         """Probability (N,) in (0, 1] that each image shows its text: the words' scores, each to its attention."""
         scores = (self.word_scores(pooled, judges) + self.eps).clamp(max=1)  # (N, L)
@@ -285,11 +287,13 @@ DISCRIMINATOR = KeyMap(
 )
 
 
+@in_float32
 def matched(probability: Tensor) -> Tensor:
     """Mean of -log p, of (N,) probabilities that an image shows its text."""
     return F.binary_cross_entropy(probability, torch.ones_like(probability))
 
 
+@in_float32
 def mismatched(probability: Tensor) -> Tensor:
     """Mean of -log(1 - p), of (N,) probabilities that an image shows a text."""
     return F.binary_cross_entropy(probability, torch.zeros_like(probability))
@@ -370,7 +374,7 @@ class TAGAN(Adversarial):
         return {
             "L_G": cross_entropy_real(fake_logits),
             "L_G_match": self.lambda_match * matched(fake_match),
-            "L_rec": self.lambda_reconstruction * F.l1_loss(reconstructed.image, real),
+            "L_rec": self.lambda_reconstruction * in_float32(F.l1_loss)(reconstructed.image, real),
             "KL": self.lambda_kl * kl_to_standard_normal(fake.mu, 2 * fake.log_sigma),
             "KL_rec": self.lambda_kl * kl_to_standard_normal(reconstructed.mu, 2 * reconstructed.log_sigma),
         }

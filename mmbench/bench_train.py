@@ -1,0 +1,551 @@
+"""How fast training is: a step of ours beside the authors' schedule on the same networks, as a ratio in one run.
+
+The schedules are written after the authors' training loops, with everything that these compute twice or for nothing:
+
+- ManiGAN, both stages: the image encoder looks at real images once more for each discriminator; VGG goes on to its
+  last layer, though relu2_2 alone is read; the generator's loss leaves gradients in the discriminators; the average is
+  a list of copies. The main module keeps the whole graph of its images through each discriminator's backward pass; the
+  correction module's loss goes back through the main module, which is not trained.
+  https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/trainer.py#L250, trainerDCM.py
+- TAGAN: an image is edited anew for the generator; texts are encoded in each pass of either network; the discriminator
+  also matches edited images with texts in its own step, where nothing reads it; two backward passes for each network.
+  https://github.com/woozzu/tagan/blob/38a866c9613b289d4c79bd4817b5e0e9b44a9879/train.py#L112
+- SISGAN: real images go through the discriminator once for each text; the discriminator's fake image is made with a
+  graph that nothing uses; three backward passes for the discriminator.
+  https://github.com/woozzu/dong_iccv_2017/blob/e7f371aefb3aa2208df832ed779c16027c8f3600/train.py#L143
+
+Networks are ours in both and of the published size, weights random: how fast they are does not depend on what they
+know. Optimisers are Adam as PyTorch has it, not fused. Each side has a process of its own and they take turns step by
+step, so that whatever else the machine does falls on both.
+"""
+
+import copy
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.utils.data import DataLoader
+from torchvision.models.vgg import cfgs, make_layers
+
+from mmbench.core import config
+from mmbench.core.frozen import Frozen
+from mmbench.core.images import pyramid
+from mmbench.core.method import Batch, Method
+from mmbench.core.noise import Noise, Sample, random_stream
+from mmbench.core.progress import TRAINER_OPTIONS
+from mmbench.core.text import END, Vocabulary
+from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
+from mmbench.methods.manipulation.sisgan import SISGAN, mismatched_texts, relevant_texts
+from mmbench.methods.manipulation.tagan import TAGAN, row_before
+from mmbench.networks.attngan import Discriminator
+from mmbench.networks.damsm import EncodedImage, EncodedText
+from mmbench.networks.vgg import LAYERS, VGG16
+
+HELP = """usage: python -m mmbench.bench_train [METHOD[=BATCH_SIZE] ...]
+
+Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
+1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan (default: all, with batches that fit a
+computer of 16 GB). Many minutes on a CPU.
+"""
+ROUNDS = 3
+TOLERANCE = 1e-5
+WORDS = ("a", "bird", "with", *(f"word{number}" for number in range(500)))
+CAPTION_LENGTH = 18
+
+Losses = dict[str, Tensor]
+
+
+def drawn(network: nn.Module) -> Frozen:
+    """A frozen network with random weights that keep the size of activations, in the place of a pretrained one."""
+    return Frozen(rescaled(network))
+
+
+def rescaled(network: nn.Module) -> nn.Module:
+    """Convolutions of He et al.'s variance: PyTorch's own start makes a deep network's features vanish."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network
+
+
+def without_files(node: Any) -> Any:
+    """A method's plain configuration in which what comes from files is drawn at random."""
+    if not isinstance(node, dict):
+        return node
+    if node.get("_target_") == "mmbench.networks.pretrained.frozen":
+        return {"_target_": "mmbench.bench_train.drawn", "network": node["network"]}
+    if node.get("_target_") == "mmbench.core.fasttext.FastText":
+        return {"_target_": "mmbench.core.fasttext.SeededVectors", "dim": node["dim"]}
+    return {key: without_files(value) for key, value in node.items()}
+
+
+def assembled(name: str, source: str) -> Method:
+    """A method with random weights, the same ones in every process: `source` `real` is the published size."""
+    described = config.plain(config.composed([f"method={name}", f"data.source={source}"]).method)
+    stages = {argument: assembled(before, source) for argument, before in described.get("stages", {}).items()}
+    given = {"vocabulary": Vocabulary((END, *WORDS))} if "vocabulary" in described.get("from_data", []) else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        method: Method = config.construct(without_files(described["module"]), **stages, **given)
+        if hasattr(method, "image_encoder"):
+            rescaled(method.image_encoder)
+    return method
+
+
+def random_batch(size: int, batch_size: int) -> Batch:
+    """A batch of images (batch_size, 3, size, size) with captions, all random, each of a class of its own."""
+    rng = random_stream("bench_train", size, batch_size)
+    captions = [[" ".join(rng.choice(WORDS, CAPTION_LENGTH)) for _ in range(batch_size)] for _ in range(2)]
+    samples = [Sample(str(number), 0, 0) for number in range(batch_size)]
+    return {
+        "id": [sample.id for sample in samples],
+        "image": torch.from_numpy(rng.uniform(-1, 1, (batch_size, 3, size, size))).float(),
+        "caption": captions[0],
+        "caption_mismatched": captions[1],
+        "class_id": torch.arange(batch_size),
+        "sample": samples,
+        "noise": Noise(0, samples),
+    }
+
+
+def adam(method: Any, name: str, network: nn.Module) -> Adam:
+    """The optimiser that the method has for its submodule `name`, for a network and not fused."""
+    options = {**method.partials[name].keywords, "fused": None}
+    return Adam([parameter for parameter in network.parameters() if parameter.requires_grad], **options)
+
+
+def is_real(probability: Tensor) -> Tensor:
+    return F.binary_cross_entropy(probability, torch.ones_like(probability))
+
+
+def is_fake(probability: Tensor) -> Tensor:
+    return F.binary_cross_entropy(probability, torch.zeros_like(probability))
+
+
+class Theirs:
+    """The authors' schedule of a method's training on its own networks.
+
+    Args:
+        method: whose networks are trained.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self.method = method
+
+    def step(self, batch: Batch) -> Losses:
+        """Trains on a batch; terms are named as ours are logged."""
+        raise NotImplementedError
+
+
+class WholeVGG(nn.Module):
+    """VGG-16 to its end, of which relu2_2 is handed out; another network as it is."""
+
+    def __init__(self, beginning: Frozen) -> None:
+        super().__init__()
+        self.beginning = beginning
+        published = isinstance(beginning.network, VGG16)
+        self.rest = drawn(make_layers(cfgs["D"])[LAYERS["relu2_2"] + 1 :]) if published else nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.beginning(image)
+        self.rest(features)
+        return features
+
+
+class TheirsManiGANStage(Theirs):
+    """What the trainings of ManiGAN's stages share: the frozen encoders, a discriminator's loss, the matching terms."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__(method)
+        self.damsm = method.damsm.network
+        self.vgg = WholeVGG(method.perceptual).to(next(method.parameters()))
+
+    def encoded(self, batch: Batch) -> tuple[EncodedText, EncodedText, EncodedImage]:
+        noise = batch["noise"]
+        text = self.damsm.encode_text(batch["caption"], noise.streams("words"))
+        mismatched = self.damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
+        return text, mismatched, self.damsm.image_encoder(batch["image"])
+
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, text: EncodedText, mismatched: EncodedText
+    ) -> tuple[Tensor, Tensor]:
+        sentence = text.sentence
+        real_features, fake_features = discriminator(real), discriminator(fake.detach())
+        real_matched = is_real(discriminator.conditional(real_features, sentence).sigmoid())
+        fake_matched = is_fake(discriminator.conditional(fake_features, sentence).sigmoid())
+        wrong = is_fake(discriminator.conditional(real_features[:-1], sentence[1:]).sigmoid())
+        real_alone = is_real(discriminator.unconditional(real_features).sigmoid())
+        fake_alone = is_fake(discriminator.unconditional(fake_features).sigmoid())
+        regions = self.damsm.image_encoder(real).regions
+        word_level = is_real(self.correlation(regions, text)) + is_fake(self.correlation(regions, mismatched))
+        return (real_alone + real_matched) / 2 + (fake_alone + fake_matched + wrong) / 3, word_level / 2
+
+    def correlation(self, regions: Tensor, text: EncodedText) -> Tensor:
+        """Probabilities (N,) that images show their texts word by word; plain numbers."""
+        scores = [self.word_score(regions[n][None], words) for n, words in enumerate(_texts(text))]
+        return torch.tensor([float(score.sigmoid()) for score in scores], device=regions.device)
+
+    def word_score(self, regions: Tensor, words: Tensor) -> Tensor:
+        """How well images (N, D, h, w) show one text (L, D): (N,)."""
+        gammas = self.method.gammas
+        places = regions.flatten(2)  # (N, D, R)
+        shares = (words @ places).softmax(dim=1)  # (N, L, R)
+        context = (gammas["gamma1"] * shares).softmax(dim=2) @ places.mT  # (N, L, D)
+        relevance = F.cosine_similarity(context, words.expand_as(context), dim=2)
+        return (gammas["gamma2"] * relevance).exp().sum(dim=1).log()
+
+    def matching(self, fake: Tensor, text: EncodedText, class_id: Tensor) -> Losses:
+        seen = self.damsm.image_encoder(fake)
+        gamma3, weight = self.method.gammas["gamma3"], self.method.lambda_damsm
+        words = torch.stack([self.word_score(seen.regions, words) for words in _texts(text)], dim=1)
+        sentences = F.cosine_similarity(seen.code[:, None], text.sentence[None], dim=2)
+        return {
+            "DAMSM_words": weight * self.contrast(gamma3 * words, class_id),
+            "DAMSM_sentence": weight * self.contrast(gamma3 * sentences, class_id),
+        }
+
+    def contrast(self, scores: Tensor, class_id: Tensor) -> Tensor:
+        own = torch.arange(len(scores), device=scores.device)
+        others = (class_id[:, None] == class_id) & (own[:, None] != own)
+        scores = scores.masked_fill(others, -torch.inf)
+        return F.cross_entropy(scores, own) + F.cross_entropy(scores.mT, own)
+
+    def generator_loss(self, discriminator: Discriminator, fake: Tensor, text: EncodedText) -> Tensor:
+        features = discriminator(fake)
+        matched = is_real(discriminator.conditional(features, text.sentence).sigmoid())
+        return matched + is_real(discriminator.unconditional(features).sigmoid())
+
+
+def _texts(text: EncodedText) -> Iterator[Tensor]:
+    """The words of each text, (L, D)."""
+    for words, mask in zip(text.words, text.word_mask, strict=True):
+        yield words[: int(mask.sum())]
+
+
+def averaged(average: Sequence[Tensor], network: nn.Module, decay: float) -> None:
+    for kept, latest in zip(average, network.parameters(), strict=True):
+        kept.mul_(decay).add_(latest.data, alpha=1 - decay)
+
+
+class TheirsManiGANMain(TheirsManiGANStage):
+    method: ManiGANMain
+
+    def __init__(self, method: ManiGANMain) -> None:
+        super().__init__(method)
+        self.optimizers = [adam(method, "discriminators", each) for each in method.discriminators]
+        self.optimizer = adam(method, "generator", method.generator)
+        self.average = copy.deepcopy([parameter.data for parameter in method.generator.parameters()])
+
+    def step(self, batch: Batch) -> Losses:
+        method, losses = self.method, {}
+        real = pyramid(batch["image"], method.sizes)
+        text, mismatched, seen = self.encoded(batch)
+        output = method.edited(method.generator, seen, text, batch["noise"])
+        discriminators = list(zip(method.sizes, method.discriminators, real, output.images, strict=True))
+        for (size, discriminator, *images), optimizer in zip(discriminators, self.optimizers, strict=True):
+            discriminator.zero_grad()
+            loss, word_level = self.discriminator_loss(discriminator, *images, text, mismatched)
+            (loss + word_level).backward(retain_graph=True)
+            optimizer.step()
+            losses |= {f"discriminators/L_D{size}": loss, "discriminators/L_word": word_level}
+
+        method.generator.zero_grad()
+        terms = {}
+        perceptual = []
+        for size, discriminator, image, fake in discriminators:
+            terms[f"L_G{size}"] = self.generator_loss(discriminator, fake, text)
+            perceptual.append(F.mse_loss(self.vgg(image), self.vgg(fake)))
+        terms |= self.matching(output.images[-1], text, batch["class_id"])
+        terms["L_per"] = sum(perceptual) / 3
+        terms["KL"] = -0.5 * (1 + output.log_variance - output.mu.pow(2) - output.log_variance.exp()).mean()
+        sum(terms.values()).backward()
+        self.optimizer.step()
+        averaged(self.average, method.generator, method.ema.decay)
+        return losses | {f"generator/{name}": term for name, term in terms.items()}
+
+
+class TheirsManiGAN(TheirsManiGANStage):
+    method: ManiGAN
+
+    def __init__(self, method: ManiGAN) -> None:
+        super().__init__(method)
+        self.main = copy.deepcopy(method.main.network.ema.average).requires_grad_(True)
+        self.optimizers = [adam(method, name, getattr(method, name)) for name in ("discriminator", "correction")]
+        self.average = copy.deepcopy([parameter.data for parameter in method.correction.parameters()])
+
+    def step(self, batch: Batch) -> Losses:
+        method, real = self.method, batch["image"]
+        text, mismatched, seen = self.encoded(batch)
+        hidden = method.main.network.edited(self.main, seen, text, batch["noise"]).hidden
+        fake = method.correction(hidden, text.words, text.word_mask, self.vgg(real))
+
+        method.discriminator.zero_grad()
+        loss, word_level = self.discriminator_loss(method.discriminator, real, fake, text, mismatched)
+        (loss + word_level).backward()
+        self.optimizers[0].step()
+
+        method.correction.zero_grad()
+        terms = {"L_G": self.generator_loss(method.discriminator, fake, text)}
+        terms |= self.matching(fake, text, batch["class_id"])
+        terms["L_reg"] = -F.l1_loss(fake, real)
+        sum(terms.values()).backward()
+        self.optimizers[1].step()
+        averaged(self.average, method.correction, method.ema.decay)
+        judged = {"discriminator/L_D": loss, "discriminator/L_word": word_level}
+        return judged | {f"correction/{name}": term for name, term in terms.items()}
+
+
+class TheirsTAGAN(Theirs):
+    method: TAGAN
+
+    def __init__(self, method: TAGAN) -> None:
+        super().__init__(method)
+        self.optimizers = [adam(method, name, getattr(method, name)) for name in ("discriminator", "generator")]
+
+    def judged(self, image: Tensor, vectors: Tensor, lengths: Tensor, negative: bool = False) -> list[Tensor]:
+        """Logits of images, probabilities that they show their texts and, where asked for, others'."""
+        discriminator = self.method.discriminator
+        logits, levels = discriminator(image)
+        pooled, judges = discriminator.pooled(levels), discriminator.judges(vectors, lengths)
+        asked = [judges, judges.rolled()] if negative else [judges]
+        return [logits, *(discriminator.match(pooled, each) for each in asked)]
+
+    def divergence(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        return self.method.lambda_kl * (-log_sigma + ((2 * log_sigma).exp() + mu.pow(2) - 1) / 2).mean()
+
+    def step(self, batch: Batch) -> Losses:
+        method, real, noise = self.method, batch["image"], batch["noise"]
+        text = method.words(batch["caption"])
+        others = row_before(text[0]), row_before(text[1])
+        eps = noise.normal("eps", method.condition_dim)
+
+        method.discriminator.zero_grad()
+        logits, match, mismatch = self.judged(real, *text, negative=True)
+        on_real = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+        matching = method.lambda_match * (is_real(match) + is_fake(mismatch)) / 2
+        (on_real + matching).backward()
+        logits, _ = self.judged(method.generator(real, *others, eps).image.detach(), *others)
+        on_fake = F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+        on_fake.backward()
+        self.optimizers[0].step()
+
+        method.generator.zero_grad()
+        fake = method.generator(real, *others, eps)
+        logits, match = self.judged(fake.image, *others)
+        adversarial = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+        fake_matching = method.lambda_match * is_real(match)
+        divergence = self.divergence(fake.mu, fake.log_sigma)
+        (adversarial + fake_matching + divergence).backward()
+        own = method.generator(real, *text, noise.normal("own eps", method.condition_dim))
+        reconstruction = method.lambda_reconstruction * F.l1_loss(own.image, real)
+        own_divergence = self.divergence(own.mu, own.log_sigma)
+        (reconstruction + own_divergence).backward()
+        self.optimizers[1].step()
+        return {
+            "discriminator/L_D_real": on_real,
+            "discriminator/L_D_match": matching,
+            "discriminator/L_D_fake": on_fake,
+            "generator/L_G": adversarial,
+            "generator/L_G_match": fake_matching,
+            "generator/L_rec": reconstruction,
+            "generator/KL": divergence,
+            "generator/KL_rec": own_divergence,
+        }
+
+
+class TheirsSISGAN(Theirs):
+    method: SISGAN
+
+    def __init__(self, method: SISGAN) -> None:
+        super().__init__(method)
+        self.optimizers = [adam(method, name, getattr(method, name)) for name in ("discriminator", "generator")]
+
+    def backward(self, image: Tensor, text: Tensor, target: float, weight: float) -> Tensor:
+        judge = self.method.discriminator
+        logits = judge(judge.features(image), text)
+        loss = weight * F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+        loss.backward()
+        return loss
+
+    def step(self, batch: Batch) -> Losses:
+        method, real, noise = self.method, batch["image"], batch["noise"]
+        text = method.text_encoder(batch["caption"])
+        relevant = relevant_texts(text)
+
+        method.discriminator.zero_grad()
+        on_real = self.backward(real, text, 1, 1)
+        mismatched = self.backward(real, mismatched_texts(text), 0, method.lambda_mismatched)
+        shown = method.generator(real, relevant, noise.normal("eps shown", method.condition_dim))
+        on_fake = self.backward(shown.image.detach(), relevant, 0, method.lambda_fake)
+        self.optimizers[0].step()
+
+        method.generator.zero_grad()
+        output = method.generator(real, relevant, noise.normal("eps", method.condition_dim))
+        divergence = (-output.log_sigma + ((2 * output.log_sigma).exp() + output.mu.pow(2) - 1) / 2).mean()
+        logits = method.discriminator(method.discriminator.features(output.image), relevant)
+        adversarial = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+        (adversarial + method.lambda_kl * divergence).backward()
+        self.optimizers[1].step()
+        return {
+            "discriminator/L_D_real": on_real,
+            "discriminator/L_D_mismatched": mismatched,
+            "discriminator/L_D_fake": on_fake,
+            "generator/L_G": adversarial,
+            "generator/KL": method.lambda_kl * divergence,
+        }
+
+
+class Case(NamedTuple):
+    """What is measured of a method.
+
+    Attributes:
+        theirs: the authors' schedule.
+        size: height and width of the images.
+        batch_size: images of a step; the published 32 and 64 do not fit everywhere.
+    """
+
+    theirs: type[Theirs]
+    size: int
+    batch_size: int
+
+
+CASES = {
+    "manigan_main": Case(TheirsManiGANMain, 256, 2),
+    "manigan": Case(TheirsManiGAN, 256, 2),
+    "tagan": Case(TheirsTAGAN, 128, 4),
+    "sisgan": Case(TheirsSISGAN, 64, 8),
+}
+
+
+class Turns(Callback):
+    """Waits before each step until it is this side's turn; then says how long it took, and its terms."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, step: int) -> None:
+        self.connection.recv()
+        self.start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *step: Any) -> None:
+        self.seconds = elapsed(self.start)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.connection.send((self.seconds, {name: float(term) for name, term in trainer.callback_metrics.items()}))
+
+
+def elapsed(start: float) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def train_ours(method: Method, batch: Batch, rounds: int, callback: Callback) -> None:
+    """Epochs of one step each, as `mmbench train` makes them."""
+    trainer = config.construct(
+        config.node("trainer/auto"),
+        max_epochs=rounds,
+        callbacks=[callback],
+        logger=False,
+        enable_checkpointing=False,
+        **TRAINER_OPTIONS,
+    )
+    trainer.fit(method, DataLoader(dataset=[batch], batch_size=None))
+
+
+def train_theirs(theirs: type[Theirs], method: Method, batch: Batch, rounds: int, connection: Connection) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    method.to(device).train()
+    schedule = theirs(method)
+    batch = {field: value.to(device) if hasattr(value, "to") else value for field, value in batch.items()}
+    for _ in range(rounds):
+        connection.recv()
+        start = time.perf_counter()
+        losses = schedule.step(batch)
+        connection.send((elapsed(start), {name: float(term.detach()) for name, term in losses.items()}))
+
+
+def side(connection: Connection, name: str, batch_size: int, ours: bool) -> None:
+    """The process of one side: a step each time it is its turn, at the end the memory at its peak in GB."""
+    case, method = CASES[name], assembled(name, "real")
+    batch = random_batch(case.size, batch_size)
+    if ours:
+        train_ours(method, batch, 1 + ROUNDS, Turns(connection))
+    else:
+        train_theirs(case.theirs, method, batch, 1 + ROUNDS, connection)
+    connection.send(peak_memory())
+
+
+def peak_memory() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def largest_difference(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
+    """Of any term, relative to it, or to a thousandth of all terms where it is smaller than that.
+
+    A divergence from a standard normal starts near 0, as a difference of numbers near 1.
+    """
+    assert ours.keys() == theirs.keys(), f"other terms: {sorted(ours.keys() ^ theirs.keys())}"
+    least = sum(map(abs, theirs.values())) / 1000
+    return max(abs(ours[name] - value) / max(abs(value), least) for name, value in theirs.items())
+
+
+def turn(connection: Connection) -> tuple[float, dict[str, float]]:
+    connection.send("step")
+    return connection.recv()
+
+
+def bench(name: str, batch_size: int) -> bool:
+    """Measures a method and prints it; whether the losses of the first step, which is not timed, are the same."""
+    context = multiprocessing.get_context("spawn")
+    sides = []
+    for ours in (True, False):
+        connection, other_end = context.Pipe()
+        context.Process(target=side, args=(other_end, name, batch_size, ours), daemon=True).start()
+        other_end.close()  # so that a side that fails is heard of
+        sides.append(connection)
+    difference = largest_difference(*(turn(connection)[1] for connection in sides))
+    what = f"{name}, {CASES[name].size} pixels, batch of {batch_size}"
+    if difference > TOLERANCE:
+        print(f"{what}: expected equal losses in the first step, found a relative difference of {difference:.1e}")
+        return False
+    seconds = [[turn(connection)[0] for connection in sides] for _ in range(ROUNDS)]
+    ours, theirs = map(median, zip(*seconds, strict=True))
+    memory = [connection.recv() for connection in sides]
+    print(
+        f"{what:<45} authors' schedule / ours {theirs / ours:5.2f} x  goal >= 1.3  {theirs:.2f} s / {ours:.2f} s, "
+        f"{memory[1]:.2f} GB / {memory[0]:.2f} GB, relative difference of losses {difference:.1e}",
+        flush=True,
+    )
+    return True
+
+
+def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        print(HELP, end="")
+        return 0
+    chosen = [word.partition("=") for word in arguments] or [(name, "", "") for name in CASES]
+    for name, _, _ in chosen:
+        if name not in CASES:
+            config.unknown("method", name, CASES)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{device}, PyTorch {torch.__version__}, float32")
+    equal = [bench(name, config.integers(count)[0] if count else CASES[name].batch_size) for name, _, count in chosen]
+    return 0 if all(equal) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
