@@ -119,6 +119,7 @@ def test_a_stage_is_trained_once_and_used_by_what_stands_on_it(tiny, monkeypatch
 def test_what_changes_weights_is_another_training_and_what_does_not_is_not(tiny):
     one = planned("method=manigan_main")
     assert planned("method=manigan_main", "data.module.batch_size=7", "paths.runs=elsewhere").key == one.key
+    assert planned("method=manigan_main", "trainer.precision=bf16-mixed").key != one.key
     for word in ("seed=1", "method.training.epochs=7", "method.module.decay=0.5", "data.toy_images=41"):
         assert planned("method=manigan_main", word).folder != one.folder, word
     tiny.change("method/damsm", {"toy": {"module": {"embedding_dim": 24}}})
