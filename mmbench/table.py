@@ -82,6 +82,7 @@ def lines(
             if any(not record.weights["verified"] for record in scored):
                 judged["reproduced"] += " *"
             facts = {"method": row.label, "data": row.published.get("dataset", row.data), "size": _size(records)}
+            facts["seeds"] = str(len(records) or "-")
             value = {"value": statistics.fmean(found)} if found else {}
             cells.append({**facts, "metric": metric, **judged, **value})
     return cells
@@ -171,11 +172,12 @@ def rendered(cells: Sequence[Mapping[str, Any]], form: str) -> str:
 
 def glance(cells: Sequence[Mapping[str, Any]]) -> str:
     """What was reproduced as Markdown, one line for each method and data set, one column for each metric."""
-    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    first = ("method", "data", "size", "seeds")
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     for cell in cells:
-        key = cell["method"], cell["data"], cell["size"]
+        key = tuple(cell[column] for column in first)
         rows.setdefault(key, {})[cell["metric"]] = cell["reproduced"].partition(" (")[0]
-    frame = pd.DataFrame([{**dict(zip(("method", "data", "size"), key, strict=True)), **rows[key]} for key in rows])
+    frame = pd.DataFrame([{**dict(zip(first, key, strict=True)), **rows[key]} for key in rows])
     return frame.fillna("").to_markdown(index=False, disable_numparse=True) + "\n"
 
 

@@ -52,7 +52,7 @@ def test_a_toy_block_replaces_what_says_how_to_build_and_merges_the_rest():
                 "module": {"_target_": "a.B", "width": 64, "depth": 2},
                 "toy": {"module": {"width": 8}},
             },
-            "data": {"name": "d", "source": "toy"},
+            "data": {"name": "d", "source": "toy", "module": {}},
             "protocol": {
                 "extractors": {"clip": {"_target_": "big.Clip", "card": "x"}},
                 "toy": {"extractors": {"clip": {"_target_": "small.Clip", "size": 1}}},

@@ -45,7 +45,7 @@ def test_the_path_from_configuration_to_table(demo, home):
     assert identity.size == real.size == [64, 64]
     assert all(score["weights"] for name, score in identity.metrics.items() if "@" in name)
     table = (home / "results/tables/demo-toy.md").read_text()
-    assert "| identity | toy CUB | diff" in " ".join(table.split())
+    assert "| identity | toy CUB | 64 x 64 | diff" in " ".join(table.split())
     assert "grid: " in printed.out
     assert "next: " in printed.out
 

@@ -166,7 +166,14 @@ def test_tables_go_between_the_marks_of_a_readme(tmp_path):
 
 def _cells(values, data="toy"):
     return [
-        {"method": method, "data": data, "size": "64 x 64", "metric": metric, "reproduced": f"{value:.2f} (3 seeds)"}
+        {
+            "method": method,
+            "data": data,
+            "size": "64 x 64",
+            "seeds": "3",
+            "metric": metric,
+            "reproduced": f"{value:.2f} (3 seeds)",
+        }
         | {"value": value}
         for method, found in values.items()
         for metric, value in found.items()
@@ -191,11 +198,11 @@ def test_a_judged_metric_is_ranked_beside_the_truth():
 def test_a_glance_is_one_line_for_each_method_and_data_set():
     cells = _cells({"a": {"sim": 0.1, "diff": 0.2}, "b": {"sim": 0.3}}) + _cells({"a": {"sim": 0.5}}, "other")
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.glance(cells).splitlines()]
-    assert lines[0] == ["method", "data", "size", "sim", "diff"]
+    assert lines[0] == ["method", "data", "size", "seeds", "sim", "diff"]
     assert lines[2:] == [
-        ["a", "toy", "64 x 64", "0.10", "0.20"],
-        ["b", "toy", "64 x 64", "0.30", ""],
-        ["a", "other", "64 x 64", "0.50", ""],
+        ["a", "toy", "64 x 64", "3", "0.10", "0.20"],
+        ["b", "toy", "64 x 64", "3", "0.30", ""],
+        ["a", "other", "64 x 64", "3", "0.50", ""],
     ]
 
 
