@@ -32,7 +32,7 @@ of them contributes to the difference. Contributions add up to the whole; in ano
 
 # In this order facts change. The first are the protocol's, then come the arguments of the metric, and then the metric.
 PROTOCOL = {
-    "default_preprocessing": "resize where a method has none of its own",
+    "default_preprocessing": "resize",
     "preprocessing": "resize",
     "bird_crop": "crop",
     "mask": "mask",
