@@ -208,7 +208,7 @@ def generate(run: Run) -> None:
         known = {"image", "mask"} if run.protocol.get("composite") else set()
         items = run.items(missing, {*run.method.task.inputs, *known})
         loader = _loader(run, items, partial(_with_noise, seed=run.plain["seed"]))
-        with application.within_memory("data.module.batch_size", run.data.batch_size):
+        with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
             trainer.predict(run.method, loader, return_predictions=False)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the first process reads what all of them wrote

@@ -16,6 +16,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mmbench.core.application import within_memory
 from mmbench.core.files import locked, sha256_bytes, sha256_json, written_atomically
 from mmbench.core.noise import Sample
 from mmbench.core.progress import track
@@ -23,6 +24,7 @@ from mmbench.data.base import collate
 from mmbench.metrics.suite import MetricSuite
 
 BATCH = 32  # images that are read together; a multiple of what goes through a network at once
+REMEDY = "score on the processor (trainer=cpu)"
 
 
 def loader(dataset: Dataset, num_workers: int, make_batch: Any = collate) -> DataLoader:
@@ -50,7 +52,7 @@ def show(suite: MetricSuite, batches: Iterable[dict[str, Any]], what: str) -> li
     Networks run in full float32 precision, whatever the training was allowed.
     """
     shown: list[Sample] = []
-    with full_precision():
+    with full_precision(), within_memory(BATCH, REMEDY):
         for batch in track(batches, what):
             images = batch.pop("generated").to(suite.device)
             suite.update(images, batch)
@@ -115,7 +117,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
             suite.load_reference_state(name, held[paths[name]])
         if not absent:
             return
-        with full_precision():
+        with full_precision(), within_memory(BATCH, REMEDY):
             for batch in track(loader(real, num_workers), "real images"):
                 batch["image"] = batch["image"].to(suite.device)
                 suite.update_reference(batch, only=absent)

@@ -300,7 +300,7 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     )
     resumed = str(checkpoint) if checkpoint.is_file() else None
     try:
-        with application.within_memory("method.training.batch_size", training["batch_size"]):
+        with application.within_memory(training["batch_size"], "lower method.training.batch_size"):
             trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         if trainer.interrupted:

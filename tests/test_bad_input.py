@@ -12,6 +12,7 @@ from mmbench.core import config
 from mmbench.core.images import read_rgb
 from mmbench.methods.manipulation.tagan import TAGAN
 from mmbench.methods.reference import Identity
+from mmbench.metrics.suite import MetricSuite
 
 METHODS = ["manigan", "tagan", "sisgan", "controlgan"]
 STAGES = ["damsm", "manigan_main", "sisgan_embedding"]
@@ -168,3 +169,11 @@ def test_a_full_memory_in_evaluation_says_the_batch_size_and_how_to_lower_it(bir
     message = last_line(evaluate.main, ["method=identity", *words, "data.module.batch_size=7"])
     assert "expected batches of 7 to fit into the device's memory" in message
     assert "(CUDA out of memory. Tried to allocate 2.00 GiB): lower data.module.batch_size" in message
+
+
+def test_a_full_memory_in_scoring_says_where_there_is_more(birds, monkeypatch):
+    _, words, _ = birds
+    monkeypatch.setattr(MetricSuite, "update", full)
+    message = last_line(evaluate.main, ["method=identity", *words])
+    assert "expected batches of 32 to fit into the device's memory" in message
+    assert "(CUDA out of memory. Tried to allocate 2.00 GiB): score on the processor (trainer=cpu)" in message

@@ -33,12 +33,12 @@ def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
 
 
 @contextmanager
-def within_memory(key: str, batch_size: int) -> Iterator[None]:
+def within_memory(batch_size: int, remedy: str) -> Iterator[None]:
     """Says what to do where the memory of the device does not hold a batch.
 
     Args:
-        key: of the configuration, which the batch size was taken from.
         batch_size: number of images.
+        remedy: what to do, beside freeing memory that other programs hold.
 
     Raises:
         ValueError: CUDA ran out of memory inside.
@@ -48,8 +48,8 @@ def within_memory(key: str, batch_size: int) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         found = str(error).partition(". GPU")[0]
         raise ValueError(
-            f"expected batches of {batch_size} to fit into the device's memory, found too little ({found}): lower "
-            f"{key}, or free memory that other programs hold"
+            f"expected batches of {batch_size} to fit into the device's memory, found too little ({found}): "
+            f"{remedy}, or free memory that other programs hold"
         ) from None
 
 
