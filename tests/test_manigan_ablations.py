@@ -163,6 +163,18 @@ def test_an_ablation_edits_whatever_its_batch_and_draws_from_its_noise_alone(tin
     torch.testing.assert_close(alone[0], images[1], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("words", "kept"), [([], (18, 25)), (["data=coco"], (12, 20))], ids=["cub", "coco"])
+def test_a_prompt_keeps_more_of_its_words_than_a_caption_in_training(tiny, words, kept):
+    plain = composed("manigan_main", *TOY, *words)
+    method, _ = train.built(plain, train.prepared_data(plain))
+    caption = " ".join(method.damsm.network.vocabulary.words[1:31])
+    batch = {field: [caption] for field in ("caption", "caption_mismatched", method.task.prompt)}
+    batch |= {"image": torch.zeros(1, 3, 64, 64), "noise": Noise(0, [Sample("a", 0, 0)])}
+    with torch.no_grad():
+        trained, prompted = method.encoded(batch)[1], method.shown(batch)[1]
+    assert (trained.word_mask.sum(), prompted.word_mask.sum()) == kept
+
+
 @cache  # composing takes its time, and the full methods are asked for again and again
 def on_coco(method):
     return composed(method, "data=coco")["method"]

@@ -168,6 +168,7 @@ def test_networks_have_the_size_that_was_published_for_coco(method, conf):
         assert composed.module.width == published["GF_DIM"]
         assert composed.module.num_residual == published["R_NUM"]
         assert composed.module.discriminator_width == published["DF_DIM"]
+    assert (coco.module.max_words, coco.module.max_prompt_words) == (12, 20)
     assert cub.official.cub == coco.official.cub
 
 

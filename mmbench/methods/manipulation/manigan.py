@@ -53,6 +53,10 @@ class Stage(Adversarial):
         optimizers: partials for the generating network and for what judges it, by name.
         gamma1, gamma2, gamma3: smoothing factors of DAMSM.
         lambda_damsm: weight of the DAMSM terms.
+        max_words: captions longer than this keep so many of their words in training, 18 for CUB and 12 for COCO.
+        max_prompt_words: the same of the texts that images are made from, 25 and 20: WORDS_NUM of eval_bird.yml and
+            eval_coco.yml in
+            https://github.com/mrlibw/ManiGAN/tree/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/cfg
     """
 
     task = TEXT_GUIDED_EDITING
@@ -68,21 +72,29 @@ class Stage(Adversarial):
         gamma2: float,
         gamma3: float,
         lambda_damsm: float,
+        max_words: int = 18,
+        max_prompt_words: int = 25,
     ) -> None:
         super().__init__(optimizers)
         self.damsm = Frozen(damsm)
         self.perceptual = perceptual
         self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
         self.lambda_damsm = lambda_damsm
+        self.max_words, self.max_prompt_words = max_words, max_prompt_words
 
     @torch.no_grad()
     def encoded(self, batch: Batch) -> tuple[EncodedImage, EncodedText, Tensor]:
         """Images and their own captions for a training step, and the word-level term, which is a number to log."""
         noise, damsm = batch["noise"], self.damsm.network
-        text = damsm.encode_text(batch["caption"], noise.streams("words"))
-        mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
+        text = damsm.encode_text(batch["caption"], noise.streams("words"), self.max_words)
+        mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"), self.max_words)
         seen = damsm.image_encoder(batch["image"])
         return seen, text, word_level_term(seen, text, mismatched, self.gammas["gamma1"], self.gammas["gamma2"])
+
+    def shown(self, batch: Batch) -> tuple[EncodedImage, EncodedText]:
+        """Images and the texts that they are to be edited by."""
+        text = self.damsm.network.encode_text(batch[self.task.prompt], max_words=self.max_prompt_words)
+        return self.damsm.network.image_encoder(batch["image"]), text
 
 
 class ManiGANMain(Stage):
@@ -177,8 +189,7 @@ class ManiGANMain(Stage):
         self.ema.update(self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        text = self.damsm.network.encode_text(batch[self.task.prompt])
-        seen = self.damsm.network.image_encoder(batch["image"])
+        seen, text = self.shown(batch)
         return self.edited(self.ema, seen, text, noise).images[-1]
 
 
@@ -248,8 +259,7 @@ class CorrectionStage(Stage):
         self.ema.update(self.correction)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        text = self.damsm.network.encode_text(batch[self.task.prompt])
-        seen = self.damsm.network.image_encoder(batch["image"])
+        seen, text = self.shown(batch)
         return self.corrected(self.ema, self.hidden(seen, text, noise), text, batch["image"])
 
 
