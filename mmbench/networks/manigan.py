@@ -29,6 +29,7 @@ class Fusion(nn.Module):
     def __init__(
         self,
         width: int,
+        image_width: int,
         size: int,
         embedding_dim: int,
         num_residual: int,
@@ -38,11 +39,11 @@ class Fusion(nn.Module):
         super().__init__()
         self.spatial_attention = SpatialAttention(width, embedding_dim)
         self.channel_attention = ChannelAttention(size**2, embedding_dim)
-        self.combination = combination(3 * width, width, shared_width)
+        self.combination = combination(3 * width, image_width, shared_width)
         self.residual = nn.Sequential(*(GatedResidual(3 * width) for _ in range(num_residual)))
 
     def forward(self, hidden: Tensor, words: Tensor, word_mask: Tensor, image_features: Tensor) -> Tensor:
-        """(N, width, size, size), (N, L, D), (N, L), (N, width, size, size) to (N, 3 * width, size, size)."""
+        """(N, width, size, size), (N, L, D), (N, L), (N, image_width, size, size) to (N, 3 * width, size, size)."""
         word_mask = word_mask[:, None]  # (N, 1, L)
         context, _ = self.spatial_attention(hidden, words, word_mask)
         channel_context, _ = self.channel_attention(context, words, word_mask)
@@ -108,7 +109,7 @@ class MainModule(nn.Module):
         self.augmentation = ConditioningAugmentation(embedding_dim, condition_dim)
         self.first_stage = FirstStage(condition_dim + noise_dim + embedding_dim, width, base_size)
         self.fusions = nn.ModuleList(
-            Fusion(width, size, embedding_dim, num_residual, shared_width, self.combination) for size in sizes
+            Fusion(width, width, size, embedding_dim, num_residual, shared_width, self.combination) for size in sizes
         )
         self.upsample = nn.ModuleList(UpBlock(3 * width, width) for _ in sizes)
         # The authors upsample 17x17 regions by 3.8, which in PyTorch before 1.6 reads pixel floor(i * 17 / 64), as
@@ -201,7 +202,7 @@ class DetailCorrection(nn.Module):
     ) -> None:
         super().__init__()
         self.upsample = UpBlock(feature_channels, width)
-        self.fusion = Fusion(width, size, embedding_dim, num_residual, shared_width, self.combination)
+        self.fusion = Fusion(width, width, size, embedding_dim, num_residual, shared_width, self.combination)
         self.narrow = GatedConvolution(3 * width, width)
         self.head = ImageHead(width, shared_width, self.combination)
 
@@ -232,16 +233,18 @@ class DetailCorrection(nn.Module):
 AFFINE_COMBINATION = {"conv": "shared", "conv_weight": "scale", "conv_bias": "shift"}
 
 
-def _affine(theirs: str, ours: str) -> dict[str, str]:
+def affine_keys(theirs: str, ours: str) -> dict[str, str]:
+    """Patterns for `KeyMap.rename` of an affine combination, from the authors' name to ours."""
     return {rf"{theirs}\.{a}\.weight": rf"{ours}.{b}.weight" for a, b in AFFINE_COMBINATION.items()}
 
 
-def _fusion(theirs: str, ours: str) -> dict[str, str]:
+def fusion_keys(theirs: str, ours: str, combination: str = "SAIN") -> dict[str, str]:
+    """Patterns for `KeyMap.rename` of a `Fusion` but for its channel attention, whose name changes with the stage."""
     return {
         rf"{theirs}\.att\.conv_context\.weight": rf"{ours}.spatial_attention.project.weight",
         rf"{theirs}\.residual\.(\d+)\.block\.0\.weight": rf"{ours}.residual.\1.gated.convolution.weight",
         rf"{theirs}\.residual\.(\d+)\.block\.3\.weight": rf"{ours}.residual.\1.convolution.weight",
-        **_affine(rf"{theirs}\.SAIN", f"{ours}.combination"),
+        **affine_keys(rf"{theirs}\.{combination}", f"{ours}.combination"),
     }
 
 
@@ -253,17 +256,17 @@ MAIN_MODULE = KeyMap(
         **{rf"h_net1\.upsample{n + 1}\.1\.weight": f"first_stage.upsample.{n}.1.convolution.weight" for n in range(4)},
         r"h_net2\.channel_att\.conv_context2\.weight": "fusions.0.channel_attention.project.weight",
         r"h_net3\.channel_att\.conv_context3\.weight": "fusions.1.channel_attention.project.weight",
-        **_fusion("h_net2", "fusions.0"),
-        **_fusion("h_net3", "fusions.1"),
+        **fusion_keys("h_net2", "fusions.0"),
+        **fusion_keys("h_net3", "fusions.1"),
         r"h_net2\.upsample\.1\.weight": "upsample.0.1.convolution.weight",
         r"h_net3\.upsample\.1\.weight": "upsample.1.1.convolution.weight",
         r"imgUpSample\.1\.weight": "image_path.0.1.convolution.weight",
         r"imgUpSample2\.1\.weight": "image_path.1.1.convolution.weight",
         r"imgUpSample3\.1\.weight": "image_path.2.1.convolution.weight",
         **{rf"img_net{n + 1}\.img\.0\.weight": f"heads.{n}.to_rgb.weight" for n in range(3)},
-        **_affine("SAIN1", "heads.0.combination"),
-        **_affine("SAIN2", "heads.1.combination"),
-        **_affine("SAIN3", "heads.2.combination"),
+        **affine_keys("SAIN1", "heads.0.combination"),
+        **affine_keys("SAIN2", "heads.1.combination"),
+        **affine_keys("SAIN3", "heads.2.combination"),
     },
     drop={
         r"h_net2\.channel_att\.conv_context3\.weight": "the projection for the other stage's size, never used",
@@ -277,10 +280,10 @@ DETAIL_CORRECTION = KeyMap(
     rename={
         r"upsample\.1\.weight": "upsample.1.convolution.weight",
         r"h_net\.color_channel_att\.conv_context\.weight": "fusion.channel_attention.project.weight",
-        **_fusion("h_net", "fusion"),
+        **fusion_keys("h_net", "fusion"),
         r"h_net\.block\.0\.weight": "narrow.convolution.weight",
         r"img_net\.img\.0\.weight": "head.to_rgb.weight",
-        **_affine("SAIN", "head.combination"),
+        **affine_keys("SAIN", "head.combination"),
     },
     convert={r".*_attention\.project\.weight": linear_from_convolution},
 )
