@@ -8,8 +8,9 @@ from torch import nn
 from mmbench.core.ema import EMA
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
-from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, UpBlock
+from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, UpBlock
 from mmbench.layers.initialisation import initialise_orthogonally
+from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention
 
 
@@ -55,9 +56,22 @@ def test_affine_combination_is_affine_in_hidden_and_linear_in_image_features():
 
 def test_upsampling_17_to_64_reads_the_pixels_that_early_pytorch_read_for_a_scale_of_3_8():
     columns = torch.arange(17.0).expand(1, 1, 17, 17)
-    read = UpBlock(1, 1, size=64)[0](columns)[0, 0, 0].long().tolist()
+    read = ResizeBlock(1, 1, 64)[0](columns)[0, 0, 0].long().tolist()
     assert read == [i * 17 // 64 for i in range(64)]
     assert [i for i in range(64) if read[i] != int(i / 3.8)] == [34, 49, 53]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 8)])
+def test_upsampling_and_convolving_at_once_is_upsampling_and_then_convolving(size):
+    layer, x = UpsamplingConvolution(5, 7).double(), torch.randn(2, 5, *size, dtype=torch.float64, requires_grad=True)
+    found = layer(x)
+    expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, padding=1)
+    torch.testing.assert_close(found, expected)
+    above = torch.randn_like(found)
+    gradients = (torch.autograd.grad(image, (x, layer.weight), above) for image in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert list(layer.state_dict()) == ["weight"]
 
 
 def test_an_up_block_doubles_and_a_gate_halves():

@@ -5,9 +5,12 @@ and no running statistics: an image does not depend on its batch. AttnGAN and Co
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmbench.layers.upsampling import UpsamplingConvolution
 
 Norm = Callable[[int], nn.Module]
 
@@ -20,9 +23,11 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 class GatedConvolution(nn.Module):
     """3x3 convolution to twice the channels, normalisation, then first half * sigmoid(second half)."""
 
+    convolved: ClassVar[Callable[[int, int], nn.Conv2d]] = staticmethod(conv3x3)
+
     def __init__(self, in_channels: int, out_channels: int, norm: Norm = nn.InstanceNorm2d) -> None:
         super().__init__()
-        self.convolution = conv3x3(in_channels, 2 * out_channels)
+        self.convolution = self.convolved(in_channels, 2 * out_channels)
         self.norm = norm(2 * out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,22 +35,17 @@ class GatedConvolution(nn.Module):
         return F.glu(self.norm(self.convolution(x)), dim=1)
 
 
-class UpBlock(nn.Sequential):
-    """Nearest-neighbour upsampling, then a gated convolution: (N, C, H, W) to (N, out_channels, 2H, 2W).
+class UpBlock(GatedConvolution):
+    """Nearest-neighbour upsampling, then a gated convolution: (N, C, H, W) to (N, out_channels, 2H, 2W)."""
 
-    Args:
-        size: height and width of the output, where that is not twice the input's.
-        norm: as `GatedConvolution`.
-    """
+    convolved = UpsamplingConvolution
 
-    def __init__(
-        self, in_channels: int, out_channels: int, size: int | None = None, norm: Norm = nn.InstanceNorm2d
-    ) -> None:
-        scale = 2 if size is None else None
-        super().__init__(
-            nn.Upsample(size=size, scale_factor=scale, mode="nearest"),
-            GatedConvolution(in_channels, out_channels, norm),
-        )
+
+class ResizeBlock(nn.Sequential):
+    """Nearest-neighbour resizing to a size, then a gated convolution: (N, C, H, W) to (N, out_channels, size, size)."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+        super().__init__(nn.Upsample(size=size, mode="nearest"), GatedConvolution(in_channels, out_channels))
 
 
 class GatedResidual(nn.Module):

@@ -16,7 +16,7 @@ from mmbench.core.weights import KeyMap
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
 from mmbench.layers.first_stage import FirstStage
-from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, UpBlock, conv3x3
+from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, UpBlock, conv3x3
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention, linear_from_convolution
 
 # Makes what combines hidden features with image features from the channels of either and a width in between.
@@ -116,7 +116,7 @@ class MainModule(nn.Module):
         # resizing to 64 does; later versions read floor(i / 3.8).
         # https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/model.py#L65
         self.image_path = nn.ModuleList(
-            [UpBlock(embedding_dim, width, size=base_size), UpBlock(width, width), UpBlock(width, width)]
+            [ResizeBlock(embedding_dim, width, base_size), UpBlock(width, width), UpBlock(width, width)]
         )
         self.heads = nn.ModuleList(ImageHead(width, shared_width, self.combination) for _ in range(3))
 
@@ -253,16 +253,16 @@ MAIN_MODULE = KeyMap(
         r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
         r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",
         r"h_net1\.fc\.1\.(.*)": r"first_stage.norm.\1",
-        **{rf"h_net1\.upsample{n + 1}\.1\.weight": f"first_stage.upsample.{n}.1.convolution.weight" for n in range(4)},
+        **{rf"h_net1\.upsample{n + 1}\.1\.weight": f"first_stage.upsample.{n}.convolution.weight" for n in range(4)},
         r"h_net2\.channel_att\.conv_context2\.weight": "fusions.0.channel_attention.project.weight",
         r"h_net3\.channel_att\.conv_context3\.weight": "fusions.1.channel_attention.project.weight",
         **fusion_keys("h_net2", "fusions.0"),
         **fusion_keys("h_net3", "fusions.1"),
-        r"h_net2\.upsample\.1\.weight": "upsample.0.1.convolution.weight",
-        r"h_net3\.upsample\.1\.weight": "upsample.1.1.convolution.weight",
+        r"h_net2\.upsample\.1\.weight": "upsample.0.convolution.weight",
+        r"h_net3\.upsample\.1\.weight": "upsample.1.convolution.weight",
         r"imgUpSample\.1\.weight": "image_path.0.1.convolution.weight",
-        r"imgUpSample2\.1\.weight": "image_path.1.1.convolution.weight",
-        r"imgUpSample3\.1\.weight": "image_path.2.1.convolution.weight",
+        r"imgUpSample2\.1\.weight": "image_path.1.convolution.weight",
+        r"imgUpSample3\.1\.weight": "image_path.2.convolution.weight",
         **{rf"img_net{n + 1}\.img\.0\.weight": f"heads.{n}.to_rgb.weight" for n in range(3)},
         **affine_keys("SAIN1", "heads.0.combination"),
         **affine_keys("SAIN2", "heads.1.combination"),
@@ -278,7 +278,7 @@ MAIN_MODULE = KeyMap(
 
 DETAIL_CORRECTION = KeyMap(
     rename={
-        r"upsample\.1\.weight": "upsample.1.convolution.weight",
+        r"upsample\.1\.weight": "upsample.convolution.weight",
         r"h_net\.color_channel_att\.conv_context\.weight": "fusion.channel_attention.project.weight",
         **fusion_keys("h_net", "fusion"),
         r"h_net\.block\.0\.weight": "narrow.convolution.weight",

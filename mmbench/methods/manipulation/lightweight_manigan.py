@@ -27,7 +27,7 @@ from mmbench.core.weights import KeyMap
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
 from mmbench.layers.first_stage import FirstStage
-from mmbench.layers.gated_convolution import UpBlock
+from mmbench.layers.gated_convolution import ResizeBlock, UpBlock
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import linear_from_convolution
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
@@ -83,7 +83,7 @@ class LightweightGenerator(nn.Module):
         self.augmentation = ConditioningAugmentation(embedding_dim, condition_dim)
         self.first_stage = FirstStage(condition_dim + noise_dim + embedding_dim, 2 * width, base_size)
         # The authors upsample 17x17 regions by 1.9; in their PyTorch that reads the pixels that resizing to 32 does.
-        self.regions_path = UpBlock(embedding_dim, width, size=base_size)
+        self.regions_path = ResizeBlock(embedding_dim, width, base_size)
         self.coarse = Fusion(2 * width, width, base_size, *fusion)
         self.widen = UpBlock(6 * width, width)
         self.features_path = nn.Sequential(
@@ -132,18 +132,18 @@ GENERATOR = KeyMap(
         r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
         r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",
         r"h_net1\.fc\.1\.(.*)": r"first_stage.norm.\1",
-        **{rf"h_net1\.upsample{n + 1}\.1\.weight": f"first_stage.upsample.{n}.1.convolution.weight" for n in range(3)},
+        **{rf"h_net1\.upsample{n + 1}\.1\.weight": f"first_stage.upsample.{n}.convolution.weight" for n in range(3)},
         **fusion_keys("h_net1", "coarse", combination="ACM"),
         r"h_net1\.channel_att\.conv_context\.weight": "coarse.channel_attention.project.weight",
-        r"h_net1\.upsample4\.1\.weight": "widen.1.convolution.weight",
+        r"h_net1\.upsample4\.1\.weight": "widen.convolution.weight",
         **fusion_keys("h_net3", "fine", combination="ACM"),
         r"h_net3\.channel_att\.conv_context\.weight": "fine.channel_attention.project.weight",
-        r"h_net3\.upsample\.1\.weight": "upsample.0.1.convolution.weight",
-        r"h_net3\.upsample2\.1\.weight": "upsample.1.1.convolution.weight",
+        r"h_net3\.upsample\.1\.weight": "upsample.0.convolution.weight",
+        r"h_net3\.upsample2\.1\.weight": "upsample.1.convolution.weight",
         r"imgUpSample1\.1\.weight": "regions_path.1.convolution.weight",
         r"imgUpSample2\.([01])\.(.*)": r"features_path.\1.\2",
-        r"imgUpSample3\.1\.weight": "details_path.0.1.convolution.weight",
-        r"imgUpSample4\.1\.weight": "details_path.1.1.convolution.weight",
+        r"imgUpSample3\.1\.weight": "details_path.0.convolution.weight",
+        r"imgUpSample4\.1\.weight": "details_path.1.convolution.weight",
         r"img_net\.img\.0\.weight": "head.to_rgb.weight",
         **affine_keys("ACM", "head.combination"),
     },

@@ -32,7 +32,7 @@ from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.layers.affine_combination import AffineCombination
-from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, UpBlock, conv3x3
+from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, conv3x3
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import SpatialAttention
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
@@ -57,7 +57,7 @@ class DirectEditor(nn.Module):
         self.pixel_path = nn.Sequential(
             nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2), conv3x3(width, width), nn.LeakyReLU(0.2)
         )
-        self.region_path = UpBlock(embedding_dim, width, size=size // 2)
+        self.region_path = ResizeBlock(embedding_dim, width, size // 2)
         self.join = nn.Sequential(GatedConvolution(2 * width, width), GatedResidual(width))
         self.spatial_attention = SpatialAttention(width, embedding_dim)
         self.affine_combination = AffineCombination(2 * width, width, shared_width)

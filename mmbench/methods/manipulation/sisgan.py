@@ -36,6 +36,7 @@ from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_EDITING, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap, load_strictly, read_state
+from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.losses.ranking import pairwise_ranking_loss
@@ -224,7 +225,7 @@ class Upsampling(nn.Sequential):
     """Twice the size by nearest neighbours, then a convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), ConvNorm(in_channels, out_channels), nn.ReLU())
+        super().__init__(UpsamplingConvolution(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
 class Synthesis(NamedTuple):
@@ -356,7 +357,7 @@ _PAINTING = {
     **{rf"residual_blocks\.{n}": f"join.{n}" for n in (0, 1)},
     **{rf"residual_blocks\.{n + 2}\.encoder\.{k}": f"residual.{n}.first.{k}" for n in range(4) for k in (0, 1)},
     **{rf"residual_blocks\.{n + 2}\.encoder\.{k + 3}": f"residual.{n}.second.{k}" for n in range(4) for k in (0, 1)},
-    **{rf"decoder\.{4 * n + k + 1}": f"decoder.{n}.1.{k}" for n in (0, 1) for k in (0, 1)},
+    **{rf"decoder\.{4 * n + k + 1}": f"decoder.{n}.{k}" for n in (0, 1) for k in (0, 1)},
     r"decoder\.8": "to_rgb",
 }
 GENERATOR = KeyMap(

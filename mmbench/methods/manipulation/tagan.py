@@ -32,6 +32,7 @@ from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
+from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.losses.precision import in_float32
@@ -134,7 +135,8 @@ class Generator(nn.Module):
         )
         self.decoder = nn.Sequential()
         for n in reversed(range(3)):
-            self.decoder.extend([nn.Upsample(scale_factor=2), *_normalised(channels[n + 1], channels[n])])
+            convolution = UpsamplingConvolution(channels[n + 1], channels[n])
+            self.decoder.extend([convolution, nn.BatchNorm2d(channels[n]), nn.ReLU(inplace=True)])
         self.decoder.append(nn.Conv2d(width, 3, 3, 1, 1))
 
     def forward(self, image: Tensor, vectors: Tensor, lengths: Tensor, eps: Tensor) -> Edited:
@@ -273,6 +275,9 @@ GENERATOR = KeyMap(
         r"(mu|log_sigma)\.(.*)": r"condition.\1.\2",
         r"residual_blocks\.(\d+)\.encoder\.(.*)": r"fusion.\1.layers.\2",
         r"residual_blocks\.(.*)": r"fusion.\1",
+        # Theirs upsamples in a layer of its own.
+        **{rf"decoder\.{4 * n + k + 1}\.(.*)": rf"decoder.{3 * n + k}.\1" for n in range(3) for k in (0, 1)},
+        r"decoder\.12\.(.*)": r"decoder.9.\1",
     }
 )
 

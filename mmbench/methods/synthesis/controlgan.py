@@ -145,7 +145,7 @@ def _next_stage(number: int) -> dict[str, str]:
         rf"{theirs}\.residual\.(\d+)\.block\.1\.(.*)": rf"{ours}.residual.\1.gated.norm.\2",
         rf"{theirs}\.residual\.(\d+)\.block\.3\.(.*)": rf"{ours}.residual.\1.convolution.\2",
         rf"{theirs}\.residual\.(\d+)\.block\.4\.(.*)": rf"{ours}.residual.\1.norm.\2",
-        **{rf"{theirs}\.upsample\.{place}\.(.*)": rf"{ours}.upsample.1.{part}.\1" for place, part in UP_BLOCK.items()},
+        **{rf"{theirs}\.upsample\.{place}\.(.*)": rf"{ours}.upsample.{part}.\1" for place, part in UP_BLOCK.items()},
     }
 
 
@@ -155,7 +155,7 @@ GENERATOR = KeyMap(
         r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",
         r"h_net1\.fc\.1\.(.*)": r"first_stage.norm.\1",
         **{
-            rf"h_net1\.upsample{n + 1}\.{place}\.(.*)": rf"first_stage.upsample.{n}.1.{part}.\1"
+            rf"h_net1\.upsample{n + 1}\.{place}\.(.*)": rf"first_stage.upsample.{n}.{part}.\1"
             for n in range(4)
             for place, part in UP_BLOCK.items()
         },
