@@ -14,9 +14,10 @@ The schedules are written after the authors' training loops, with everything tha
   graph that nothing uses; three backward passes for the discriminator.
   https://github.com/woozzu/dong_iccv_2017/blob/e7f371aefb3aa2208df832ed779c16027c8f3600/train.py#L143
 
-Networks are ours in both and of the published size, weights random: how fast they are does not depend on what they
-know. Optimisers are Adam as PyTorch has it, not fused. Each side has a process of its own and they take turns step by
-step, so that whatever else the machine does falls on both.
+Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once. They have the
+published size and random weights: how fast they are does not depend on what they know. Optimisers are Adam as PyTorch
+has it, not fused. Each side has a process of its own and they take turns step by step, so that whatever else the
+machine does falls on both.
 """
 
 import copy
@@ -25,6 +26,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any, NamedTuple
@@ -45,6 +47,7 @@ from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.core.text import END, Vocabulary
+from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
 from mmbench.methods.manipulation.sisgan import SISGAN, mismatched_texts, relevant_texts
 from mmbench.methods.manipulation.tagan import TAGAN, row_before
@@ -142,10 +145,17 @@ class Theirs:
 
     def __init__(self, method: Any) -> None:
         self.method = method
+        for module in method.modules():
+            if isinstance(module, UpsamplingConvolution):
+                module.forward = partial(upsampled_then_convolved, module)  # type: ignore[method-assign]
 
     def step(self, batch: Batch) -> Losses:
         """Trains on a batch; terms are named as ours are logged."""
         raise NotImplementedError
+
+
+def upsampled_then_convolved(layer: UpsamplingConvolution, x: Tensor) -> Tensor:
+    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, padding=1)
 
 
 class WholeVGG(nn.Module):
