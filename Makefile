@@ -5,8 +5,8 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics bench-train list tables regression-baseline \
-	toy-networks clean
+.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics bench-train list tables publish-demo \
+	regression-baseline toy-networks clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -59,6 +59,9 @@ table-%: $(READY) ## print a table from the records that are there (DATA=toy|rea
 
 tables: $(READY) ## write every table that has records
 	$(BIN)/mmbench table $(ARGS)
+
+publish-demo: $(READY) ## write the values that the demo is compared with, from its records
+	$(BIN)/python -m mmbench.publish
 
 regression-baseline: $(READY) ## train again what the regression tests compare with (ARGS=fast or slow; both: 45 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/regression.py $(ARGS)

@@ -66,7 +66,7 @@ def lines(
     """
     cells = []
     for row in rows:
-        records, reason = _records(experiment, row, source, row.seeds_of(seeds), overrides, paths["results"])
+        records, reason = records_of(experiment, row, source, row.seeds_of(seeds), overrides, paths["results"])
         reason = reasons.get(row.key, reason)
         reason = reason.replace(str(Path(paths["assets"]).expanduser()), "$MMBENCH_HOME")
         numbers = published(experiment, row)
@@ -93,7 +93,7 @@ def _size(records: Sequence[Result]) -> str:
     return next((" x ".join(map(str, record.size)) for record in reversed(records) if record.size), "-")
 
 
-def _records(
+def records_of(
     experiment: Experiment,
     row: Row,
     source: str,

@@ -202,7 +202,7 @@ def test_a_record_of_another_protocol_is_not_in_the_column(home):
     paths = {"results": str(home / "results"), "assets": str(home)}
 
     def hashes(*more):
-        found, _ = table._records(experiment, row, "toy", [0], [*words, *more], paths["results"])
+        found, _ = table.records_of(experiment, row, "toy", [0], [*words, *more], paths["results"])
         return [record.protocol["hash"] for record in found]
 
     assert hashes() == [records[0].protocol["hash"]]

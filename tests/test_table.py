@@ -222,7 +222,7 @@ def test_the_size_of_the_scored_images_is_printed(tmp_path, monkeypatch):
     score = {"value": 0.5, "std": None, "count": 1, "weights": None}
     for sizes, printed in (([[], [64, 48]], "64 x 48"), ([[]], "-")):
         records = [_record(metrics={"diff": score}, weights={"verified": True}, size=size) for size in sizes]
-        monkeypatch.setattr(table, "_records", lambda *_, found=records: (found, ""))
+        monkeypatch.setattr(table, "records_of", lambda *_, found=records: (found, ""))
         paths = {"results": str(tmp_path), "assets": str(tmp_path)}
         cells = table.lines(EXPERIMENT, "toy", [0], [], paths, {}, [ROW])
         assert {cell["size"] for cell in cells} == {printed}
@@ -232,7 +232,7 @@ def test_the_size_of_the_scored_images_is_printed(tmp_path, monkeypatch):
 def test_weights_whose_hash_nobody_published_are_marked(tmp_path, monkeypatch, verified, marked):
     score = {"value": 0.5, "std": None, "count": 1, "weights": None}
     records = [_record(metrics={"diff": score}, weights={"verified": known}) for known in verified]
-    monkeypatch.setattr(table, "_records", lambda *_: (records, ""))
+    monkeypatch.setattr(table, "records_of", lambda *_: (records, ""))
     cells = table.lines(EXPERIMENT, "toy", [0, 1], [], {"results": str(tmp_path), "assets": str(tmp_path)}, {}, [ROW])
     (line,) = [line for line in cells if line["metric"] == "diff"]
     assert line["reproduced"].startswith("0.500")
