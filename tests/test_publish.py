@@ -19,6 +19,7 @@ def own(tmp_path, monkeypatch):
     def found(*complete):
         def of(*asked):
             return (records(*asked) if asked[0].name in complete else [], "")
+
         monkeypatch.setattr(publish, "records_of", of)
 
     return path, found
