@@ -31,7 +31,7 @@ def write_grid(path: Path, rows: Sequence[Sequence[np.ndarray | str]], columns: 
             else:
                 axis.imshow(cell, interpolation="nearest")
     for axis, heading in zip(axes[0], columns, strict=True):
-        axis.set_title(heading, fontsize=9)
+        axis.set_title(textwrap.fill(heading, 17), fontsize=9)
     with written_atomically(path) as partial:
         figure.savefig(partial, dpi=150, format="png")
     plt.close(figure)
