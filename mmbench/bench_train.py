@@ -36,7 +36,8 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -438,6 +439,22 @@ CASES = {
 }
 
 
+class StillAtFirst:
+    """Lets the first step of every optimiser change nothing, so that all losses of it are of the same weights.
+
+    Adam's first step has its full size however small a gradient is, and makes weights of what was rounding.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def __call__(self, optimizer: Optimizer, *arguments: Any) -> None:
+        rate = optimizer.defaults["lr"] if id(optimizer) in self.seen else 0.0
+        self.seen.add(id(optimizer))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
 class Turns(Callback):
     """Waits before each step until it is this side's turn; then says how long it took, and its terms."""
 
@@ -489,6 +506,7 @@ def train_theirs(theirs: type[Theirs], method: Method, batch: Batch, rounds: int
 def side(connection: Connection, name: str, batch_size: int, ours: bool) -> None:
     """The process of one side: a step each time it is its turn, at the end the memory at its peak in GB."""
     case, method = CASES[name], assembled(name, "real")
+    register_optimizer_step_pre_hook(StillAtFirst())
     batch = random_batch(case.size, batch_size)
     if ours:
         train_ours(method, batch, 1 + ROUNDS, Turns(connection))
@@ -519,7 +537,10 @@ def turn(connection: Connection) -> tuple[float, dict[str, float]]:
 
 
 def bench(name: str, batch_size: int) -> bool:
-    """Measures a method and prints it; whether the losses of the first step, which is not timed, are the same."""
+    """Measures a method and prints it; whether the losses of the first step, which is not timed, are the same.
+
+    That both train the same over several steps is a test's to show, in double precision.
+    """
     context = multiprocessing.get_context("spawn")
     sides = []
     for ours in (True, False):
