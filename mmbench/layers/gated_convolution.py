@@ -23,6 +23,7 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 class GatedConvolution(nn.Module):
     """3x3 convolution to twice the channels, normalisation, then first half * sigmoid(second half)."""
 
+    # What makes the convolution from its channels; a variation is a subclass.
     convolved: ClassVar[Callable[[int, int], nn.Conv2d]] = staticmethod(conv3x3)
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm = nn.InstanceNorm2d) -> None:

@@ -7,7 +7,7 @@ Authors' code: https://github.com/mrlibw/Lightweight-Manipulation/tree/d2a641d9d
 Deviations:
 - The word-level training feedback is left out. In the released code, which made the released weights, it is computed
   from the real image, the caption and frozen encoders: a constant, added to the discriminator's loss.
-  https://github.com/mrlibw/Lightweight-Manipulation/blob/d2a641d9d58ccf8aeb8996606a791a61087697ad/code/miscc/losses.py#L155
+  https://github.com/mrlibw/Lightweight-Manipulation/blob/d2a641d9d58ccf8aeb8996606a791a61087697ad/code/miscc/losses.py#L142
 - Padding is masked, and each caption by its own mask, as in ManiGAN here: an image does not depend on its batch.
 """
 
