@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # [p, t, k]: whether row k of a 3x3 kernel meets the t-th of the two small rows that a large row sees; p is the place of
-# the large row within the pair that `pixel_shuffle` makes, frame included. Rows that meet the same small row are summed.
+# the large row within the pair that `pixel_shuffle` makes, frame included. Rows that meet the same one are summed.
 TAPS = torch.tensor([[[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]])
 
 
