@@ -37,13 +37,13 @@ lint: $(READY) ## check style, format and types
 	$(BIN)/mypy
 
 bench-data: $(READY) ## images/s of the data loaders (ARGS=FOLDER of .jpg files; made for it if none)
-	$(BIN)/python -m mmbench.bench_data $(ARGS)
+	$(BIN)/python -m mmbench.benchmarks.data $(ARGS)
 
 bench-metrics: $(READY) ## speed of networks, suite and FID beside the peers (ARGS=COUNT of images)
-	$(BIN)/python -m mmbench.bench_metrics $(ARGS)
+	$(BIN)/python -m mmbench.benchmarks.metrics $(ARGS)
 
 bench-train: $(READY) ## a training step beside the authors' schedule (ARGS='METHOD[=BATCH_SIZE] ...')
-	$(BIN)/python -m mmbench.bench_train $(ARGS)
+	$(BIN)/python -m mmbench.benchmarks.training $(ARGS)
 
 list: $(READY) ## list methods, data sets, protocols, metrics and experiments
 	$(BIN)/mmbench list $(ARGS)
@@ -61,13 +61,13 @@ tables: $(READY) ## write every table that has records
 	$(BIN)/mmbench table $(ARGS)
 
 publish-demo: $(READY) ## write the values that the demo is compared with, from its records
-	$(BIN)/python -m mmbench.publish
+	$(BIN)/python -m mmbench.maintenance.publish
 
 regression-baseline: $(READY) ## train again what the regression tests compare with (ARGS=fast or slow; both: 45 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/regression.py $(ARGS)
 
 toy-networks: $(READY) ## train the small networks that judge and guide on toy data
-	$(BIN)/python -m mmbench.train_toy_networks $(ARGS)
+	$(BIN)/python -m mmbench.maintenance.toy_networks $(ARGS)
 
 clean: ## remove the environment and all runs; data, weights and results stay
 	rm -rf .venv runs dist build .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -50,7 +50,7 @@ def main() -> None:
             from mmbench.core.config import unknown
 
             unknown("command", command, COMMANDS)
-        module = import_module(f"mmbench.{command}")
+        module = import_module(f"mmbench.commands.{command}")
         if {"-h", "--help"} & set(arguments[1:]):
             print(module.HELP, end="")
             status = 0
@@ -75,7 +75,7 @@ def _complete(arguments: list[str]) -> None:
         return
     if len(words) > 2:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
-    from mmbench.evaluate import job
+    from mmbench.commands.evaluate import job
 
     sys.argv = [sys.argv[0], *arguments]
     job()

@@ -52,7 +52,7 @@ class Configuration:
 
     def change(self, name: str, keys: dict[str, Any]) -> None:
         """Lays `keys` over those of a YAML, `method/damsm` say, and keeps its first lines of comment."""
-        from mmbench import train
+        from mmbench.pipeline import stages
 
         path = self.folder / f"{name}.yaml"
         text = path.read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ class Configuration:
         content = yaml.safe_load(text)
         _lay_over(content, keys)
         path.write_text("\n".join([*head, yaml.safe_dump(content, sort_keys=False)]), encoding="utf-8")
-        train._composed_method.cache_clear()
+        stages._composed_method.cache_clear()
 
 
 def _lay_over(content: dict[str, Any], keys: dict[str, Any]) -> None:
@@ -74,15 +74,15 @@ def _lay_over(content: dict[str, Any], keys: dict[str, Any]) -> None:
 @pytest.fixture
 def conf(home, monkeypatch) -> Iterator[Configuration]:
     """A copy of conf/ in the working directory, from which runs of this process are composed."""
-    from mmbench import train
     from mmbench.core import config
+    from mmbench.pipeline import stages
 
     shipped = config.shipped
     shutil.copytree(shipped("conf"), home / "conf")
     monkeypatch.setattr(config, "shipped", lambda folder: home / "conf" if folder == "conf" else shipped(folder))
-    train._composed_method.cache_clear()
+    stages._composed_method.cache_clear()
     yield Configuration(home / "conf")
-    train._composed_method.cache_clear()
+    stages._composed_method.cache_clear()
 
 
 @pytest.fixture

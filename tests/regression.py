@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from mmbench import evaluate, train
 from mmbench.core import config, results
 from mmbench.core.files import write_json
 from mmbench.metrics.suite import build_suite
+from mmbench.pipeline import assembly, evaluation, generation, training
 
 BASELINES = Path(__file__).resolve().parent / "baselines"
 RUNS = Path("runs/regression")
@@ -53,17 +53,17 @@ def own_methods(folder: Path) -> Iterator[None]:
 def trained_terms(chosen: list[str]) -> dict[str, float]:
     """Trains what is not trained yet; the loss terms, each averaged over the last epoch."""
     plain = config.plain(config.composed(chosen))
-    folder = train.trained(plain, train.prepared_data(plain)).folder
+    folder = training.trained(plain, assembly.prepared_data(plain)).folder
     return json.loads((folder / "training.json").read_text(encoding="utf-8"))["terms"]
 
 
 def scores(chosen: list[str]) -> dict[str, float]:
     """Edit accuracy and preservation of the test images under the strict protocol."""
-    run = evaluate.prepare(config.composed(chosen))
-    evaluate.generate(run)
+    run = generation.prepare(config.composed(chosen))
+    generation.generate(run)
     metrics = {name: run.protocol["metrics"][name] for name in METRICS}
     suite = build_suite(metrics, {}, Path(run.plain["paths"]["assets"]))
-    found, _ = evaluate.score(run, suite)
+    found, _ = evaluation.score(run, suite)
     return {name: found[name]["value"] for name in METRICS}
 
 

@@ -7,12 +7,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mmbench import evaluate, train
+from mmbench.commands import evaluate, train
 from mmbench.core import config
 from mmbench.core.images import read_rgb
 from mmbench.methods.manipulation.tagan import TAGAN
 from mmbench.methods.reference import Identity
 from mmbench.metrics.suite import MetricSuite
+from mmbench.pipeline import assembly, generation, training
 
 METHODS = ["manigan", "tagan", "sisgan", "controlgan"]
 STAGES = ["damsm", "manigan_main", "sisgan_embedding"]
@@ -28,7 +29,7 @@ def birds(tiny, home):
     for stage in STAGES:
         tiny.change(f"method/{stage}", {"toy": {"training": {"epochs": 1, "batch_size": 15}}})
     words = ["data.source=toy", "data.toy_images=40", f"data.root={home / 'birds'}", "trainer=cpu"]
-    data = train.prepared_data(plain_of("method=identity", *words))
+    data = assembly.prepared_data(plain_of("method=identity", *words))
     return home / "birds", words, data
 
 
@@ -38,13 +39,13 @@ def plain_of(*words):
 
 def trained(*words):
     plain = plain_of(*words)
-    return train.trained(plain, train.prepared_data(plain))
+    return training.trained(plain, assembly.prepared_data(plain))
 
 
 def drawn(*words):
     """The images of a run, as files."""
-    run = evaluate.prepare(config.composed(words))
-    evaluate.generate(run)
+    run = generation.prepare(config.composed(words))
+    generation.generate(run)
     return [run.image(sample) for sample in run.samples]
 
 
@@ -71,7 +72,7 @@ def test_a_caption_without_known_words_is_refused_before_anything_is_trained_or_
         trained(*words, *TRAINING)
     assert not list(home.glob("runs/train/**/log")), "no stage was begun"
     with pytest.raises(ValueError, match=expected):
-        evaluate.prepare(config.composed([*words, "weights=none"]))
+        generation.prepare(config.composed([*words, "weights=none"]))
 
 
 def test_an_empty_caption_is_refused_by_the_data_set(birds):
@@ -112,7 +113,7 @@ def shrunk(folder, image):
 def test_training_drops_a_last_batch_of_one(birds):
     _, words, _ = birds
     plain = plain_of("method=damsm", *words, "method.training.batch_size=29")
-    data = train.prepared_data(plain)
+    data = assembly.prepared_data(plain)
     data.batch_size = 29
     assert [len(batch["id"]) for batch in data.train_dataloader()] == [29]
 

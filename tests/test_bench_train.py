@@ -10,7 +10,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from mmbench.bench_train import CASES, assembled, largest_difference, main, random_batch, train_ours
+from mmbench.benchmarks.training import CASES, assembled, largest_difference, main, random_batch, train_ours
 from mmbench.core.noise import Noise
 
 SIZES = {"manigan_main": 64, "manigan": 64, "tagan": 64, "sisgan": 64}

@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from mmbench import canary
 from mmbench.core import results
 from mmbench.metrics.suite import MetricSuite
+from mmbench.pipeline import canary
 
 
 @pytest.fixture

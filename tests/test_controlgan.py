@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmbench import train
 from mmbench.core import config
 from mmbench.core.noise import Noise, Sample
 from mmbench.methods.synthesis.controlgan import ControllableGenerator
+from mmbench.pipeline import assembly, stages
 
 PARITY = Path(__file__).parent / "parity/fixtures/controlgan"
 BASE, WIDTH, TEXT = 16, 6, 10
@@ -71,7 +71,7 @@ def test_networks_have_the_size_that_was_published(conf):
 
 def test_released_weights_stand_on_the_encoders_released_with_them(conf):
     plain = config.plain(config.composed(["method=controlgan", "data=cub"]))
-    (encoders,) = train.predecessors(plain).values()
+    (encoders,) = stages.predecessors(plain).values()
     cards = {**plain["method"]["official"]["cub"], **encoders["method"]["official"]["cub"]}
     assert set(cards) == {"ema.average", "vocabulary", "text_encoder", "image_encoder"}
     assert {card["file"].split("/")[0] for card in cards.values()} == {"controlgan"}
@@ -80,7 +80,7 @@ def test_released_weights_stand_on_the_encoders_released_with_them(conf):
 @pytest.fixture
 def method(tiny):
     plain = config.plain(config.composed(WORDS))
-    built, _ = train.built(plain, train.prepared_data(plain))
+    built, _ = assembly.built(plain, assembly.prepared_data(plain))
     return built
 
 

@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 
-from mmbench import evaluate, explain
+from mmbench.commands import explain
 from mmbench.core import config, results
-from mmbench.explain import Side
+from mmbench.pipeline import evaluation, explaining, generation
+from mmbench.pipeline.explaining import Side
 
 WORDS = ["method=real", "data=cub", "data.source=toy", "data.toy_images=80", "trainer=cpu"]
 FEWER = """# The first of the test images, in two splits
@@ -26,7 +27,7 @@ toy:
 @pytest.fixture(autouse=True)
 def without_a_grid(monkeypatch):
     """Nothing here is about the picture of samples, which takes longer than all the rest."""
-    monkeypatch.setattr(evaluate.grid, "write_grid", lambda path, cells, titles: None)
+    monkeypatch.setattr(evaluation.grid, "write_grid", lambda path, cells, titles: None)
 
 
 @cache  # composing takes longer than drawing and scoring twenty toy images
@@ -39,7 +40,7 @@ def side(protocol, metric, *words):
 
 
 def scored(protocol, *words):
-    record, _ = evaluate.evaluate(composed(protocol, *words))
+    record, _ = evaluation.evaluate(composed(protocol, *words))
     return {name: score["value"] for name, score in record.metrics.items()}
 
 
@@ -57,14 +58,14 @@ def check(frame, before, after):
 
 def test_count_and_splits_of_the_inception_score_are_told_apart(conf):
     (conf.folder / "protocol/fewer.yaml").write_text(FEWER)
-    frame = explain.explained(side("strict", "is"), side("fewer", "is"))
+    frame = explaining.explained(side("strict", "is"), side("fewer", "is"))
     parts = check(frame, scored("strict")["is@toy"], scored("fewer")["is@toy"])
     assert list(parts) == ["count of images", "is: splits"]
     assert parts["is: splits"] > 0 > parts["count of images"]  # larger splits raise the score, fewer images lower it
 
 
 def test_manigans_protocol_against_the_strict_one(home):
-    frame = explain.explained(side("strict", "diff"), side("manigan", "diff"))
+    frame = explaining.explained(side("strict", "diff"), side("manigan", "diff"))
     parts = check(frame, scored("strict")["diff"], scored("manigan")["diff"])
     assert list(parts) == ["resize", "captions of each image", "partial batch", "rounding"]
     # One image of another bird for all five captions: their number cannot change how far it is from the input.
@@ -74,7 +75,7 @@ def test_manigans_protocol_against_the_strict_one(home):
 
 def test_psnr_in_colour_against_tdanets_in_grey(home):
     words = ["+metric@protocol.metrics.psnr=psnr", "protocol.count=12"]
-    frame = explain.explained(side("tdanet_centre", "psnr", *words), side("tdanet_centre", "tdanet_psnr", *words))
+    frame = explaining.explained(side("tdanet_centre", "psnr", *words), side("tdanet_centre", "tdanet_psnr", *words))
     record = scored("tdanet_centre", *words)
     parts = check(frame, record["psnr"], record["tdanet_psnr"])
     assert list(parts) == ["best of k", "grey"]
@@ -83,11 +84,11 @@ def test_psnr_in_colour_against_tdanets_in_grey(home):
 
 def test_between_two_tasks_all_that_the_data_module_is_told_changes_in_order():
     first, second = side("strict", "psnr"), side("tdanet_centre", "tdanet_psnr")
-    found = list(explain.steps(first, second))
+    found = list(explaining.steps(first, second))
     assert [step.what for step in found] == [
         *("resize", "crop", "mask", "rounding", "known pixels put back", "best of k", "grey"),
     ]
-    modules = [explain._under(first.plain, step.protocol)["data"]["evaluation"] for step in found]
+    modules = [explaining.under(first.plain, step.protocol)["data"]["evaluation"] for step in found]
     assert modules[-1] == second.plain["data"]["evaluation"]
     assert [module.get("bird_crop", True) for module in modules[:2]] == [True, False]
     last = {key: value for key, value in found[-1].protocol.items() if key not in ("name", "metrics", "extractors")}
@@ -100,7 +101,7 @@ def test_a_record_is_explained_with_its_own_images(conf, home, monkeypatch, caps
     (record,) = (home / "results/real").glob("*.json")
     before = {image: image.stat().st_mtime_ns for image in home.rglob("samples/**/*.png")}
     assert len(before) == 20
-    monkeypatch.setattr(evaluate, "_loader", lambda *_: pytest.fail("drew an image again"))
+    monkeypatch.setattr(generation, "_loader", lambda *_: pytest.fail("drew an image again"))
     assert explain.main([f"record={record}", "against=fewer", "metric=lpips", "trainer=cpu"]) == 0
     printed = capsys.readouterr().out
     assert f"{value:.6g}" in printed
@@ -141,7 +142,7 @@ def test_what_cannot_be_explained_is_said_in_one_line(words, message, home):
 
 def test_records_of_different_rows_are_no_matter_of_protocol(home):
     scored("strict")
-    evaluate.evaluate(config.composed(["method=identity", *WORDS[1:], "protocol.count=12"]))
+    evaluation.evaluate(config.composed(["method=identity", *WORDS[1:], "protocol.count=12"]))
     paths = [next((home / "results" / name).glob("*.json")) for name in ("real", "identity")]
     assert len(results.read(home / "results", "real")) == 1
     with pytest.raises(ValueError, match="expected two records of one row"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmbench.core.cards import Card, MissingAsset
 from mmbench.core.fasttext import (
     FastText,
     SeededVectors,
@@ -18,7 +19,6 @@ from mmbench.core.fasttext import (
     read_text_vectors,
 )
 from mmbench.core.text import Vocabulary
-from mmbench.core.weights import Card, MissingAsset
 
 # Written by fastText 0.9.2: two models of 18 words, and what its own `get_word_vector` says of some words.
 MODELS = Path(__file__).parent / "fixtures" / "fasttext"

@@ -5,9 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from mmbench import table, train
 from mmbench.core import config
-from mmbench.core.experiment import load
 from mmbench.core.noise import Noise, Sample
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.networks.manigan import DetailCorrection, MainModule
@@ -18,6 +16,8 @@ from mmbench.networks.manigan_ablations import (
     DetailCorrectionAlone,
     MainModuleWithoutACM,
 )
+from mmbench.pipeline import assembly, stages, tables
+from mmbench.pipeline.experiments import load
 
 BASE, WIDTH, TEXT, REGIONS = 16, 6, 10, 8
 ABLATIONS = ["manigan_without_acm", "manigan_concat_main", "manigan_concat", "manigan_without_main"]
@@ -142,10 +142,10 @@ TOY = ["data.source=toy", "data.toy_images=40", "weights=none"]
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_edits_whatever_its_batch_and_draws_from_its_noise_alone(tiny, name):
     plain = composed(name, *TOY)
-    method, _ = train.built(plain, train.prepared_data(plain))
+    method, _ = assembly.built(plain, assembly.prepared_data(plain))
     method.eval()
-    stages = {argument: before["method"]["name"] for argument, before in train.predecessors(plain).items()}
-    assert stages == ({"main": "manigan_concat_main"} if name == "manigan_concat" else {"damsm": "damsm"})
+    before = {argument: one["method"]["name"] for argument, one in stages.predecessors(plain).items()}
+    assert before == ({"main": "manigan_concat_main"} if name == "manigan_concat" else {"damsm": "damsm"})
     samples = [Sample(str(n), 0, 0) for n in range(3)]
     captions = [" ".join(method.damsm.network.vocabulary.words[first : first + 3]) for first in (1, 4, 7)]
     batch = {
@@ -166,7 +166,7 @@ def test_an_ablation_edits_whatever_its_batch_and_draws_from_its_noise_alone(tin
 @pytest.mark.parametrize(("words", "kept"), [([], (18, 25)), (["data=coco"], (12, 20))], ids=["cub", "coco"])
 def test_a_prompt_keeps_more_of_its_words_than_a_caption_in_training(tiny, words, kept):
     plain = composed("manigan_main", *TOY, *words)
-    method, _ = train.built(plain, train.prepared_data(plain))
+    method, _ = assembly.built(plain, assembly.prepared_data(plain))
     caption = " ".join(method.damsm.network.vocabulary.words[1:31])
     batch = {field: [caption] for field in ("caption", "caption_mismatched", method.task.prompt)}
     batch |= {"image": torch.zeros(1, 3, 64, 64), "noise": Noise(0, [Sample("a", 0, 0)])}
@@ -205,9 +205,9 @@ def test_the_toy_table_runs_every_row_and_trains_no_main_module_twice(home):
     rows = {data: [row for row in experiment.rows if row.data == data] for data in ("cub", "coco")}
     assert [row.method for row in rows["cub"]] == [row.method for row in rows["coco"]]
     words = ["data.toy_images=40", "trainer=cpu"]
-    plain = {row.label: config.plain(table.row_config(experiment, row, "toy", 0, words)) for row in rows["coco"]}
+    plain = {row.label: config.plain(tables.row_config(experiment, row, "toy", 0, words)) for row in rows["coco"]}
     assert len(plain) == 7
     assert all(each["weights"] == "trained" and "training" in each["method"] for each in plain.values())
-    data = train.prepared_data(plain["ManiGAN"])
-    (main,) = train.predecessors(plain["ManiGAN"]).values()
-    assert train.stage(plain["ManiGAN w/o DCM"], data).key == train.stage(main, data).key
+    data = assembly.prepared_data(plain["ManiGAN"])
+    (main,) = stages.predecessors(plain["ManiGAN"]).values()
+    assert stages.stage(plain["ManiGAN w/o DCM"], data).key == stages.stage(main, data).key

@@ -14,19 +14,20 @@ import pytest
 import requests
 import torch
 
-from mmbench import evaluate
-from mmbench.core import config, weights
+from mmbench.core import cards, config
+from mmbench.core.cards import Card, MissingAsset, find
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Noise
 from mmbench.core.text import tokenise
-from mmbench.core.weights import Card, MissingAsset, find
-from mmbench.data import toy_birds, toy_cub
 from mmbench.data.cub import CUB
+from mmbench.data.toy import birds as toy_birds
+from mmbench.data.toy import cub as toy_cub
 from mmbench.networks.damsm import IMAGE_ENCODER, TEXT_ENCODER, ImageEncoder, TextEncoder
 from mmbench.networks.inception_v3 import InceptionV3Trunk
 from mmbench.networks.manigan import DETAIL_CORRECTION, MAIN_MODULE, DetailCorrection, MainModule
 from mmbench.networks.vgg import VGG16, vgg16_keys
+from mmbench.pipeline import evaluation, generation
 
 PARITY = Path(__file__).parent / "parity"
 sys.path.insert(0, str(PARITY))
@@ -99,7 +100,7 @@ def test_an_archive_that_is_none_or_damaged_leaves_nothing(archive, tmp_path):
 
 def test_a_member_larger_than_any_weights_is_refused(archive, tmp_path, monkeypatch):
     card = archive({"inner/net.pth": bytes(2000)})
-    monkeypatch.setattr(weights, "MAX_MEMBER", 1999)
+    monkeypatch.setattr(cards, "MAX_MEMBER", 1999)
     with pytest.raises(ValueError, match=r"expected at most 1999 bytes in inner/net\.pth, found 2000"):
         find(card, tmp_path)
     assert not list(tmp_path.rglob("net.pth"))
@@ -335,7 +336,7 @@ def edited_by_the_networks_alone(item, published):
 @pytest.mark.timeout(120)
 def test_published_files_are_fetched_and_edit(served, published, words, home):
     cfg = config.composed(["method=manigan", *words])
-    record, run = evaluate.evaluate(cfg)
+    record, run = evaluation.evaluate(cfg)
     assert sorted(served) == ["/dcm.pth", "/encoders.zip", "/main.pth", "/metadata.zip", "/vgg.pth"], "each once"
     assert record.weights["choice"] == "official"
     assert record.weights["verified"] is False
@@ -355,13 +356,13 @@ def test_published_files_are_fetched_and_edit(served, published, words, home):
         assert (written - wanted).abs().max() <= 1
 
     asked = len(served)
-    again, _ = evaluate.evaluate(cfg)
+    again, _ = evaluation.evaluate(cfg)
     assert len(served) == asked, "nothing is fetched twice"
     assert again == record
     file = home / "assets/weights/manigan/data/birds/captions.pickle"
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(ValueError, match=r"expected sha256 .* recorded in captions\.pickle\.sha256"):
-        evaluate.prepare(cfg)
+        generation.prepare(cfg)
 
 
 def test_without_a_connection_one_line_says_what_is_missing(words, monkeypatch, conf):
@@ -371,7 +372,7 @@ def test_without_a_connection_one_line_says_what_is_missing(words, monkeypatch, 
     monkeypatch.setattr("gdown.download", refused)
     (conf.folder / "protocol/pixels.yaml").write_text(PROTOCOL)
     with pytest.raises(MissingAsset) as caught:
-        evaluate.prepare(config.composed(["method=manigan", *words]))
+        generation.prepare(config.composed(["method=manigan", *words]))
     message = str(caught.value)
     for part in (
         "expected birds/captions.pickle of manigan/data/birds.zip",
@@ -395,4 +396,4 @@ def test_what_nobody_published_is_said(words, conf, data):
     with pytest.raises(
         MissingAsset, match=f"expected weights of damsm .* for {found}, found none: use weights=trained"
     ):
-        evaluate.prepare(config.composed(["method=manigan", *words]))
+        generation.prepare(config.composed(["method=manigan", *words]))

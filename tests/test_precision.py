@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.utils.data import DataLoader
 
-from mmbench.bench_train import assembled, random_batch
+from mmbench.benchmarks.training import assembled, random_batch
 from mmbench.core import config
 from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.losses.adversarial import cross_entropy_fake

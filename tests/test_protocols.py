@@ -5,19 +5,19 @@ import pytest
 import torch
 import yaml
 
-from mmbench import evaluate, table
 from mmbench.core import config, results
-from mmbench.core.experiment import load
 from mmbench.core.images import from_uint8, read_rgb, to_uint8, truncated
 from mmbench.core.method import Method
 from mmbench.core.noise import random_stream
 from mmbench.core.task import TEXT_TO_IMAGE, Task
 from mmbench.data.views import Window
+from mmbench.pipeline import evaluation, generation, rows, tables
+from mmbench.pipeline.experiments import load
 
 # What code reads: `evaluate` (samples, images, scores) and `config.settled` (what the data module is told, toy blocks).
 READ = {
     *("name", "reference", "metrics", "extractors", "toy"),
-    *evaluate.SAMPLING,
+    *rows.SAMPLING,
     *("mask", "preprocessing", "default_preprocessing", "bird_crop"),
 }
 REQUIRED = READ - {"toy", "mask", "preprocessing", "default_preprocessing", "bird_crop"}
@@ -57,7 +57,7 @@ class Filler(Method):
 @pytest.fixture(autouse=True)
 def without_a_grid(monkeypatch):
     """Nothing here is about the picture of samples, which takes longer than all the rest."""
-    monkeypatch.setattr(evaluate.grid, "write_grid", lambda path, cells, titles: None)
+    monkeypatch.setattr(evaluation.grid, "write_grid", lambda path, cells, titles: None)
 
 
 @pytest.fixture
@@ -137,31 +137,31 @@ def test_methods_with_pictures_of_their_own_keep_them_in_manigans_table(method, 
 
 
 def test_a_partial_batch_of_images_is_left_out_with_all_its_captions(home):
-    data = evaluate.prepared_data(composed("strict", "method=identity", *WORDS))
+    data = generation.prepared_data(composed("strict", "method=identity", *WORDS))
     protocol = {"name": "p", "split": "test", "count": 13, "captions_per_image": 3, "draws": 2, "seed": 0}
-    whole = evaluate.wanted_samples(data, protocol)
-    kept = evaluate.wanted_samples(data, {**protocol, "drop_partial_batch": 5})
+    whole = generation.wanted_samples(data, protocol)
+    kept = generation.wanted_samples(data, {**protocol, "drop_partial_batch": 5})
     assert len(whole) == 13 * 6
     assert kept == whole[: 10 * 6]
     assert len({sample.id for sample in kept}) == 10
     with pytest.raises(ValueError, match="expected at least 14 images, a whole batch of protocol p, found 13"):
-        evaluate.wanted_samples(data, {**protocol, "drop_partial_batch": 14})
+        generation.wanted_samples(data, {**protocol, "drop_partial_batch": 14})
 
 
 def test_text_to_image_is_scored_under_attngans_card(standing_in, home):
-    record, run = evaluate.evaluate(config.composed(["method=painter", "protocol=attngan", *WORDS]))
+    record, run = evaluation.evaluate(config.composed(["method=painter", "protocol=attngan", *WORDS]))
     assert set(record.metrics) == {"is@toy", "fid@toy", "r_precision@toy"}
     assert record.protocol["name"] == "attngan-toy"
     assert record.metrics["r_precision@toy"]["value"] < 50  # 10 by chance
     assert record.canary["changed"] == []
     sample = run.samples[0]
-    (drawn,) = run.method.generate({}, evaluate.Noise(0, [sample]))
+    (drawn,) = run.method.generate({}, generation.Noise(0, [sample]))
     assert torch.equal(read_rgb(run.image(sample)), truncated(drawn))
 
 
 def test_known_pixels_are_put_back_and_holes_are_as_they_were_filled(standing_in, home):
     words = ["protocol=tdanet_centre", *WORDS, "protocol.count=6", "protocol.drop_partial_batch=4"]
-    record, run = evaluate.evaluate(config.composed(["method=filler", *words]))
+    record, run = evaluation.evaluate(config.composed(["method=filler", *words]))
     assert record.coverage["count"] == 4
     assert set(record.metrics) == {"tdanet_l1", "tdanet_psnr", "tdanet_tv", "tdanet_ssim"}
     for item in run.items(run.samples, {"image", "mask"}):
@@ -170,20 +170,20 @@ def test_known_pixels_are_put_back_and_holes_are_as_they_were_filled(standing_in
         assert set(image[:, hole].flatten().tolist()) == {140}  # (0.1 + 1) * 127.5 = 140.25
         assert torch.equal(image[:, ~hole], truncated(item["image"])[:, ~hole])
     assert not run.data.bird_crop
-    raw, run = evaluate.evaluate(config.composed(["method=filler", *words, "protocol.composite=false"]))
+    raw, run = evaluation.evaluate(config.composed(["method=filler", *words, "protocol.composite=false"]))
     assert raw.run_key != record.run_key
     assert set(read_rgb(run.image(run.samples[0])).flatten().tolist()) == {140}
 
 
 def test_known_pixels_need_a_mask(home):
     with pytest.raises(ValueError, match="expected a mask for protocol strict-toy, which puts known pixels back"):
-        evaluate.prepare(config.composed(["method=identity", *WORDS, "protocol.composite=true"]))
+        generation.prepare(config.composed(["method=identity", *WORDS, "protocol.composite=true"]))
 
 
 def test_rounding_down_is_another_image_in_another_folder(home):
     words = ["method=real", *WORDS, "protocol.count=10"]
     rounding = "protocol.rounding._target_=mmbench.core.images.truncated"
-    runs = [evaluate.prepare(config.composed([*words, *more])) for more in ([], [rounding])]
+    runs = [generation.prepare(config.composed([*words, *more])) for more in ([], [rounding])]
     assert runs[0].folder != runs[1].folder
     assert from_uint8(truncated(torch.zeros(3, 1, 1))).max() < 0 < from_uint8(to_uint8(torch.zeros(3, 1, 1))).min()
 
@@ -194,7 +194,9 @@ def test_a_record_of_another_protocol_is_not_in_the_column(home):
     (row,) = [row for row in experiment.rows if row.method == "identity"]
     words = ["data.toy_images=80", "trainer=cpu"]
     for protocol in ([], ["protocol.count=12"]):
-        evaluate.evaluate(config.composed(["method=identity", *WORDS, *protocol, "experiment=demo", "weights=trained"]))
+        evaluation.evaluate(
+            config.composed(["method=identity", *WORDS, *protocol, "experiment=demo", "weights=trained"])
+        )
     records = results.read(home / "results", "demo")
     if records[0].coverage["count"] == 12:  # both are of one second
         records.reverse()
@@ -202,11 +204,11 @@ def test_a_record_of_another_protocol_is_not_in_the_column(home):
     paths = {"results": str(home / "results"), "assets": str(home)}
 
     def hashes(*more):
-        found, _ = table.records_of(experiment, row, "toy", [0], [*words, *more], paths["results"])
+        found, _ = tables.records_of(experiment, row, "toy", [0], [*words, *more], paths["results"])
         return [record.protocol["hash"] for record in found]
 
     assert hashes() == [records[0].protocol["hash"]]
     assert hashes("protocol.count=12") == [records[1].protocol["hash"]]
     assert hashes("protocol.count=11") == []
-    found = {cell["reproduced"] for cell in table.lines(experiment, "toy", [0], ["protocol.seed=5"], paths, {}, [row])}
+    found = {cell["reproduced"] for cell in tables.lines(experiment, "toy", [0], ["protocol.seed=5"], paths, {}, [row])}
     assert found == {"-"}

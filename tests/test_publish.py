@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from mmbench import publish
 from mmbench.core import config
 from mmbench.core.results import Result
+from mmbench.maintenance import publish
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import regression
 
-from mmbench import train
 from mmbench.core import config
 from mmbench.methods.manipulation.manigan_direct import DirectEditor, ManiGANDirect
+from mmbench.pipeline import assembly, stages, training
 
 NO_BASELINE = not (regression.BASELINES / "slow.json").is_file()
 SLOW = [pytest.mark.slow, pytest.mark.skipif(NO_BASELINE, reason="no baseline: make regression-baseline ARGS=slow")]
@@ -34,11 +34,11 @@ def place(tmp_path_factory):
         yield folder
 
 
-def stages(place: Path) -> list[Path]:
+def before(place: Path) -> list[Path]:
     """The folders of the stages that the method stands on, trained now if they have not been."""
     plain = config.plain(config.composed(regression.words("fast", "seed=0", f"paths.runs={place}")))
-    before = train.predecessors(plain).values()
-    return [train.trained(one, train.prepared_data(one)).folder for one in before]
+    first = stages.predecessors(plain).values()
+    return [training.trained(one, assembly.prepared_data(one)).folder for one in first]
 
 
 def measured_beside(trained: list[Path], place: Path, name: str) -> dict[str, float]:
@@ -112,7 +112,7 @@ def caught_by_edits(found: dict[str, float]) -> bool:
     ids=lambda fault: fault.__name__,
 )
 def test_a_fault_of_training_is_caught(place, monkeypatch, fault):
-    trained = stages(place)
+    trained = before(place)
     fault(monkeypatch)
     assert caught_by_edits(measured_beside(trained, place, fault.__name__))
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mmbench import evaluate, reproduce
+from mmbench.commands import reproduce
 from mmbench.core import config, results
 from mmbench.core.images import read_rgb
+from mmbench.pipeline import evaluation, generation
 
 SMALL = ["trainer=cpu", "data.toy_images=80", "protocol.count=12"]
 
@@ -113,7 +114,7 @@ def test_a_data_set_without_the_needed_fields_fails_at_once(home, monkeypatch):
     monkeypatch.setattr(ToyCUB, "fields", frozenset({"id", "image", "caption"}))
     cfg = config.composed(["method=identity", "data.source=toy", *SMALL])
     with pytest.raises(ValueError, match="expected the fields caption_mismatched, image_mismatched for text-guided"):
-        evaluate.prepare(cfg)
+        generation.prepare(cfg)
     assert not (home / "runs").exists()
 
 
@@ -141,10 +142,10 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_record(home):
     assert not [path for path in home.rglob("samples/**/.*") if path.is_file() and path not in written]
     (record,) = results.read(home / "results", "real")
 
-    evaluate.evaluate(config.composed(["method=real", "data.source=toy", "trainer=cpu", "experiment=whole", *words]))
+    evaluation.evaluate(config.composed(["method=real", "data.source=toy", "trainer=cpu", "experiment=whole", *words]))
     for path in home.glob("runs/real-*/*/samples/**/*.png"):
         path.unlink()
-    whole, _ = evaluate.evaluate(
+    whole, _ = evaluation.evaluate(
         config.composed(["method=real", "data.source=toy", "trainer=cpu", "experiment=whole", *words])
     )
     assert whole.metrics == record.metrics

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from mmbench import score
+from mmbench.commands import score
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
 from mmbench.metrics import MetricSuite
+from mmbench.pipeline.folders import read_captions
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def test_captions_in_a_table(folders, suffix):
     path = folders / f"captions{suffix}"
     comma = "," if suffix == ".csv" else "\t"
     path.write_text(f'set/00.png{comma}"a bird, red"\nset/01{comma}blue\n')
-    assert score.read_captions(path) == {"set/00": "a bird, red", "set/01": "blue"}
+    assert read_captions(path) == {"set/00": "a bird, red", "set/01": "blue"}
     path.write_text("set/00\n")
     with pytest.raises(ValueError, match="expected"):
-        score.read_captions(path)
+        read_captions(path)

@@ -6,13 +6,13 @@ import torch.multiprocessing
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmbench import scoring
+from mmbench.core.cards import Card
 from mmbench.core.noise import Sample
-from mmbench.core.weights import Card
 from mmbench.metrics import Extractor, MetricSuite
 from mmbench.metrics.fid import FID
 from mmbench.metrics.kid import KID
 from mmbench.metrics.precision_recall import Precision
+from mmbench.pipeline import scoring
 
 SAMPLES = [Sample(f"bird/{number:03d}", caption, draw) for number in range(7) for caption in (0, 3) for draw in (0, 1)]
 

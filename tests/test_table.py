@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from mmbench import table
 from mmbench.core import results
-from mmbench.core.experiment import Experiment, Published, Row, load
 from mmbench.core.results import Result
+from mmbench.pipeline import tables
+from mmbench.pipeline.experiments import Experiment, Published, Row, load
 
 ROW = Row("identity", "cub", {"method": "Identity", "variant": "full", "dataset": "CUB"})
 EXPERIMENT = Experiment(
@@ -29,7 +29,7 @@ def _printed(text, verified=True, uncertainty=None):
 
 def test_a_published_spread_widens_the_tolerance():
     for uncertainty, verdict in ((None, "differs"), (0.2, "differs"), (0.5, "reproduced")):
-        cells = table._judged(EXPERIMENT, "IS", _printed("8.47", uncertainty=uncertainty), [9.4], "", "real")
+        cells = tables._judged(EXPERIMENT, "IS", _printed("8.47", uncertainty=uncertainty), [9.4], "", "real")
         assert cells["verdict"] == verdict
     assert cells["published"] == "8.47 ± 0.5"
 
@@ -44,32 +44,32 @@ def test_a_published_spread_widens_the_tolerance():
     ],
 )
 def test_a_value_within_tolerance_is_reproduced(text, ours, verdict):
-    assert table._judged(EXPERIMENT, "IS", _printed(text), [ours], "", "real")["verdict"] == verdict
+    assert tables._judged(EXPERIMENT, "IS", _printed(text), [ours], "", "real")["verdict"] == verdict
 
 
 def test_truncated_printing_is_within_the_absolute_tolerance():
     # MP is printed truncated: 0.0729 appears as 0.072.
-    cells = table._judged(EXPERIMENT, "MP", _printed("0.072"), [0.0729], "", "real")
+    cells = tables._judged(EXPERIMENT, "MP", _printed("0.072"), [0.0729], "", "real")
     assert (cells["reproduced"], cells["difference"], cells["verdict"]) == ("0.073", "+0.001", "reproduced")
 
 
 def test_a_recalled_value_is_shown_as_unverified_and_not_judged():
-    cells = table._judged(EXPERIMENT, "IS", _printed("8.47", verified=False), [1.0], "", "real")
+    cells = tables._judged(EXPERIMENT, "IS", _printed("8.47", verified=False), [1.0], "", "real")
     assert (cells["published"], cells["verdict"]) == ("8.47 (unverified)", "unverified")
 
 
 def test_toy_data_are_never_compared_with_a_paper():
-    cells = table._judged(EXPERIMENT, "IS", _printed("8.47"), [8.47], "", "toy")
+    cells = tables._judged(EXPERIMENT, "IS", _printed("8.47"), [8.47], "", "toy")
     assert (cells["difference"], cells["verdict"]) == ("-", "toy data")
 
 
 def test_without_a_record_the_reason_is_the_verdict():
-    cells = table._judged(EXPERIMENT, "IS", _printed("8.47"), [], "no file", "real")
+    cells = tables._judged(EXPERIMENT, "IS", _printed("8.47"), [], "no file", "real")
     assert (cells["reproduced"], cells["verdict"]) == ("-", "not run (no file)")
 
 
 def test_seeds_are_averaged_with_their_spread():
-    cells = table._judged(EXPERIMENT, "IS", _printed("2.00"), [1.9, 2.0, 2.1], "", "real")
+    cells = tables._judged(EXPERIMENT, "IS", _printed("2.00"), [1.9, 2.0, 2.1], "", "real")
     assert cells["reproduced"] == "2.000 ± 0.100 (3 seeds)"
 
 
@@ -120,10 +120,10 @@ def test_a_damaged_record_is_named(tmp_path):
         results.read(tmp_path, "x")
 
 
-@pytest.mark.parametrize("form", table.FORMATS)
+@pytest.mark.parametrize("form", tables.FORMATS)
 def test_every_format_holds_every_cell(form):
-    cells = {column: f"{column} 50%" for column in table.COLUMNS}
-    text = table.rendered([cells], form)
+    cells = {column: f"{column} 50%" for column in tables.COLUMNS}
+    text = tables.rendered([cells], form)
     for value in cells.values():
         assert value in text.replace("\\%", "%")
 
@@ -132,7 +132,7 @@ def test_a_method_that_does_not_exist_yet_is_not_run(tmp_path):
     experiment = load("manigan")
     row = Row("sculptor", "cub", {"method": "Sculptor", "dataset": "CUB"})
     paths = {"results": str(tmp_path), "assets": str(tmp_path)}
-    first, *others = table.lines(experiment, "toy", [0], [], paths, {}, [row])
+    first, *others = tables.lines(experiment, "toy", [0], [], paths, {}, [row])
     assert first["verdict"] == "not run (method sculptor is not part of this version of mmbench)"
     assert {line["verdict"] for line in others} == {"not run (as for IS)"}
 
@@ -141,17 +141,17 @@ def test_a_page_names_no_folder_of_its_maker(tmp_path):
     experiment = load("manigan")
     reason = f"expected {tmp_path}/home/data/cub, found none"
     paths = {"results": str(tmp_path), "assets": f"{tmp_path}/home"}
-    cells = table.lines(experiment, "real", [0], [], paths, {("ManiGAN", "cub"): reason}, [experiment.rows[6]])
+    cells = tables.lines(experiment, "real", [0], [], paths, {("ManiGAN", "cub"): reason}, [experiment.rows[6]])
     assert cells[0]["verdict"] == "not run (expected $MMBENCH_HOME/data/cub, found none)"
 
 
 def test_tables_go_between_the_marks_of_a_readme(tmp_path):
     readme = tmp_path / "README.md"
-    marks = {name: [mark.format(name) for mark in table.MARKS] for name in ("tables", "x-toy")}
+    marks = {name: [mark.format(name) for mark in tables.MARKS] for name in ("tables", "x-toy")}
     readme.write_text("before\n" + "\nbetween\n".join(f"{first}\nold\n{last}" for first, last in marks.values()))
     verdicts = [{"verdict": "reproduced"}, {"verdict": "not run (no file)"}]
-    summary = table.summarised({tmp_path / "results/tables/x.md": verdicts}, tmp_path)
-    assert table.update_readme(readme, {"tables": summary, "x-toy": "of x", "y": "of y"}) == ["tables", "x-toy"]
+    summary = tables.summarised({tmp_path / "results/tables/x.md": verdicts}, tmp_path)
+    assert tables.update_readme(readme, {"tables": summary, "x-toy": "of x", "y": "of y"}) == ["tables", "x-toy"]
     text = readme.read_text()
     assert text.startswith("before\n")
     assert "\nbetween\n" in text
@@ -160,7 +160,7 @@ def test_tables_go_between_the_marks_of_a_readme(tmp_path):
     assert "of y" not in text
     assert "| [x](results/tables/x.md) | 2        | 1            |" in text
     readme.write_text("no marks")
-    assert table.update_readme(readme, {"tables": summary}) == []
+    assert tables.update_readme(readme, {"tables": summary}) == []
     assert readme.read_text() == "no marks"
 
 
@@ -184,20 +184,20 @@ def test_a_judged_metric_is_ranked_beside_the_truth():
     experiment = replace(EXPERIMENT, judged={"metric": "MP", "by": ["truth", "kept"]})
     ranked = {"a": (0.1, 1, 9), "b": (0.2, 2, 7), "c": (0.4, 3, 8), "d": (0.5, 40, 2)}
     cells = _cells({name: dict(zip(("MP", "truth", "kept"), row, strict=True)) for name, row in ranked.items()})
-    (sentence,) = table.agreements(experiment, cells)
+    (sentence,) = tables.agreements(experiment, cells)
     # By hand: the same order is +1; ranks (1 2 3 4) against (4 2 3 1) are 1 - 6 * 18 / 60 = -0.8.
     assert sentence == (
         "Rank correlation (Spearman) of MP on toy: +1.00 with truth (4 methods), -0.80 with kept (4 methods)."
     )
-    assert table.agreements(experiment, cells[:6]) == []  # two methods have no ranks worth a number
-    assert table.agreements(EXPERIMENT, cells) == []
+    assert tables.agreements(experiment, cells[:6]) == []  # two methods have no ranks worth a number
+    assert tables.agreements(EXPERIMENT, cells) == []
     missing = [cell for cell in cells if cell["metric"] != "MP"] + [{**cells[0], "data": "other"}]
-    assert table.agreements(experiment, missing) == []
+    assert tables.agreements(experiment, missing) == []
 
 
 def test_a_glance_is_one_line_for_each_method_and_data_set():
     cells = _cells({"a": {"sim": 0.1, "diff": 0.2}, "b": {"sim": 0.3}}) + _cells({"a": {"sim": 0.5}}, "other")
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.glance(cells).splitlines()]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.glance(cells).splitlines()]
     assert lines[0] == ["method", "data", "size", "seeds", "sim", "diff"]
     assert lines[2:] == [
         ["a", "toy", "64 x 64", "3", "0.10", "0.20"],
@@ -222,9 +222,9 @@ def test_the_size_of_the_scored_images_is_printed(tmp_path, monkeypatch):
     score = {"value": 0.5, "std": None, "count": 1, "weights": None}
     for sizes, printed in (([[], [64, 48]], "64 x 48"), ([[]], "-")):
         records = [_record(metrics={"diff": score}, weights={"verified": True}, size=size) for size in sizes]
-        monkeypatch.setattr(table, "records_of", lambda *_, found=records: (found, ""))
+        monkeypatch.setattr(tables, "records_of", lambda *_, found=records: (found, ""))
         paths = {"results": str(tmp_path), "assets": str(tmp_path)}
-        cells = table.lines(EXPERIMENT, "toy", [0], [], paths, {}, [ROW])
+        cells = tables.lines(EXPERIMENT, "toy", [0], [], paths, {}, [ROW])
         assert {cell["size"] for cell in cells} == {printed}
 
 
@@ -232,10 +232,10 @@ def test_the_size_of_the_scored_images_is_printed(tmp_path, monkeypatch):
 def test_weights_whose_hash_nobody_published_are_marked(tmp_path, monkeypatch, verified, marked):
     score = {"value": 0.5, "std": None, "count": 1, "weights": None}
     records = [_record(metrics={"diff": score}, weights={"verified": known}) for known in verified]
-    monkeypatch.setattr(table, "records_of", lambda *_: (records, ""))
-    cells = table.lines(EXPERIMENT, "toy", [0, 1], [], {"results": str(tmp_path), "assets": str(tmp_path)}, {}, [ROW])
+    monkeypatch.setattr(tables, "records_of", lambda *_: (records, ""))
+    cells = tables.lines(EXPERIMENT, "toy", [0, 1], [], {"results": str(tmp_path), "assets": str(tmp_path)}, {}, [ROW])
     (line,) = [line for line in cells if line["metric"] == "diff"]
     assert line["reproduced"].startswith("0.500")
     assert line["reproduced"].endswith(" *") == marked
     assert [line["reproduced"] for line in cells if line["metric"] == "IS"] == ["-"]
-    assert "hash nobody published" in table.LEGEND
+    assert "hash nobody published" in tables.LEGEND

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmbench import train
+from mmbench.commands import train
 from mmbench.core import config
-from mmbench.core.weights import MissingAsset
+from mmbench.core.cards import MissingAsset
 from mmbench.methods.synthesis.damsm import DAMSM
+from mmbench.pipeline import assembly, stages, training
 
 DATA = ["data.source=toy", "data.toy_images=40", "trainer=cpu"]
 SHORT = ["method.training.epochs=2", "method.training.batch_size=8"]  # of 30 images: three steps each
@@ -22,24 +23,24 @@ SHORT = ["method.training.epochs=2", "method.training.batch_size=8"]  # of 30 im
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mmbench import train
 from mmbench.core import config
+from mmbench.pipeline import assembly, training
 
 shipped, conf = config.shipped, Path(sys.argv[1])
 config.shipped = lambda folder: conf if folder == "conf" else shipped(folder)
-seeded = train.SeededSteps.on_train_batch_start
+seeded = training.SeededSteps.on_train_batch_start
 
 def killed(self, trainer, module, batch, step):
     seeded(self, trainer, module, batch, step)
     if trainer.current_epoch == 1 and step == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 
-train.SeededSteps.on_train_batch_start = killed
+training.SeededSteps.on_train_batch_start = killed
 for method in sys.argv[2].split(","):
     child = os.fork()
     if not child:
         plain = config.plain(config.composed([f"method={method}", *sys.argv[3:]]))
-        train.trained(plain, train.prepared_data(plain))
+        training.trained(plain, assembly.prepared_data(plain))
         os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
@@ -52,12 +53,12 @@ def configured(*words):
 
 def run(*words):
     plain = configured(*words)
-    return train.trained(plain, train.prepared_data(plain))
+    return training.trained(plain, assembly.prepared_data(plain))
 
 
 def planned(*words):
     plain = configured(*words)
-    return train.stage(plain, train.prepared_data(plain))
+    return stages.stage(plain, assembly.prepared_data(plain))
 
 
 @pytest.mark.timeout(180)
@@ -82,7 +83,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tiny, home, ca
 
 
 def test_ctrl_c_ends_a_training_as_a_kill_does(tiny, monkeypatch):
-    seeded = train.SeededSteps.on_train_batch_start
+    seeded = training.SeededSteps.on_train_batch_start
 
     def interrupted(self, trainer, *rest):
         seeded(self, trainer, *rest)
@@ -91,10 +92,10 @@ def test_ctrl_c_ends_a_training_as_a_kill_does(tiny, monkeypatch):
 
     words = ["method=damsm", *SHORT]
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(train.SeededSteps, "on_train_batch_start", interrupted)
+    monkeypatch.setattr(training.SeededSteps, "on_train_batch_start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(*words)
-    monkeypatch.setattr(train.SeededSteps, "on_train_batch_start", seeded)
+    monkeypatch.setattr(training.SeededSteps, "on_train_batch_start", seeded)
     signal.signal(signal.SIGINT, handler)  # which Lightning switches off while it shuts down
     assert not planned(*words).weights.exists()
     assert run(*words).weights.read_bytes() == run(*words, "paths.runs=straight").weights.read_bytes()
@@ -103,8 +104,8 @@ def test_ctrl_c_ends_a_training_as_a_kill_does(tiny, monkeypatch):
 def test_a_stage_is_trained_once_and_used_by_what_stands_on_it(tiny, monkeypatch):
     words = ["method.training.epochs=1", "method.training.batch_size=8"]
     fitted = []
-    fit = train._fit
-    monkeypatch.setattr(train, "_fit", lambda wanted, data: (fitted.append(wanted.name), fit(wanted, data)))
+    fit = training._fit
+    monkeypatch.setattr(training, "_fit", lambda wanted, data: (fitted.append(wanted.name), fit(wanted, data)))
     tiny.change("method/damsm", {"toy": {"training": {"batch_size": 8}}})
     tiny.change("method/manigan_main", {"toy": {"training": {"batch_size": 8}}})
     run("method=manigan", *words)
@@ -162,27 +163,27 @@ def test_weights_that_are_no_numbers_are_never_kept(tiny, monkeypatch):
 def test_weights_as_asked_for(tiny, weights):
     words = ["method=damsm", "method.training.batch_size=8", f"weights={weights}"]
     plain = configured(*words)
-    data = train.prepared_data(plain)
+    data = assembly.prepared_data(plain)
     if weights == "trained":
         with pytest.raises(
             MissingAsset, match=r"expected trained weights of damsm at .* run mmbench train method=damsm"
         ):
-            train.built(plain, data)
+            assembly.built(plain, data)
         kept = load_file(run(*words).weights)
-    method, found = train.built(plain, data)
-    again, _ = train.built(plain, data)
+    method, found = assembly.built(plain, data)
+    again, _ = assembly.built(plain, data)
     assert found["choice"] == weights
     assert found["verified"]
     state = method.state_dict()
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in state.items()), "the seed decides"
     if weights == "trained":
         assert all(torch.equal(value, kept[name]) for name, value in state.items())
-        other, from_file = train.built({**plain, "weights": str(planned(*words).weights)}, data)
+        other, from_file = assembly.built({**plain, "weights": str(planned(*words).weights)}, data)
         assert all(torch.equal(value, state[name]) for name, value in other.state_dict().items())
         assert (from_file["choice"], from_file["sha256"]) == ("file", found["sha256"])
     else:
         assert found["sha256"] is None
-        other, _ = train.built({**plain, "seed": 1}, data)
+        other, _ = assembly.built({**plain, "seed": 1}, data)
         assert not torch.equal(
             other.state_dict()["image_encoder.project_image.weight"], state["image_encoder.project_image.weight"]
         )

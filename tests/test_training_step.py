@@ -4,11 +4,11 @@ import pytest
 import torch
 import yaml
 
-from mmbench import train
 from mmbench.core import config
 from mmbench.core.adversarial import Adversarial
 from mmbench.core.frozen import Frozen
 from mmbench.core.progress import TRAINER_OPTIONS
+from mmbench.pipeline import assembly
 
 WORDS = ["data.source=toy", "data.toy_images=40", "trainer=cpu", "weights=none"]
 
@@ -25,8 +25,8 @@ def learning_methods():
 def after_one_batch(name):
     """The method, and copies of its state before and after."""
     plain = config.plain(config.composed([f"method={name}", *WORDS]))
-    data = train.prepared_data(plain)
-    method, _ = train.built(plain, data)
+    data = assembly.prepared_data(plain)
+    method, _ = assembly.built(plain, data)
     data.batch_size = plain["method"]["training"]["batch_size"]
     before = {key: tensor.clone() for key, tensor in everything(method).items()}
     trainer = config.construct(

@@ -5,8 +5,8 @@ import struct
 
 from wandb.proto import wandb_internal_pb2
 
-from mmbench import evaluate
 from mmbench.core import config
+from mmbench.pipeline import evaluation
 
 BLOCK, HEADER = 32768, 7
 
@@ -35,7 +35,7 @@ def test_an_offline_run_holds_metrics_table_and_grid(home, monkeypatch):
     monkeypatch.setenv("NETRC", str(home / "none"))
     monkeypatch.setenv("HOME", str(home))
     words = ["method=real", "data.source=toy", "trainer=cpu", "data.toy_images=80", "protocol.count=12", "logger=wandb"]
-    record, run = evaluate.evaluate(config.composed(words))
+    record, run = evaluation.evaluate(config.composed(words))
     (path,) = run.folder.glob("wandb/offline-run-*/*.wandb")
     logged = {}
     for entry in _records(path):

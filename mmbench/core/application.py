@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -43,6 +42,8 @@ def within_memory(batch_size: int, remedy: str) -> Iterator[None]:
     Raises:
         ValueError: CUDA ran out of memory inside.
     """
+    import torch
+
     try:
         yield
     except torch.OutOfMemoryError as error:

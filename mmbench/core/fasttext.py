@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmbench.core.cards import Card, find
 from mmbench.core.noise import random_stream
 from mmbench.core.text import END, Vocabulary, padded, tokenise
-from mmbench.core.weights import Card, find
 
 
 class WordVectors(ABC):

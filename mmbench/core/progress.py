@@ -62,3 +62,10 @@ TRAINER_OPTIONS = {"enable_progress_bar": console.is_terminal, "enable_model_sum
 logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
 # Lightning calls a function that PyTorch has deprecated; nothing here can change that.
 warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
+
+
+def wandb_mode() -> str:
+    """Weights & Biases' mode: `online` where it has a key for this user, else `offline`, in the run's own folder."""
+    import wandb
+
+    return "online" if wandb.login(prompt=False) else "offline"

@@ -1,72 +1,14 @@
-"""Weights that come from files: cards, downloads, the authors' keys, and strict loading."""
+"""Weights: the authors' keys, strict loading, and files that hold tensors only."""
 
 import re
-import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-
-import mmbench
-from mmbench.core.download import SCHEMES, MissingAsset, download
-from mmbench.core.files import locked, sha256_file, write_text, written_atomically
-
-PACKAGE = "mmbench"  # origin of the files that come with the package; their paths are relative to it
-MAX_MEMBER = 4 * 2**30  # bytes; more in one member of an archive is taken for an attack
-
-
-@dataclass(frozen=True)
-class Card:
-    """Where a file of weights comes from and how to know that it is the right one.
-
-    Attributes:
-        file: file name below `paths.assets`/weights, or an absolute path; below the package where the origin is
-            `mmbench`.
-        sha256: hexadecimal digest, or its first digits where the publisher states only those; None where nobody has
-            published one. Of the member, where there is one.
-        origin: URL, or `gdrive:<id>`, or `mmbench` for a file that comes with the package, or in words where the file
-            cannot be fetched by a program.
-        licence: terms of use, in a few words.
-        member: where `file` is a zip archive, the path inside it of the file that is wanted; it lies unpacked under
-            this path beside the archive.
-
-    Raises:
-        ValueError: the member's path would lead out of the archive's folder.
-    """
-
-    file: str
-    sha256: str | None
-    origin: str
-    licence: str
-    member: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.member is not None:
-            path = PurePosixPath(self.member)
-            if path.is_absolute() or ".." in path.parts or "\\" in self.member or not path.parts:
-                raise ValueError(f"expected a member inside {self.file}, found {self.member!r}: correct the card")
-
-    @property
-    def name(self) -> str:
-        """The wanted file in words."""
-        return f"{self.member} of {self.file}" if self.member else self.file
-
-    def path(self, assets: str | Path) -> Path:
-        """Where the wanted file lies, if it is there."""
-        archive = self.archive(assets)
-        return archive.parent / self.member if self.member else archive
-
-    def archive(self, assets: str | Path) -> Path:
-        """Where what is fetched lies: the archive, or the wanted file itself."""
-        if self.origin == PACKAGE:
-            return Path(mmbench.__file__).parent / self.file
-        return Path(assets).expanduser() / "weights" / self.file
 
 
 @dataclass(frozen=True)
@@ -205,99 +147,3 @@ def _description(state: Any) -> str:
         return type(state).__name__
     other = next(key for key, value in state.items() if not isinstance(value, Tensor))
     return f"{other!r} of type {type(state[other]).__name__} among them"
-
-
-def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
-    """The checked file of a card, fetched and unpacked first if it is not there.
-
-    It lies in the package where its origin is `mmbench`, else below `assets`/weights.
-
-    A file is checked against the card's hash each time it is found, and before it takes its name when it is fetched.
-    Where nobody has published a hash, that of the first file found is recorded beside it (`<file>.sha256`, as
-    `sha256sum -c` reads it), and another file is refused from then on.
-
-    Raises:
-        MissingAsset: the file is not there and could not be fetched; says which file, from where, which hash, where to
-            put it.
-        ValueError: the file is there with another hash, or its archive does not hold it.
-    """
-    path = card.path(assets)
-    if not path.is_file():
-        wanted = f"expected {card.name} (sha256 {card.sha256 or 'unpublished'}, from {card.origin}) at {path}"
-        archive = card.archive(assets)
-        if not archive.is_file():
-            if not fetch or not card.origin.startswith(SCHEMES):
-                raise MissingAsset(f"{wanted}, found no file: put it there; data.source=toy needs none")
-            _fetch(card, archive, wanted)
-        if card.member:
-            _unpack(card, archive, path)
-    found = sha256_file(path)
-    if card.sha256 is None:
-        record = path.with_name(f"{path.name}.sha256")
-        if found != (expected := _recorded(record, found)):
-            raise ValueError(
-                f"{path}: expected sha256 {expected}, recorded in {record.name} at its first use, found {found}: put "
-                "the first file back, or remove both to take another"
-            )
-    elif not found.startswith(card.sha256):
-        raise ValueError(
-            f"{path}: expected sha256 {card.sha256}, found {found}: remove it and fetch it from {card.origin}"
-        )
-    return path
-
-
-def _recorded(record: Path, found: str) -> str:
-    """The hash in a file that stands for one that nobody published; `found` where there is none yet."""
-    if not record.is_file():
-        with locked(record):
-            if not record.is_file():
-                write_text(record, f"{found}  {record.stem}\n")
-    return record.read_text(encoding="utf-8").partition(" ")[0]
-
-
-def _fetch(card: Card, archive: Path, wanted: str) -> None:
-    with locked(archive):
-        if archive.is_file():  # another run was faster
-            return
-        try:
-            download(card.origin, archive, check=lambda partial: _check(card, partial, wanted))
-        except OSError as error:
-            raise MissingAsset(
-                f"{wanted}, found no file and could not fetch it ({error}): put it there; data.source=toy needs none"
-            ) from None
-
-
-def _check(card: Card, partial: Path, wanted: str) -> None:
-    """What was fetched, before it takes its name."""
-    if card.sha256 and not card.member and not (found := sha256_file(partial)).startswith(card.sha256):
-        raise MissingAsset(
-            f"{wanted}, its origin gives a file with sha256 {found}: put the right one there; "
-            "data.source=toy needs none"
-        )
-
-
-def _unpack(card: Card, archive: Path, path: Path) -> None:
-    """Writes the member of the archive that the card names to `path`, and nothing else."""
-    assert card.member is not None
-    with locked(path):
-        if path.is_file():  # another run was faster
-            return
-        remedy = f"remove it to fetch it again from {card.origin}, or put the file at {path}"
-        try:
-            with zipfile.ZipFile(archive) as held:
-                entry = next((one for one in held.infolist() if one.filename == card.member), None)
-                if entry is None:
-                    others = sorted(one.filename for one in held.infolist() if not one.is_dir())
-                    listed = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-                    raise ValueError(f"{archive}: expected {card.member} in it, found {listed or 'nothing'}: {remedy}")
-                if entry.file_size > MAX_MEMBER:
-                    raise ValueError(
-                        f"{archive}: expected at most {MAX_MEMBER} bytes in {card.member}, found {entry.file_size}: "
-                        f"{remedy}"
-                    )
-                # The archive decides about the bytes and not about the path; reading stops at the size it states.
-                with held.open(entry) as source, written_atomically(path) as partial, partial.open("wb") as target:
-                    shutil.copyfileobj(source, target)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-            found = " ".join(str(error).split())
-            raise ValueError(f"{archive}: expected a zip archive with {card.member}, found {found}: {remedy}") from None

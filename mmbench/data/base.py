@@ -18,13 +18,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
+from mmbench.core.cards import MissingAsset
 from mmbench.core.files import sha256_json, write_json
 from mmbench.core.images import from_uint8, read_rgb
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import track
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.core.text import Vocabulary
-from mmbench.core.weights import MissingAsset
 from mmbench.data.archives import Archive, receipts
 from mmbench.data.cache import prepared
 from mmbench.data.records import Look, Reader, Record, Seen, decoded

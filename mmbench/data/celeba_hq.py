@@ -16,11 +16,12 @@ from PIL import Image
 
 from mmbench.core.images import read_rgb
 from mmbench.core.pickles import read_list
-from mmbench.data import toy_celeba_hq, toy_faces
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, Size, read_captions
-from mmbench.data.toy import Toy
+from mmbench.data.toy import celeba_hq as toy_celeba_hq
+from mmbench.data.toy import faces as toy_faces
+from mmbench.data.toy.base import Toy
 
 # Class 1 is the first; 0 is what no mask covers. Painted in this order, a later one over an earlier one.
 # https://github.com/switchablenorms/CelebAMask-HQ/blob/17e609391f135add2ba8e4009d4a2e718b77fcc0/face_parsing/Data_preprocessing/g_mask.py#L9

@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mmbench.core.cards import MissingAsset
 from mmbench.core.pickles import read_list
-from mmbench.core.weights import MissingAsset
-from mmbench.data import toy_coco, toy_scenes
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
 from mmbench.data.coco_annotations import (
@@ -29,7 +28,9 @@ from mmbench.data.coco_annotations import (
     read_captions,
 )
 from mmbench.data.records import Record
-from mmbench.data.toy import Toy
+from mmbench.data.toy import coco as toy_coco
+from mmbench.data.toy import scenes as toy_scenes
+from mmbench.data.toy.base import Toy
 
 FOLDERS = ("train2014", "val2014")
 IMAGE_TERMS = "each photograph under its own Flickr licence, see `licenses` in the annotations"

@@ -11,11 +11,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from mmbench.data import toy_birds, toy_cub
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, read_captions, read_map
-from mmbench.data.toy import Toy
+from mmbench.data.toy import birds as toy_birds
+from mmbench.data.toy import cub as toy_cub
+from mmbench.data.toy.base import Toy
 
 Value = TypeVar("Value")
 

@@ -17,11 +17,12 @@ import numpy as np
 import scipy.io
 
 from mmbench.core.images import read_rgb
-from mmbench.data import toy_flowers, toy_oxford102
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, Size, read_captions
-from mmbench.data.toy import Toy
+from mmbench.data.toy import flowers as toy_flowers
+from mmbench.data.toy import oxford102 as toy_oxford102
+from mmbench.data.toy.base import Toy
 
 NUM_CLASSES = 102
 # The classes no text-to-image method trains on: with them `imagelabels.mat` gives the papers' 7,034 and 1,155 images.

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmbench.core.cards import Card, find
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import to_uint8
-from mmbench.core.weights import Card, find
 
 Cards = Mapping[str, Mapping[str, Any]]
 

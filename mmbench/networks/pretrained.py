@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import nn
 
+from mmbench.core.cards import Card, find
 from mmbench.core.frozen import Frozen
-from mmbench.core.weights import Card, find
 
 
 def frozen(network: nn.Module, card: Card, assets: str | Path) -> Frozen:

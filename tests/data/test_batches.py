@@ -11,7 +11,7 @@ from PIL import Image
 from mmbench.core.images import from_uint8, read_rgb, to_uint8, write_png
 from mmbench.core.noise import Sample, random_stream
 from mmbench.data.base import EpochSampler, collate
-from mmbench.data.toy_birds import COLOURS, PALETTE, PARTS
+from mmbench.data.toy.birds import COLOURS, PALETTE, PARTS
 from mmbench.data.views import View, square_around
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbench.core.weights import MissingAsset
+from mmbench.core.cards import MissingAsset
 from mmbench.data import celeba_hq
 from mmbench.data.celeba_hq import CelebAHQ, ToyCelebAHQ
-from mmbench.data.toy_faces import PARTS
+from mmbench.data.toy.faces import PARTS
 
 COUNT = 10
 PLAIN = {"image_size": 32, "batch_size": 4, "num_workers": 0, "seed": 0}

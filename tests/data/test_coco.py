@@ -16,13 +16,13 @@ import torch
 from pycocotools import coco as authors
 from pycocotools import mask as rle
 
+from mmbench.core.cards import MissingAsset
 from mmbench.core.images import to_uint8
-from mmbench.core.weights import MissingAsset
 from mmbench.data import coco_annotations
 from mmbench.data.coco import COCO, ToyCOCO
 from mmbench.data.coco_annotations import label_map, largest_box, rasterised
 from mmbench.data.records import Instance
-from mmbench.data.toy_scenes import CATEGORIES, PARTS
+from mmbench.data.toy.scenes import CATEGORIES, PARTS
 
 SEED, COUNT = 3, 52
 PLAIN = {"split_scheme": "official", "image_size": 32, "batch_size": 4, "num_workers": 0, "seed": 0}

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from mmbench.core.cards import MissingAsset
 from mmbench.core.images import to_uint8
-from mmbench.core.weights import MissingAsset
 from mmbench.data.cub import CUB, ZERO_SHOT_TEST_CLASSES
-from mmbench.data.toy_birds import NUM_CLASSES, PARTS, TEST_CLASSES
+from mmbench.data.toy.birds import NUM_CLASSES, PARTS, TEST_CLASSES
 
 
 def _refused(module, pattern, kind=ValueError):

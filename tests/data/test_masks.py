@@ -9,7 +9,6 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 
-from mmbench import train
 from mmbench.core import config
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import random_stream
@@ -17,6 +16,7 @@ from mmbench.data.base import collate
 from mmbench.data.masks import Centre, LargestBox, LargestObject, Mixture, Rectangles, Salient, Strokes
 from mmbench.data.records import Instance, Record, Seen
 from mmbench.data.views import ShorterSide, Squash, View
+from mmbench.pipeline import assembly, stages
 
 
 def _levels(index, size):
@@ -219,7 +219,7 @@ WORDS = ["method=identity", "data=cub", "data.source=toy", "data.toy_images=40"]
 def test_a_protocol_fixes_holes_and_preprocessing_of_evaluation_alone(conf):
     (conf.folder / "protocol/filling.yaml").write_text(PROTOCOL)
     plain = config.plain(config.composed([*WORDS, "protocol=filling", "data.module.batch_size=4"]))
-    data = train.prepared_data(plain, evaluation=True)
+    data = assembly.prepared_data(plain, evaluation=True)
     assert data.mask == Centre()
     assert type(data.preprocessing) is Squash
     assert "mask" in data.fields
@@ -227,7 +227,7 @@ def test_a_protocol_fixes_holes_and_preprocessing_of_evaluation_alone(conf):
     batch = collate([*data.evaluation("test", data.samples("test", count=3), 0)])
     assert batch["mask"].shape == (3, 1, 64, 64)
     assert (batch["mask"].mean((1, 2, 3)) == 0.25).all()
-    training = train.prepared_data(plain)
+    training = assembly.prepared_data(plain)
     assert training.mask is None
     assert type(training.preprocessing) is ShorterSide
     assert training.fingerprint() == data.fingerprint()
@@ -237,7 +237,7 @@ def test_a_training_is_the_same_under_every_protocol(conf):
     (conf.folder / "protocol/filling.yaml").write_text(PROTOCOL)
     words = ["method=damsm", *WORDS[1:]]
     plains = [config.plain(config.composed([*words, f"protocol={name}"])) for name in ("filling", "strict", "manigan")]
-    assert len({train.stage(plain, train.prepared_data(plain, evaluation=True)).key for plain in plains}) == 1
+    assert len({stages.stage(plain, assembly.prepared_data(plain, evaluation=True)).key for plain in plains}) == 1
 
 
 def test_holes_are_part_of_what_a_row_is_and_those_of_training_of_what_a_training_is(conf):
@@ -253,7 +253,7 @@ def test_holes_are_part_of_what_a_row_is_and_those_of_training_of_what_a_trainin
     filled = config.plain(
         config.composed([*WORDS, "+mask@data.toy.module.mask=tdanet_birds", "data.module.batch_size=4"])
     )
-    data = train.prepared_data(filled)
+    data = assembly.prepared_data(filled)
     assert data.mask is not None
     assert next(iter(data.train_dataloader()))["mask"].shape[1:] == (1, 64, 64)
     assert config.config_hash(filled["data"]) != config.config_hash(config.plain(config.composed(WORDS))["data"])
@@ -263,6 +263,6 @@ def test_a_command_line_adds_holes_to_any_protocol_and_without_there_are_none():
     plain = config.plain(config.composed([*WORDS, "+mask@protocol.mask=object"]))
     assert plain["data"]["evaluation"]["mask"] == {"_target_": "mmbench.data.masks.Salient"}
     assert "mask" not in plain
-    without = train.prepared_data(config.plain(config.composed(WORDS)), evaluation=True)
+    without = assembly.prepared_data(config.plain(config.composed(WORDS)), evaluation=True)
     assert without.mask is None
     assert "mask" not in without.fields

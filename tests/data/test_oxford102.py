@@ -9,8 +9,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from mmbench.core.cards import MissingAsset
 from mmbench.core.images import read_rgb
-from mmbench.core.weights import MissingAsset
 from mmbench.data import oxford102
 from mmbench.data.oxford102 import Oxford102, ToyOxford102, read_mat, split_ids
 

@@ -9,12 +9,12 @@ from types import ModuleType
 import pytest
 from server import serving
 
-from mmbench import prepare
+from mmbench.commands import prepare
 from mmbench.core import download as downloading
-from mmbench.core.weights import MissingAsset
-from mmbench.data import toy_birds
+from mmbench.core.cards import MissingAsset
 from mmbench.data.archives import checked, receipts
 from mmbench.data.cub import CUB
+from mmbench.data.toy import birds as toy_birds
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmbench import train
 from mmbench.core import config
+from mmbench.core.cards import Card
 from mmbench.core.noise import random_stream
 from mmbench.core.text import ALPHABET, END, Vocabulary, captions_hash, characters, repaired, tokenise, treebank_words
-from mmbench.core.weights import Card
+from mmbench.pipeline import assembly, training
 
 BROKEN = "this\ufffd\ufffdbird\ufffd\ufffdhas\ufffd\ufffda\ufffd\ufffdbrownish-grey\ufffd\ufffdhead."
 
@@ -109,18 +109,18 @@ def test_weights_of_other_words_are_refused_with_both_hashes():
 def test_trained_weights_keep_their_vocabulary_and_are_refused_with_another(tiny, home):
     words = ["method=damsm", "data.source=toy", "data.toy_images=40", "trainer=cpu", "method.training.batch_size=8"]
     plain = config.plain(config.composed(words))
-    data = train.prepared_data(plain)
-    done = train.trained(plain, data)
+    data = assembly.prepared_data(plain)
+    done = training.trained(plain, data)
     stored = Vocabulary.read(done.folder / "vocabulary.json")
     assert stored == data.vocabulary()
     for weights in ("trained", str(done.weights)):
-        method, _ = train.built({**plain, "weights": weights}, data)
+        method, _ = assembly.built({**plain, "weights": weights}, data)
         assert method.vocabulary == stored
         Vocabulary((*stored.words[:-1], "zebra"), "0" * 64).write(done.folder / "vocabulary.json")
         with pytest.raises(
             ValueError, match=f"vocabulary.json: expected {len(stored)} words.* {stored.captions_sha256}.* {'0' * 64}"
         ):
-            train.built({**plain, "weights": weights}, data)
+            assembly.built({**plain, "weights": weights}, data)
         stored.write(done.folder / "vocabulary.json")
 
 
@@ -128,16 +128,16 @@ def test_a_released_encoder_of_another_vocabulary_is_refused_before_any_shape(co
     """As where ManiGAN's encoder for COCO is put in the place of the one for birds."""
     words = ["method=damsm", "data=cub", "data.source=toy", "data.toy_images=40", "weights=official"]
     plain = config.plain(config.composed(words))
-    data = train.prepared_data(plain)
-    method, _ = train.built({**plain, "weights": "none"}, data)
+    data = assembly.prepared_data(plain)
+    method, _ = assembly.built({**plain, "weights": "none"}, data)
     save_file({"encoder.weight": torch.zeros(27297, 64)}, home / "text_encoder.safetensors")
     card = Card("text_encoder.safetensors", None, "none", "none")
-    monkeypatch.setattr(train, "_official_cards", lambda plain: {"vocabulary": card, "text_encoder": card})
-    monkeypatch.setattr(train, "find", lambda card, assets: home / "text_encoder.safetensors")
+    monkeypatch.setattr(assembly, "official_cards", lambda plain: {"vocabulary": card, "text_encoder": card})
+    monkeypatch.setattr(assembly, "find", lambda card, assets: home / "text_encoder.safetensors")
     with pytest.raises(
         ValueError, match=rf"text_encoder.safetensors: .* of {len(data.vocabulary())} rows, .*, found 27297: use the"
     ):
-        train._load_official(method, plain)
+        assembly._load_official(method, plain)
 
 
 def test_duplicate_captions_stay_in_their_places(real_copy, read):

@@ -10,9 +10,10 @@ from PIL import Image
 
 from mmbench.core.files import sha256_file
 from mmbench.core.noise import random_stream
-from mmbench.data import toy_birds, toy_cub
 from mmbench.data.archives import receipts
-from mmbench.data.toy_birds import COLOURS, NUM_CLASSES, PALETTE, PARTS, TEST_CLASSES, describe, render, sample_bird
+from mmbench.data.toy import birds as toy_birds
+from mmbench.data.toy import cub as toy_cub
+from mmbench.data.toy.birds import COLOURS, NUM_CLASSES, PALETTE, PARTS, TEST_CLASSES, describe, render, sample_bird
 
 
 def _bird(index):

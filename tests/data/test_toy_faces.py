@@ -11,9 +11,9 @@ from PIL import Image
 
 from mmbench.core.files import sha256_file
 from mmbench.core.noise import random_stream
-from mmbench.data import toy_celeba_hq
-from mmbench.data.toy_birds import COLOURS, PALETTE
-from mmbench.data.toy_faces import PARTS, REGIONS, SIDE, describe, render, sample_face
+from mmbench.data.toy import celeba_hq as toy_celeba_hq
+from mmbench.data.toy.birds import COLOURS, PALETTE
+from mmbench.data.toy.faces import PARTS, REGIONS, SIDE, describe, render, sample_face
 from mmbench.data.views import View
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 from mmbench.core.files import sha256_file
 from mmbench.core.images import to_uint8
 from mmbench.core.noise import random_stream
-from mmbench.data import toy_oxford102
 from mmbench.data.oxford102 import ZERO_SHOT_TEST_CLASSES, ToyOxford102
-from mmbench.data.toy_birds import COLOURS, PALETTE
-from mmbench.data.toy_flowers import (
+from mmbench.data.toy import oxford102 as toy_oxford102
+from mmbench.data.toy.birds import COLOURS, PALETTE
+from mmbench.data.toy.flowers import (
     NUM_CLASSES,
     PARTS,
     PETAL_PATTERNS,

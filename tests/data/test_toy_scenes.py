@@ -12,10 +12,10 @@ from pycocotools import mask as rle
 from mmbench.core.files import sha256_file
 from mmbench.core.noise import random_stream
 from mmbench.core.text import tokenise
-from mmbench.data import toy_coco
 from mmbench.data.coco import ToyCOCO
-from mmbench.data.toy_birds import COLOURS, PALETTE
-from mmbench.data.toy_scenes import CATEGORIES, PARTS, describe, oddly, render, sample_scene
+from mmbench.data.toy import coco as toy_coco
+from mmbench.data.toy.birds import COLOURS, PALETTE
+from mmbench.data.toy.scenes import CATEGORIES, PARTS, describe, oddly, render, sample_scene
 from mmbench.metrics.edit_accuracy import EditAccuracy, lab
 
 NUM_IMAGES = 28

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmbench.core.cards import Card
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import Sample
-from mmbench.core.weights import Card
 from mmbench.metrics import Extractor
 
 

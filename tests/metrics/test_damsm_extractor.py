@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 
 from mmbench.core import config
-from mmbench.core.experiment import load
+from mmbench.core.cards import MissingAsset
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.images import from_uint8
-from mmbench.core.weights import MissingAsset
 from mmbench.metrics.sim import Sim
 from mmbench.metrics.suite import build_suite
 from mmbench.networks.damsm import ImageEncoder, TextEncoder
 from mmbench.networks.toy import ToyInceptionTrunk
+from mmbench.pipeline.experiments import load
 
 WORDS = ["<end>", "red", "a", "bird", "with", "wings", "blue", "belly", "yellow", "and"]
 TEXTS = ["A bird with red wings.", "a BLUE bird, with a yellow belly and red wings", "unknown yellow"]
@@ -130,7 +130,7 @@ def test_the_published_encoders_are_those_that_manigan_stands_on(data, words, tm
     def refused(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("mmbench.core.weights.download", refused)
+    monkeypatch.setattr("mmbench.core.cards.download", refused)
     official = config.plain(config.composed(["method=damsm"]))["method"]["official"][data]
     with initialize_config_dir(str(config.shipped("conf")), version_base="1.3"):
         node = config.plain(compose(f"network/damsm/{data}").network.damsm)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from gdown.exceptions import FileURLRetrievalError
 
-from mmbench.core.weights import Card, MissingAsset, find
+from mmbench.core.cards import Card, MissingAsset, find
 
 BODY = random.Random(0).randbytes(3_000_000)  # the same in every test process
 SHA256 = hashlib.sha256(BODY).hexdigest()

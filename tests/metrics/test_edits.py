@@ -8,8 +8,10 @@ import torch
 from mmbench.core.config import composed, construct, node, plain
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
-from mmbench.data import toy_faces, toy_flowers, toy_scenes
-from mmbench.data.toy_birds import PALETTE, PARTS, describe, part_masks, render, sample_bird
+from mmbench.data.toy import faces as toy_faces
+from mmbench.data.toy import flowers as toy_flowers
+from mmbench.data.toy import scenes as toy_scenes
+from mmbench.data.toy.birds import PALETTE, PARTS, describe, part_masks, render, sample_bird
 from mmbench.metrics.edit_accuracy import EditAccuracy
 from mmbench.metrics.preservation import Preservation
 

@@ -9,7 +9,7 @@ import write_tf_fixtures as written
 from PIL import Image
 
 from mmbench.core import config
-from mmbench.core.weights import Card, MissingAsset
+from mmbench.core.cards import Card, MissingAsset
 from mmbench.metrics import Extractor
 from mmbench.networks import inception_stackgan
 from mmbench.networks.inception_stackgan import InceptionStackGAN, resized_as_pillow
@@ -80,6 +80,6 @@ def test_it_is_never_replaced_by_another(data, count, monkeypatch, tmp_path):
     def refused(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("mmbench.core.weights.download", refused)
+    monkeypatch.setattr("mmbench.core.cards.download", refused)
     with pytest.raises(MissingAsset, match=r"model\.ckpt of stackgan/inception_finetuned_models\.zip .*put it there"):
         config.construct(node, assets=tmp_path)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mmbench.core.noise import Sample
-from mmbench.evaluate import ImageWriter
 from mmbench.metrics import MetricSuite
 from mmbench.metrics.psnr import PSNR
+from mmbench.pipeline.generation import ImageWriter
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -22,10 +22,10 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
+from mmbench.core.cards import Card
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import Sample
-from mmbench.core.weights import Card
 from mmbench.metrics import Extractor, MetricSuite
 from mmbench.metrics.clip_score import CLIPScore
 from mmbench.metrics.fid import FID

@@ -17,9 +17,9 @@ import torchvision
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from mmbench.core.cards import Card
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8
-from mmbench.core.weights import Card
 from mmbench.metrics import Extractor
 from mmbench.networks.inception_fid import InceptionFID
 from mmbench.networks.lpips_alexnet import LPIPSAlexNet

@@ -6,9 +6,9 @@ import pytest
 import torch
 import yaml
 
+from mmbench.core.cards import MissingAsset
 from mmbench.core.config import shipped
 from mmbench.core.images import from_uint8
-from mmbench.core.weights import MissingAsset
 from mmbench.metrics import Metric, MetricSuite, Score, build_suite
 from mmbench.metrics.clip_score import CLIPScore
 from mmbench.metrics.diff import Diff
@@ -155,7 +155,7 @@ def test_standard_weights_that_cannot_be_had_are_one_line(name, tmp_path, monkey
     def no_network(origin, path, **options):
         raise OSError("no network")
 
-    monkeypatch.setattr("mmbench.core.weights.download", no_network)
+    monkeypatch.setattr("mmbench.core.cards.download", no_network)
     cfg = config(f"network/{name}", "standard")
     with pytest.raises(MissingAsset) as error:
         build_suite({"metric": METRIC_OF[name]}, {name: cfg}, tmp_path)

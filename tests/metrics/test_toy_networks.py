@@ -9,22 +9,22 @@ import yaml
 from hydra.utils import instantiate
 from safetensors.torch import load_file
 
-from mmbench import evaluate
 from mmbench.core import config
 from mmbench.core.config import shipped
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
-from mmbench.data import toy_scenes
-from mmbench.data.toy_birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, describe, sample_bird
-from mmbench.data.toy_scenes import GROUNDS, sample_scene
+from mmbench.data.toy import scenes as toy_scenes
+from mmbench.data.toy.birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, describe, sample_bird
+from mmbench.data.toy.scenes import GROUNDS, sample_scene
+from mmbench.maintenance.toy_networks import PACKAGE, claims_of, picture_of_bird, picture_of_scene, values_of
 from mmbench.metrics.fid import FID
 from mmbench.metrics.inception_score import inception_score
 from mmbench.metrics.lpips import LPIPS
 from mmbench.metrics.sim import Sim
 from mmbench.networks import toy
 from mmbench.networks.pretrained import frozen
-from mmbench.train_toy_networks import PACKAGE, claims_of, picture_of_bird, picture_of_scene, values_of
+from mmbench.pipeline import evaluation
 
 COUNT = 80
 NAMES = (
@@ -278,11 +278,13 @@ def test_a_caption_claims_things_colours_and_the_ground():
 
 
 def test_toy_scenes_are_judged_by_networks_of_scenes(home, monkeypatch):
-    monkeypatch.setattr(evaluate.grid, "write_grid", lambda path, cells, titles: None)  # takes longer than all the rest
+    monkeypatch.setattr(
+        evaluation.grid, "write_grid", lambda path, cells, titles: None
+    )  # takes longer than all the rest
     found = {}
     for method in ("real", "identity"):
         words = [f"method={method}", "data=coco", "data.source=toy", "data.toy_images=80", "trainer=cpu"]
-        record, _ = evaluate.evaluate(config.composed(words))
+        record, _ = evaluation.evaluate(config.composed(words))
         found[method] = record.metrics
     for key, network in (("sim@toy", "clip"), ("clip_score@toy", "clip"), ("is@toy", "inception")):
         assert found["real"][key]["weights"] == card_of(f"{network}/toy_scenes")["card"]["sha256"]

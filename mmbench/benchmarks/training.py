@@ -56,7 +56,7 @@ from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.vgg import LAYERS, VGG16
 
-HELP = """usage: python -m mmbench.bench_train [METHOD[=BATCH_SIZE] ...]
+HELP = """usage: python -m mmbench.benchmarks.training [METHOD[=BATCH_SIZE] ...]
 
 Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
 1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan (default: all, with batches that fit a
@@ -88,7 +88,7 @@ def without_files(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     if node.get("_target_") == "mmbench.networks.pretrained.frozen":
-        return {"_target_": "mmbench.bench_train.drawn", "network": node["network"]}
+        return {"_target_": "mmbench.benchmarks.training.drawn", "network": node["network"]}
     if node.get("_target_") == "mmbench.core.fasttext.FastText":
         return {"_target_": "mmbench.core.fasttext.SeededVectors", "dim": node["dim"]}
     return {key: without_files(value) for key, value in node.items()}

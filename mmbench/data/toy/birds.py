@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmbench.data.toy_scenery import SUPERSAMPLING, background, choice, curve, draw_perch
+from mmbench.data.toy.scenery import SUPERSAMPLING, background, choice, curve, draw_perch
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (204, 36, 40),

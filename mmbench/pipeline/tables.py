@@ -11,11 +11,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from mmbench import evaluate
 from mmbench.core import config, results
-from mmbench.core.experiment import Experiment, Published, Row, load, published
 from mmbench.core.files import sha256_json, write_text
 from mmbench.core.results import Result
+from mmbench.pipeline import rows
+from mmbench.pipeline.experiments import Experiment, Published, Row, published
+from mmbench.pipeline.generation import prepare
 
 MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
 COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")
@@ -108,7 +109,7 @@ def records_of(
             cfg = row_config(experiment, row, source, seed, overrides)
         except ValueError as error:
             return [], str(error)
-        wanted = sha256_json(evaluate.described(config.plain(cfg)))
+        wanted = sha256_json(rows.described(config.plain(cfg)))
         if record := results.newest(folder, experiment.name, config_hash=wanted):
             found.append(record)
         elif source != "toy":
@@ -119,7 +120,7 @@ def records_of(
 def missing_asset(cfg: DictConfig) -> str | None:
     """Why a row cannot run on this machine; None if nothing is missing."""
     try:
-        evaluate.prepare(cfg)
+        prepare(cfg)
     except ValueError as error:
         return str(error)
     return None
@@ -279,43 +280,3 @@ def show(cells: Sequence[Mapping[str, Any]], title: str) -> None:
         style = next((colour for word, colour in colours.items() if line["verdict"].startswith(word)), None)
         table.add_row(*(line[column] for column in COLUMNS), style=style)
     console.print(table)
-
-
-HELP = """usage: mmbench table experiment=NAME [data.source=toy|real] [format=markdown|latex|html|csv] [key=value ...]
-
-Prints the table of an experiment from the newest records of its current configuration, and writes it below
-results/tables/. Without experiment=: every experiment that has records.
-"""
-
-
-def main(arguments: list[str]) -> int:
-    own, rest = config.split_options(arguments, ("experiment", "format", "data.source", "seeds"))
-    form = own.get("format", "")
-    if form and form not in FORMATS:
-        config.unknown("format", form, FORMATS)
-    paths = config.plain(config.composed(["method=identity", *rest]).paths)
-    pages, parts = {}, {}
-    chosen = [own["experiment"]] if "experiment" in own else config.names("experiment")
-    for name in chosen:
-        for source in [own["data.source"]] if "data.source" in own else load(name).sources:
-            experiment = load(name).on(source)
-            seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
-            cells = lines(experiment, source, seeds, rest, paths, {}, experiment.rows)
-            if "experiment" not in own and not any(line["reproduced"] != "-" for line in cells):
-                continue
-            path = page(experiment, source, seeds, paths["results"])
-            write_text(path, document(experiment, source, seeds, cells))
-            pages[path] = cells
-            parts[path.stem] = "\n".join([glance(cells), *agreements(experiment, cells)])
-            if form:
-                print(rendered(cells, form), end="")
-            else:
-                show(cells, f"{name} ({source} data)")
-                print(f"table: {path}")
-    readme = Path("README.md")
-    if "experiment" not in own and pages:
-        placed = update_readme(readme, {"tables": summarised(pages, Path()), **parts})
-        print(f"in {readme}: {', '.join(placed) or 'no place for tables'}")
-    if not form:
-        print("next: mmbench reproduce experiment=NAME runs what is missing")
-    return 0

@@ -7,13 +7,15 @@ from pathlib import Path
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from mmbench import table
 from mmbench.core import config
-from mmbench.core.experiment import Experiment, Row, load
 from mmbench.core.files import write_text
-from mmbench.evaluate import Run, evaluate, shown
-from mmbench.grid import write_grid
-from mmbench.train import prepared_data, trained
+from mmbench.pipeline import tables
+from mmbench.pipeline.assembly import prepared_data
+from mmbench.pipeline.evaluation import evaluate
+from mmbench.pipeline.experiments import Experiment, Row, load
+from mmbench.pipeline.generation import Run, shown
+from mmbench.pipeline.grid import write_grid
+from mmbench.pipeline.training import trained
 
 console = Console(stderr=True)
 
@@ -58,7 +60,7 @@ def reproduce(
         for seed in row.seeds_of(seeds):
             console.print(f"{experiment.name}: {row.label} on {row.data} ({source}), seed {seed}", highlight=False)
             try:
-                cfg = table.row_config(experiment, row, source, seed, overrides)
+                cfg = tables.row_config(experiment, row, source, seed, overrides)
                 plain = config.plain(cfg)
                 if plain["weights"] == "trained" and "training" in plain["method"]:
                     trained(plain, prepared_data(plain))
@@ -70,13 +72,13 @@ def reproduce(
             first_runs.setdefault(row.key, run)
     if rank_zero_only.rank > 0:
         return not reasons
-    cells = table.lines(experiment, source, seeds, overrides, paths, reasons, rows)
+    cells = tables.lines(experiment, source, seeds, overrides, paths, reasons, rows)
     # The page has every row of the table, also when some were asked for.
-    whole = table.lines(experiment, source, seeds, overrides, paths, reasons, experiment.rows)
-    path = table.page(experiment, source, seeds, paths["results"])
-    write_text(path, table.document(experiment, source, seeds, whole))
-    table.show(cells, f"{experiment.name} ({source} data)")
-    print("".join(f"{sentence}\n" for sentence in table.agreements(experiment, cells)), end="")
+    whole = tables.lines(experiment, source, seeds, overrides, paths, reasons, experiment.rows)
+    path = tables.page(experiment, source, seeds, paths["results"])
+    write_text(path, tables.document(experiment, source, seeds, whole))
+    tables.show(cells, f"{experiment.name} ({source} data)")
+    print("".join(f"{sentence}\n" for sentence in tables.agreements(experiment, cells)), end="")
     print(f"table: {path}")
     for data in sorted({key[1] for key in first_runs}):
         print(f"grid: {_grid(experiment, source, data, first_runs, Path(paths['results']))}")

@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from mmbench.core import config
-from mmbench.core.experiment import Experiment, Row, load
 from mmbench.core.files import write_text
 from mmbench.core.results import Result
-from mmbench.table import records_of
+from mmbench.pipeline.experiments import Experiment, Row, load
+from mmbench.pipeline.tables import records_of
 
 SAME = ["method", "variant", "dataset", "metric"]
 HELP = """usage: python -m mmbench.publish

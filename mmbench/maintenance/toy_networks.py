@@ -25,9 +25,10 @@ from mmbench.core.files import sha256_file, write_text, written_atomically
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
-from mmbench.data import toy_birds, toy_scenes
-from mmbench.data.toy_birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, Bird, sample_bird
-from mmbench.data.toy_scenes import GROUNDS, Scene, sample_scene
+from mmbench.data.toy import birds as toy_birds
+from mmbench.data.toy import scenes as toy_scenes
+from mmbench.data.toy.birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, Bird, sample_bird
+from mmbench.data.toy.scenes import GROUNDS, Scene, sample_scene
 from mmbench.networks import toy
 
 PACKAGE = Path(toy.__file__).parents[1]

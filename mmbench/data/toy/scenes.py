@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmbench.data.toy_birds import COLOURS, PALETTE
-from mmbench.data.toy_scenery import SUPERSAMPLING, background, choice, curve
+from mmbench.data.toy.birds import COLOURS, PALETTE
+from mmbench.data.toy.scenery import SUPERSAMPLING, background, choice, curve
 
 Paint = float | tuple[int, int, int]  # the thing's colour times a factor, or a colour that never changes
 Shape = tuple[np.ndarray, Paint]  # a filled outline (M, 2) and its paint

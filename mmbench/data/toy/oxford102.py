@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
-from mmbench.data.toy_flowers import NUM_CLASSES, Rendering, describe, render, sample_flower
+from mmbench.data.toy.flowers import NUM_CLASSES, Rendering, describe, render, sample_flower
 
 NUM_CAPTIONS = 10
 VERSION = 1  # of what `write` writes; raise it when the same arguments give other pictures or captions

@@ -13,7 +13,7 @@ from pycocotools import mask as rle
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
 from mmbench.core.text import tokenise
-from mmbench.data.toy_scenes import CATEGORIES, FLOCK, Rendering, describe, oddly, render, sample_scene
+from mmbench.data.toy.scenes import CATEGORIES, FLOCK, Rendering, describe, oddly, render, sample_scene
 
 VERSION = 1  # of what `write` writes; raise it when the same arguments give other pictures or captions
 FEWEST = 28  # images, of which two are in each part of every split

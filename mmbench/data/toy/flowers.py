@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmbench.data.toy_birds import COLOURS, PALETTE
-from mmbench.data.toy_scenery import SUPERSAMPLING, background, choice, curve
+from mmbench.data.toy.birds import COLOURS, PALETTE
+from mmbench.data.toy.scenery import SUPERSAMPLING, background, choice, curve
 
 PARTS = ("petals", "centre", "stem", "leaves")
 PETAL_SHAPES = ("round", "pointed", "slender", "ruffled")

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
-from mmbench.data.toy_birds import NUM_CLASSES, class_name, describe, render, sample_bird
+from mmbench.data.toy.birds import NUM_CLASSES, class_name, describe, render, sample_bird
 
 NUM_CAPTIONS = 10
 VERSION = 2  # of what `write` writes; raise it when the same arguments give other pictures or captions

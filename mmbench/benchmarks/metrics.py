@@ -28,19 +28,19 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
-from mmbench import scoring
+from mmbench.core.cards import Card
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8, read_rgb
 from mmbench.core.noise import random_stream
-from mmbench.core.weights import Card
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.fid import frechet_distance
 from mmbench.metrics.suite import MetricSuite, build_suite, described
 from mmbench.networks.inception_fid import InceptionFID
 from mmbench.networks.open_clip import OpenCLIP
-from mmbench.score import Folder, Scored
+from mmbench.pipeline import scoring
+from mmbench.pipeline.folders import Folder, Scored
 
-HELP = """usage: python -m mmbench.bench_metrics [COUNT]
+HELP = """usage: python -m mmbench.benchmarks.metrics [COUNT]
 
 Prints what scoring COUNT generated against COUNT real images takes (default 512), beside the peers. Minutes on a CPU.
 """
@@ -93,7 +93,7 @@ def make_suite(weights: dict[str, Path], count: int, assets: Path, names: Sequen
         if name in extractors:
             extractors[name]["card"] |= {"file": str(weights[file]), "sha256": sha256_file(weights[file])}
     if "clip" in extractors:
-        extractors["clip"]["network"]["_target_"] = "mmbench.bench_metrics.Drawn"
+        extractors["clip"]["network"]["_target_"] = "mmbench.benchmarks.metrics.Drawn"
     return build_suite(metrics, extractors, assets)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
-from mmbench.data.toy_faces import Face, describe, render, sample_face
+from mmbench.data.toy.faces import Face, describe, render, sample_face
 
 NUM_CAPTIONS = 10
 VERSION = 1  # of what `write` writes; raise it when the same arguments give other pictures or captions

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from mmbench.data.toy_birds import COLOURS, PALETTE
-from mmbench.data.toy_scenery import SUPERSAMPLING, background, choice, curve
+from mmbench.data.toy.birds import COLOURS, PALETTE
+from mmbench.data.toy.scenery import SUPERSAMPLING, background, choice, curve
 
 Colour = tuple[int, int, int]
 Line = Sequence[tuple[float, float]] | np.ndarray  # points (M, 2)

@@ -18,14 +18,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmbench import scoring
+import mmbench
 from mmbench.core import results
 from mmbench.core.files import sha256_bytes, written_atomically
 from mmbench.core.images import read_rgb
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.suite import MetricSuite
+from mmbench.pipeline import scoring
 
-FOLDER = Path(__file__).parent / "metrics" / "canary"
+FOLDER = Path(mmbench.__file__).parent / "metrics" / "canary"
 SIDE = 128  # pixels, of what extractors are shown
 TOLERANCE = 1e-4  # of features, relative to the largest; pixels must be equal
 CAPTIONS = ["this bird has a red crown and a white belly", "a yellow flower", "A man, smiling.", "two cars & a house"]

@@ -25,7 +25,7 @@ from mmbench.data.base import DataModule
 from mmbench.data.records import Record
 from mmbench.data.views import Fast, Preprocessing
 
-HELP = """usage: python -m mmbench.bench_data [FOLDER]
+HELP = """usage: python -m mmbench.benchmarks.data [FOLDER]
 
 Prints images/s of the data loaders for the .jpg files of a folder, at any depth; of pictures made for it without one.
 """

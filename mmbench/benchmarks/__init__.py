@@ -1,0 +1,1 @@
+"""Speed beside the authors' code and the peers, as ratios in one run."""

@@ -1,0 +1,1 @@
+"""What a person types: words in, text out."""

@@ -1,0 +1,47 @@
+"""Trains a method, and the stages it stands on first."""
+
+from typing import TYPE_CHECKING
+
+from mmbench.core import application, config
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def report(cfg: "DictConfig") -> None:
+    """Trains and says where the weights are."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from mmbench.pipeline.assembly import prepared_data
+    from mmbench.pipeline.training import require_training, trained
+
+    plain = config.plain(cfg)
+    require_training(plain)  # before any data are made
+    done = trained(plain, prepared_data(plain))
+    if rank_zero_only.rank > 0:
+        return
+    method, data = plain["method"]["name"], plain["data"]
+    print(f"weights: {done.weights}\nlog: {done.folder / 'log'}")
+    print(
+        f"next: mmbench evaluate method={method} data={data['name']} data.source={data['source']} seed={plain['seed']} "
+        "weights=trained"
+    )
+
+
+job = application.application(report)
+
+HELP = """usage: mmbench train method=NAME [data=NAME] [data.source=toy|real] [seed=N] [key=value ...]
+
+Trains a method, the stages it stands on first. What has been trained with the same configuration, data and seed is
+used as it is; a run that was stopped goes on from its last checkpoint.
+
+  method.training.epochs=N   any key of the method's YAML can be set; a changed one is another training
+  trainer                    auto (default, one accelerator), cpu, or ddp (all accelerators)
+  trainer.precision          32-true (default), bf16-mixed or 16-mixed: faster on a GPU; losses and images stay float32
+  logger                     csv (default) or wandb (offline where no key is set)
+  --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
+"""
+
+
+def main(arguments: list[str]) -> int:
+    return application.start(job, arguments)

@@ -1,0 +1,1 @@
+"""What keeps this repository's own numbers and small networks fresh."""

@@ -1,0 +1,151 @@
+"""Assembling what a configuration asks for: its data, and its method with the weights of every stage."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class
+
+from mmbench.core import config
+from mmbench.core.cards import MissingAsset, find
+from mmbench.core.fasttext import WordEmbedding
+from mmbench.core.files import sha256_file, sha256_json
+from mmbench.core.method import Method
+from mmbench.core.pickles import read_captions
+from mmbench.core.text import Vocabulary
+from mmbench.core.weights import load_strictly, read_state
+from mmbench.data.base import DataModule
+from mmbench.pipeline.stages import Stage, official_cards, predecessors, stage
+
+VOCABULARY = "vocabulary.json"  # beside weights, of a method that has one
+
+
+def built(plain: dict[str, Any], data: DataModule) -> tuple[Method, dict[str, Any]]:
+    """The method with the weights that `weights=` asks for, and what a record keeps of them.
+
+    Raises:
+        MissingAsset: the weights are not here: not trained yet, not published, or not to be fetched.
+        ValueError: they do not fit.
+    """
+    choice = plain["weights"]
+    method, parts = assembled(plain, data)
+    if not any(True for _ in method.parameters()):
+        return method, {"choice": "none needed", "sha256": None, "verified": True}
+    if choice == "none":
+        return method, {"choice": "none", "sha256": None, "verified": True}
+    if choice == "official":
+        found, verified = _load_official(method, plain)
+    elif choice == "trained":
+        found, verified = _load_trained(method, stage(plain, data)), True
+    else:
+        _require_own_words(method, Path(choice))
+        load_strictly(method, read_state(choice), choice)
+        found, verified = sha256_file(choice), True
+    return method, {
+        "choice": choice if choice in ("official", "trained") else "file",
+        "sha256": sha256_json([found, *(part["sha256"] for part in parts)]) if parts else found,
+        "verified": verified and all(part["verified"] for part in parts),
+    }
+
+
+def assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[dict[str, Any]]]:
+    stages, parts = {}, []
+    for argument, before in predecessors(plain).items():
+        if before["weights"] not in ("official", "none"):
+            before = {**before, "weights": "trained"}
+        stages[argument], part = built(before, data)
+        parts.append(part)
+    cards = official_cards(plain) if plain["weights"] == "official" else {}
+    given = {argument: getattr(data, argument)() for argument in plain["method"].get("from_data", [])}
+    if "vocabulary" in cards:
+        # Released text encoders know their words by the order of their authors' own file.
+        given["vocabulary"] = read_captions(find(cards["vocabulary"], plain["paths"]["assets"])).vocabulary
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plain["seed"])
+        method = config.construct(plain["method"]["module"], **stages, **given)
+    if "vocabulary" in given:
+        _require_known_words(method, given["vocabulary"], data)
+    return method, parts
+
+
+def _require_known_words(method: Method, vocabulary: Vocabulary, data: DataModule) -> None:
+    """Refuses a caption of which the text encoder knows no word before any work is done, not when its turn comes."""
+    known = next((module.known for module in method.modules() if isinstance(module, WordEmbedding)), vocabulary)
+    for records in data.records.values():
+        for record in records:
+            for number, caption in enumerate(record.captions[: data.num_captions]):
+                if not known.knows(caption):
+                    raise ValueError(
+                        f"{data.root}: expected captions of known words, found none in caption {number} of "
+                        f"{record.id}, {caption!r}: reword it"
+                    )
+
+
+def load_start(method: Method, plain: dict[str, Any]) -> None:
+    """Fills what training starts from: submodules pretrained on another task, by `start` in the method's YAML."""
+    for part, card in plain["method"].get("start", {}).items():
+        method.get_submodule(part).load(find(config.construct(card), plain["paths"]["assets"]))
+
+
+def _load_trained(method: Method, wanted: Stage) -> str:
+    if not wanted.weights.is_file():
+        raise MissingAsset(
+            f"expected trained weights of {wanted.name} at {wanted.weights}, found none: run mmbench train "
+            f"method={wanted.name} data={wanted.plain['data']['name']} data.source={wanted.plain['data']['source']} "
+            f"seed={wanted.plain['seed']}"
+        )
+    _require_own_words(method, wanted.weights)
+    load_strictly(method, read_state(wanted.weights), str(wanted.weights))
+    return sha256_file(wanted.weights)
+
+
+def _require_own_words(method: Method, weights: Path) -> None:
+    """Refuses weights that lie beside the vocabulary of other captions (see `_fit`)."""
+    path = weights.with_name(VOCABULARY)
+    if hasattr(method, "vocabulary") and path.is_file():
+        method.vocabulary.require_same(Vocabulary.read(path), str(path))
+
+
+def _load_official(method: Method, plain: dict[str, Any]) -> tuple[str, bool]:
+    cards = official_cards(plain)
+    if not cards:
+        name, data = plain["method"]["name"], plain["data"]
+        raise MissingAsset(
+            f"expected weights of {name} that its authors published for {data['name']} ({data['source']}), found none: "
+            "use weights=trained"
+        )
+    hashes, verified = [], True
+    for part, card in cards.items():
+        path = find(card, plain["paths"]["assets"])
+        if part != "vocabulary":
+            network = method.get_submodule(part)
+            state = method.official[part](read_state(path), network)
+            if "vocabulary" in cards and "embedding.weight" in state:
+                method.vocabulary.require_rows(len(state["embedding.weight"]), str(path))
+            load_strictly(network, state, str(path))
+        hashes.append(sha256_file(path))
+        verified = verified and card.sha256 is not None
+    return sha256_json(hashes), verified
+
+
+def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule:
+    """The data module of a plain configuration, its data made or checked.
+
+    Args:
+        plain: the configuration.
+        evaluation: whether the protocol's holes and preprocessing take the place of those of training.
+
+    Raises:
+        MissingAsset: the data are not here.
+        ValueError: the data set lacks a field that the method's task needs.
+    """
+    task = get_class(plain["method"]["module"]["_target_"]).task
+    chosen = plain["data"]["evaluation"] if evaluation else {}
+    data: DataModule = config.construct({**plain["data"]["module"], **chosen})
+    if missing := task.missing(data.fields):
+        raise ValueError(
+            f"expected the fields {', '.join(missing)} for {task.name} with {plain['method']['name']}, found "
+            f"{plain['data']['name']} without them: choose another data set"
+        )
+    data.prepare_data()
+    return data

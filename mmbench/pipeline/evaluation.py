@@ -1,0 +1,125 @@
+"""Evaluation: a row's images are generated and scored, and one record is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from mmbench.core import config, results
+from mmbench.core.files import locked, sha256_json, write_text
+from mmbench.core.images import read_rgb
+from mmbench.core.method import Batch
+from mmbench.core.progress import wandb_mode
+from mmbench.core.results import Result
+from mmbench.core.task import Task
+from mmbench.data.base import collate
+from mmbench.metrics.suite import MetricSuite, build_suite
+from mmbench.pipeline import canary, grid, scoring
+from mmbench.pipeline.generation import Run, Scored, generate, prepare, shown, write_manifest
+from mmbench.pipeline.rows import described
+
+
+def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Scores the images of a run; "name@extractor" to {"value", "std", "count", "weights"}, and the coverage record.
+
+    Each of several processes takes its share of the samples, none twice and none left out.
+
+    Raises:
+        ValueError: the data set lacks a field that a metric needs, or a sample was not scored exactly once.
+    """
+    task: Task = run.method.task
+    suffixes = [suffix for suffix in ("", "_attributes") if f"{task.prompt}{suffix}" in run.data.fields]
+    fields = run.data.fields | {f"prompt{suffix}" for suffix in suffixes}
+    if missing := sorted(set(suite.needs) - fields):
+        raise ValueError(
+            f"expected the fields {', '.join(missing)} for the metrics of {run.protocol['name']}, found "
+            f"{run.plain['data']['name']} without them: choose another protocol or data set"
+        )
+    rank, _ = scoring.place()
+    wanted = (suite.needs & run.data.fields) | {f"{task.prompt}{suffix}" for suffix in suffixes}
+
+    def batch_of(items: Sequence[dict[str, Any]]) -> Batch:
+        batch = collate(items)
+        return {**batch, **{f"prompt{suffix}": batch[f"{task.prompt}{suffix}"] for suffix in suffixes}}
+
+    mine = Scored(run, scoring.share(run.samples), wanted)
+    covered = scoring.coverage(
+        scoring.show(suite, scoring.loader(mine, run.data.num_workers, batch_of), "scoring"), run.samples
+    )
+    if suite.needs_reference and rank == 0:  # states are summed over the processes
+        split = run.protocol["reference"]
+        identity = [described(run.plain)["data"], run.data.fingerprint(), split]
+        assets = Path(run.plain["paths"]["assets"]).expanduser()
+        scoring.add_reference(suite, run.data.reference(split), identity, assets, run.data.num_workers)
+    return scoring.results_of(suite), covered
+
+
+def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
+    """Generates and scores one row; re-uses the images, and the record, that are there already.
+
+    Several processes share the work; the first of them gets the record, the others None.
+
+    Raises:
+        MissingAsset, ValueError: as `prepare`, `build_suite` and `score` say.
+    """
+    run = prepare(cfg)
+    results_folder = run.plain["paths"]["results"]
+    experiment = run.plain["experiment"] or run.plain["method"]["name"]
+    with locked(run.folder):
+        record = results.newest(results_folder, experiment, run_key=run.run_key)
+        if record and all(run.image(sample).is_file() for sample in run.samples):
+            log(run, record)
+            return record, run
+        assets = Path(run.plain["paths"]["assets"]).expanduser()
+        suite = build_suite(run.protocol["metrics"], run.protocol["extractors"], assets)
+        if torch.cuda.is_available() and run.plain["trainer"]["accelerator"] != "cpu":
+            suite.cuda()
+        drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
+        generate(run)
+        metrics, covered = score(run, suite)
+        if rank_zero_only.rank > 0:
+            return None, run
+        write_manifest(run)
+        grid.write_grid(run.folder / "grid.png", list(shown(run, 8)), ["input", "prompt", run.plain["method"]["name"]])
+        record = Result(
+            experiment=experiment,
+            row=run.row,
+            seed=run.plain["seed"],
+            protocol={"name": run.protocol["name"], "hash": config.config_hash(run.protocol)},
+            metrics=metrics,
+            coverage=covered,
+            canary=drift,
+            size=list(read_rgb(run.image(run.samples[0])).shape[1:]),
+            run_key=run.run_key,
+            config_hash=sha256_json(described(run.plain)),
+            weights=run.weights,
+            data={"fingerprint": run.data.fingerprint(), "split": run.protocol["split"]},
+            config=described(run.plain),
+        )
+        record.write(results_folder)
+    log(run, record)
+    return record, run
+
+
+def log(run: Run, record: Result) -> None:
+    """Writes the scores to metrics.csv in the run folder and, on request, to Weights & Biases with table and grid."""
+    rows = [{"metric": name, **score} for name, score in sorted(record.metrics.items())]
+    frame = pd.DataFrame(rows)
+    write_text(run.folder / "metrics.csv", frame.to_csv(index=False))
+    if options := run.plain["logger"]["wandb"]:
+        logger = WandbLogger(
+            **options,
+            name="-".join([*run.row.values(), f"s{record.seed}"]),
+            save_dir=run.folder,
+            mode=wandb_mode(),
+            config=record.config,
+        )
+        logger.log_metrics({name: score["value"] for name, score in record.metrics.items()})
+        logger.log_table("metrics", dataframe=frame)
+        logger.log_image("grid", [str(run.folder / "grid.png")])
+        logger.experiment.finish()

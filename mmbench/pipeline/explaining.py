@@ -1,0 +1,188 @@
+"""Explains why two numbers differ: scores the same images under both protocols, and under every step between."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmbench.core import config
+from mmbench.core.files import locked, written_atomically
+from mmbench.metrics.suite import build_suite
+from mmbench.pipeline import canary, rows
+from mmbench.pipeline.evaluation import score
+from mmbench.pipeline.generation import Run, generate, prepared
+
+# In this order facts change. The first are the protocol's, then come the arguments of the metric, and then the metric.
+PROTOCOL = {
+    "default_preprocessing": "resize",
+    "preprocessing": "resize",
+    "bird_crop": "crop",
+    "mask": "mask",
+    "split": "split",
+    "count": "count of images",
+    "captions_per_image": "captions of each image",
+    "draws": "draws of each caption",
+    "drop_partial_batch": "partial batch",
+    "seed": "choice of captions",
+    "rounding": "rounding",
+    "composite": "known pixels put back",
+    "reference": "reference set",
+}
+# Metrics that lie between two others: what the way from one to the next is.
+RUNGS = {
+    ("psnr", "tdanet_psnr"): [("picnet_psnr", "best of k"), ("tdanet_psnr", "grey")],
+    ("l1", "tdanet_l1"): [("picnet_l1", "best of k, levels 0 to 255"), ("tdanet_l1", "grey, ratio in %")],
+    ("picnet_tv", "tdanet_tv"): [("tdanet_tv", "grey, in %")],
+}
+# What holds where a protocol does not say.
+DEFAULTS = {
+    "default_preprocessing": {"_target_": "mmbench.data.views.ShorterSide"},
+    "preprocessing": None,
+    "bird_crop": True,
+    "composite": False,
+    "rounding": rows.TO_NEAREST,
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: a settled plain configuration, and the metric that is looked at."""
+
+    plain: dict[str, Any]
+    metric: str
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return self.plain["protocol"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fact that differs, and the protocol of one metric in which it and all before it have changed."""
+
+    what: str
+    before: Any
+    after: Any
+    protocol: dict[str, Any]
+    metric: str
+
+
+def steps(first: Side, second: Side) -> Iterator[Step]:
+    """What leads from one protocol of one metric to another, one changed fact at a time.
+
+    The network that judges changes first, then what `PROTOCOL` lists in its order, then the arguments of the metric in
+    the order of their names; last, where it is another, the metric itself, by the rungs that are known.
+    """
+    now, metric = _alone(first), first.metric
+    wanted = _alone(second)
+    ours, theirs = now["metrics"][metric], wanted["metrics"][second.metric]
+    same = ours["_target_"] == theirs["_target_"]
+    if same and now["extractors"] != wanted["extractors"]:
+        judges = [_judge(protocol) for protocol in (now, wanted)]
+        now = {**now, "extractors": wanted["extractors"]}
+        yield Step("weights of the judge", *judges, now, metric)
+    for key, what in PROTOCOL.items():
+        before, after = (protocol.get(key, DEFAULTS.get(key)) for protocol in (now, wanted))
+        if before != after:
+            now = {name: value for name, value in now.items() if name != key} | {
+                name: value for name, value in wanted.items() if name == key
+            }
+            yield Step(what, before, after, now, metric)
+    if same:
+        for key in sorted(ours.keys() | theirs.keys()):
+            node = now["metrics"][metric]
+            if node.get(key) != theirs.get(key):
+                now = {**now, "metrics": {metric: {**node, key: theirs.get(key)}}}
+                yield Step(f"{metric}: {key}", node.get(key), theirs.get(key), now, metric)
+        return
+    for name, what in RUNGS.get((metric, second.metric), [(second.metric, "definition of the metric")]):
+        node = theirs if name == second.metric else config.node(f"metric/{name}")
+        now = {**now, "extractors": wanted["extractors"], "metrics": {name: node}}
+        yield Step(what, metric, name, now, name)
+        metric = name
+
+
+def _alone(side: Side) -> dict[str, Any]:
+    """The protocol of one metric; its network is called `judge`, whatever it was called."""
+    protocol = deepcopy(side.protocol)
+    node = protocol["metrics"][side.metric]
+    judge = protocol["extractors"].get(node.get("extractor"))
+    if judge is not None:
+        node["extractor"] = "judge"
+    return {**protocol, "metrics": {side.metric: node}, "extractors": {"judge": judge} if judge else {}}
+
+
+def _judge(protocol: Mapping[str, Any]) -> str:
+    judge = protocol["extractors"]["judge"]
+    return f"{judge['name']} ({judge['network']['_target_'].rpartition('.')[2]})"
+
+
+def value(plain: Mapping[str, Any], protocol: Mapping[str, Any], metric: str, images: Run | None) -> Any:
+    """The score of a metric under a protocol, and the run that has the images.
+
+    Args:
+        images: a run of which images are taken that would be drawn again alike.
+
+    Raises:
+        MissingAsset, ValueError: as `generation.prepare`, `build_suite` and `evaluation.score` say.
+    """
+    run = prepared(under(plain, protocol))
+    with locked(run.folder):
+        if images is not None and _alike(images.plain, run.plain):
+            for sample in run.samples:
+                there, here = images.image(sample), run.image(sample)
+                if there.is_file() and not here.exists():
+                    with written_atomically(here) as partial:
+                        shutil.copyfile(there, partial)
+        assets = Path(plain["paths"]["assets"]).expanduser()
+        suite = build_suite(run.protocol["metrics"], run.protocol["extractors"], assets)
+        canary.check(suite, assets)
+        generate(run)
+        scores, _ = score(run, suite)
+    return scores[suite.keys[metric]]["value"], run
+
+
+def under(plain: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration under another protocol: the data module is told what `config.settled` tells it."""
+    given = deepcopy({**plain, "protocol": dict(protocol)})
+    keys = config.of_protocol(protocol, given["data"]["module"])
+    given["data"]["evaluation"] = {argument: protocol[key] for argument, key in keys.items()}
+    return given
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs draw the same image for a sample, so that they differ in the set of samples alone."""
+    facts = []
+    for plain in (one, other):
+        described = rows.described(plain)
+        kept = {
+            key: described["protocol"].get(key) for key in rows.SAMPLING if key == "split" or key not in rows.SAMPLE_SET
+        }
+        facts.append([described["method"], described["data"], plain["seed"], kept])
+    return facts[0] == facts[1]
+
+
+def explained(first: Side, second: Side) -> pd.DataFrame:
+    """The steps as rows: step, from, to, before, after, contribution; the last row is the sum."""
+    start, images = value(first.plain, _alone(first), first.metric, None)
+    rows, now = [], start
+    for step in steps(first, second):
+        then, images = value(first.plain, step.protocol, step.metric, images)
+        rows.append([step.what, _short(step.before), _short(step.after), now, then, then - now])
+        now = then
+    rows.append(["sum", first.protocol["name"], second.protocol["name"], start, now, now - start])
+    return pd.DataFrame(rows, columns=["step", "from", "to", "before", "after", "contribution"])
+
+
+def _short(fact: Any) -> str:
+    """A fact in few words: of a node, its class and what it is given."""
+    if isinstance(fact, Mapping):
+        given = ", ".join(f"{key}={_short(item)}" for key, item in fact.items() if not key.startswith("_"))
+        return str(fact.get("_target_", "")).rpartition(".")[2] + (f"({given})" if given else "")
+    if fact is None or isinstance(fact, bool):
+        return {None: "none", True: "yes", False: "no"}[fact]
+    return str(fact)

@@ -1,0 +1,220 @@
+"""Generation: a method's images under a protocol.
+
+Images are PNG files in a folder named by everything they depend on, so that a run that was stopped goes on at the next
+image and a new metric does not draw them again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import BasePredictionWriter
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mmbench.core import application, config
+from mmbench.core.files import sha256_file, sha256_json, write_json
+from mmbench.core.images import read_rgb, to_uint8, write_png
+from mmbench.core.method import Batch, Method
+from mmbench.core.noise import Noise, Sample
+from mmbench.core.progress import TRAINER_OPTIONS, progress_bar
+from mmbench.data.base import DataModule, collate
+from mmbench.metrics.base import check_images
+from mmbench.pipeline.assembly import built, prepared_data
+from mmbench.pipeline.rows import ROW, SAMPLING, TO_NEAREST, described
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of a table, ready to generate and to score.
+
+    Attributes:
+        plain: the settled configuration as plain values, paths and hardware included.
+        method: the method, its weights loaded.
+        weights: {"choice", "sha256", "verified"} of those weights.
+        data: the data module, prepared.
+        samples: the samples that the protocol asks for.
+        folder: where images, manifest and grid lie; named by everything that the images depend on.
+        run_key: hash of configuration, input data, weights and seed.
+    """
+
+    plain: dict[str, Any]
+    method: Method
+    weights: dict[str, Any]
+    data: DataModule
+    samples: list[Sample]
+    folder: Path
+    run_key: str
+
+    @property
+    def row(self) -> dict[str, str]:
+        return {name: self.plain[group][key] for name, group, key in ROW}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return self.plain["protocol"]
+
+    def items(self, samples: list[Sample], fields: Set[str]) -> Dataset:
+        """What the method, or then the metrics, get to see of each sample."""
+        return self.data.evaluation(self.protocol["split"], samples, self.protocol["seed"], fields)
+
+    def image(self, sample: Sample) -> Path:
+        return self.folder / "samples" / f"{sample.name}.png"
+
+
+def prepare(cfg: DictConfig) -> Run:
+    """Checks that data set, task and method fit, prepares the data and loads the weights.
+
+    Raises:
+        MissingAsset: data or weights are not here and cannot be fetched.
+        ValueError: the data set lacks a field that the task needs, or weights do not fit.
+    """
+    return prepared(config.plain(cfg))
+
+
+def prepared(plain: dict[str, Any]) -> Run:
+    """As `prepare`, of a settled configuration as plain values."""
+    data = prepared_data(plain, evaluation=True)
+    data.setup("predict")
+    method, weights = built(plain, data)
+    protocol = plain["protocol"]
+    inputs = {"data": data.fingerprint(), "weights": weights["sha256"]}
+    if protocol.get("composite") and "mask" not in data.fields:
+        raise ValueError(
+            f"expected a mask for protocol {protocol['name']}, which puts known pixels back, found none: choose one "
+            "with +mask@protocol.mask=NAME"
+        )
+    samples = wanted_samples(data, protocol)
+    facts = described(plain)
+    sampling = {key: protocol[key] for key in SAMPLING if key in protocol}
+    images = sha256_json([facts["method"], facts["data"], sampling, plain["seed"], inputs])
+    name = "-".join(plain[group][key] for _, group, key in ROW)
+    folder = Path(plain["paths"]["runs"]) / name / images[:16]
+    return Run(plain, method, weights, data, samples, folder, sha256_json([facts, inputs]))
+
+
+def wanted_samples(data: DataModule, protocol: dict[str, Any]) -> list[Sample]:
+    """The samples that a protocol asks for.
+
+    `drop_partial_batch` of N leaves out the last images, by id, that fill no batch of N.
+
+    Raises:
+        ValueError: there are fewer images than asked for, or than a batch.
+    """
+    samples = data.samples(
+        protocol["split"],
+        count=protocol["count"],
+        captions_per_image=protocol["captions_per_image"],
+        draws=protocol["draws"],
+        seed=protocol["seed"],
+    )
+    size = protocol.get("drop_partial_batch") or 1
+    of_an_image = protocol["captions_per_image"] * protocol["draws"]
+    images = len(samples) // of_an_image
+    if images < size:
+        raise ValueError(
+            f"expected at least {size} images, a whole batch of protocol {protocol['name']}, found {images}: set "
+            "protocol.drop_partial_batch=null, or use more images"
+        )
+    return samples[: images // size * size * of_an_image]
+
+
+class Scored(Dataset):
+    """Items of a run, each with its generated image as it was written: (3, H, W) uint8."""
+
+    def __init__(self, run: Run, samples: list[Sample], fields: Set[str]) -> None:
+        self.run = run
+        self.items = run.items(samples, fields)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.items[index]
+        return {**item, "generated": read_rgb(self.run.image(item["sample"]))}
+
+
+class ImageWriter(BasePredictionWriter):
+    """Writes every generated image as a PNG of its own the moment it is there."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__("batch")
+        self.run = run
+
+    def write_on_batch_end(
+        self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Batch, *_: int
+    ) -> None:
+        check_images(prediction, [sample.name for sample in batch["sample"]])
+        protocol = self.run.protocol
+        if protocol.get("composite"):  # what was known is put back
+            prediction = torch.where(batch["mask"] > 0, prediction, batch["image"])
+        images = config.construct(protocol.get("rounding") or TO_NEAREST, images=prediction)
+        for sample, image in zip(batch["sample"], images, strict=True):
+            write_png(self.run.image(sample), image)
+
+
+def generate(run: Run) -> None:
+    """Draws the images that are not there yet."""
+    missing = [sample for sample in run.samples if not run.image(sample).is_file()]
+    if missing:
+        trainer: pl.Trainer = config.construct(
+            run.plain["trainer"],
+            callbacks=[ImageWriter(run), *progress_bar()],
+            logger=False,
+            enable_checkpointing=False,
+            **TRAINER_OPTIONS,
+            default_root_dir=run.folder,
+            inference_mode=True,
+        )
+        known = {"image", "mask"} if run.protocol.get("composite") else set()
+        items = run.items(missing, {*run.method.task.inputs, *known})
+        loader = _loader(run, items, partial(_with_noise, seed=run.plain["seed"]))
+        with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
+            trainer.predict(run.method, loader, return_predictions=False)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # the first process reads what all of them wrote
+
+
+def _with_noise(items: Sequence[dict[str, Any]], seed: int) -> Batch:
+    batch = collate(items)
+    return {**batch, "noise": Noise(seed, batch["sample"])}
+
+
+def _loader(run: Run, dataset: Dataset, make_batch: Callable[..., Batch] = collate) -> DataLoader:
+    return DataLoader(
+        dataset=dataset, batch_size=run.data.batch_size, num_workers=run.data.num_workers, collate_fn=make_batch
+    )
+
+
+def write_manifest(run: Run) -> None:
+    """Writes manifest.json: every sample with its file, hash and prompt; proof that none is missing."""
+    prompt = run.method.task.prompt
+    texts = run.data.texts(run.protocol["split"], run.samples, run.protocol["seed"])[prompt] if prompt else None
+    entries = [
+        {
+            "id": sample.id,
+            "caption": sample.caption,
+            "draw": sample.draw,
+            "file": str(run.image(sample).relative_to(run.folder)),
+            "sha256": sha256_file(run.image(sample)),
+            "prompt": texts[index] if texts else None,
+        }
+        for index, sample in enumerate(run.samples)
+    ]
+    write_json(run.folder / "manifest.json", {"run_key": run.run_key, "count": len(entries), "samples": entries})
+
+
+def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
+    """`count` samples spread over the run as (input, prompt, output); images (H, W, 3) uint8; no prompt is ""."""
+    chosen = run.samples[:: max(1, len(run.samples) // count)][:count]
+    prompt = run.method.task.prompt
+    items = run.items(chosen, {"image", prompt} if prompt else {"image"})
+    for index, sample in enumerate(chosen):
+        item = items[index]
+        source = to_uint8(item["image"]).permute(1, 2, 0).numpy()
+        yield source, item[prompt] if prompt else "", read_rgb(run.image(sample)).permute(1, 2, 0).numpy()
