@@ -14,7 +14,7 @@ import pytest
 import requests
 import torch
 
-from mmbench.core import cards, config
+from mmbench.core import config
 from mmbench.core.cards import Card, MissingAsset, find
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
@@ -100,7 +100,7 @@ def test_an_archive_that_is_none_or_damaged_leaves_nothing(archive, tmp_path):
 
 def test_a_member_larger_than_any_weights_is_refused(archive, tmp_path, monkeypatch):
     card = archive({"inner/net.pth": bytes(2000)})
-    monkeypatch.setattr(cards, "MAX_MEMBER", 1999)
+    monkeypatch.setattr("mmbench.core.cards.MAX_MEMBER", 1999)
     with pytest.raises(ValueError, match=r"expected at most 1999 bytes in inner/net\.pth, found 2000"):
         find(card, tmp_path)
     assert not list(tmp_path.rglob("net.pth"))
