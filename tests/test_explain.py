@@ -36,7 +36,7 @@ def composed(protocol, *words):
 
 
 def side(protocol, metric, *words):
-    return Side(config.plain(composed(protocol, *words)), metric)
+    return Side(composed(protocol, *words), metric)
 
 
 def scored(protocol, *words):

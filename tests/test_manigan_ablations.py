@@ -133,7 +133,7 @@ def test_without_the_main_module_the_images_own_features_are_corrected(given):
 
 
 def composed(method, *words):
-    return config.plain(config.composed([f"method={method}", "trainer=cpu", *words]))
+    return config.composed([f"method={method}", "trainer=cpu", *words])
 
 
 TOY = ["data.source=toy", "data.toy_images=40", "weights=none"]
@@ -205,7 +205,7 @@ def test_the_toy_table_runs_every_row_and_trains_no_main_module_twice(home):
     rows = {data: [row for row in experiment.rows if row.data == data] for data in ("cub", "coco")}
     assert [row.method for row in rows["cub"]] == [row.method for row in rows["coco"]]
     words = ["data.toy_images=40", "trainer=cpu"]
-    plain = {row.label: config.plain(tables.row_config(experiment, row, "toy", 0, words)) for row in rows["coco"]}
+    plain = {row.label: tables.row_config(experiment, row, "toy", 0, words) for row in rows["coco"]}
     assert len(plain) == 7
     assert all(each["weights"] == "trained" and "training" in each["method"] for each in plain.values())
     data = assembly.prepared_data(plain["ManiGAN"])

@@ -143,7 +143,7 @@ def method_names():
 
 @pytest.mark.parametrize("method", method_names())
 def test_a_card_exists_for_every_key_map_and_a_key_map_for_every_card(method):
-    content = config.plain(config.composed([f"method={method}"]))["method"]
+    content = config.composed([f"method={method}"])["method"]
     module, _, name = content["module"]["_target_"].rpartition(".")
     maps = getattr(__import__(module, fromlist=[name]), name).official
     for data, cards in content["official"].items():
@@ -159,7 +159,7 @@ def test_networks_have_the_size_that_was_published_for_coco(method, conf):
     (conf.folder / "data/coco.yaml").write_text(
         (conf.folder / "data/cub.yaml").read_text().replace("name: cub", "name: coco")
     )
-    cub, coco = (config.composed([f"method={method}", f"data={data}"]).method for data in ("cub", "coco"))
+    cub, coco = (config.composed([f"method={method}", f"data={data}"])["method"] for data in ("cub", "coco"))
     if method == "damsm":
         assert (cub.module.max_words, coco.module.max_words) == (18, 15)
         return
@@ -362,7 +362,7 @@ def test_published_files_are_fetched_and_edit(served, published, words, home):
     file = home / "assets/weights/manigan/data/birds/captions.pickle"
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(ValueError, match=r"expected sha256 .* recorded in captions\.pickle\.sha256"):
-        generation.prepare(cfg)
+        generation.prepared(cfg)
 
 
 def test_without_a_connection_one_line_says_what_is_missing(words, monkeypatch, conf):
@@ -372,7 +372,7 @@ def test_without_a_connection_one_line_says_what_is_missing(words, monkeypatch, 
     monkeypatch.setattr("gdown.download", refused)
     (conf.folder / "protocol/pixels.yaml").write_text(PROTOCOL)
     with pytest.raises(MissingAsset) as caught:
-        generation.prepare(config.composed(["method=manigan", *words]))
+        generation.prepared(config.composed(["method=manigan", *words]))
     message = str(caught.value)
     for part in (
         "expected birds/captions.pickle of manigan/data/birds.zip",
@@ -396,4 +396,4 @@ def test_what_nobody_published_is_said(words, conf, data):
     with pytest.raises(
         MissingAsset, match=f"expected weights of damsm .* for {found}, found none: use weights=trained"
     ):
-        generation.prepare(config.composed(["method=manigan", *words]))
+        generation.prepared(config.composed(["method=manigan", *words]))

@@ -30,7 +30,7 @@ def records(experiment, row, source, seeds, overrides, folder):
     names = [experiment.metric(metric, row, source) for metric in experiment.metrics]
     value = 100.0 if row.method == "identity" else 0.0
     words = ["method=identity", "data.source=toy", f"protocol={experiment.protocol}"]
-    protocol = config.plain(config.composed(words).protocol)
+    protocol = config.composed(words)["protocol"]
     return [
         Result(
             experiment=experiment.name,

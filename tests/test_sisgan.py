@@ -239,11 +239,11 @@ def test_learning_rates_are_halved_every_hundred_epochs(method, epoch, rate):
 
 
 def test_photographs_are_cut_to_64_out_of_74_pixels_and_toy_pictures_stay_as_they_are():
-    real = config.composed(["method=sisgan"]).data.module
-    view = config.construct(config.plain(real.preprocessing)).evaluation((0, 0, 400, 300), real.image_size)
+    real = config.composed(["method=sisgan"])["data"].module
+    view = config.construct(real.preprocessing).evaluation((0, 0, 400, 300), real.image_size)
     assert (view.size, view.left, view.top, view.side) == ((98, 74), 17, 5, 64)
     assert real.bird_crop is False
-    toy = config.composed(["method=sisgan", "data.source=toy"]).data.module
+    toy = config.composed(["method=sisgan", "data.source=toy"])["data"].module
     assert toy.image_size == 64
     assert "preprocessing" not in toy
 

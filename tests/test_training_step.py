@@ -24,7 +24,7 @@ def learning_methods():
 
 def after_one_batch(name):
     """The method, and copies of its state before and after."""
-    plain = config.plain(config.composed([f"method={name}", *WORDS]))
+    plain = config.composed([f"method={name}", *WORDS])
     data = assembly.prepared_data(plain)
     method, _ = assembly.built(plain, data)
     data.batch_size = plain["method"]["training"]["batch_size"]

@@ -96,7 +96,7 @@ def without_files(node: Any) -> Any:
 
 def assembled(name: str, source: str) -> Method:
     """A method with random weights, the same ones in every process: `source` `real` is the published size."""
-    described = config.plain(config.composed([f"method={name}", f"data.source={source}"]).method)
+    described = config.composed([f"method={name}", f"data.source={source}"])["method"]
     stages = {argument: assembled(before, source) for argument, before in described.get("stages", {}).items()}
     given = {"vocabulary": Vocabulary((END, *WORDS))} if "vocabulary" in described.get("from_data", []) else {}
     with torch.random.fork_rng(devices=[]):

@@ -1,19 +1,16 @@
 """Generates a method's images under a protocol, scores them, and writes one record."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mmbench.core import application
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
-
-def report(cfg: "DictConfig") -> None:
+def report(plain: dict[str, Any]) -> None:
     """Evaluates one row and says where everything is."""
     from mmbench.pipeline.evaluation import evaluate
 
-    record, run = evaluate(cfg)
+    record, run = evaluate(plain)
     if record is None:
         return
     for name, found in sorted(record.metrics.items()):

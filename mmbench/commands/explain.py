@@ -29,7 +29,7 @@ def _side(name: str, words: Sequence[str]) -> tuple[dict[str, Any], Result | Non
     """The configuration that a record or a protocol stands for, and the record."""
     path = Path(name)
     if path.suffix != ".json":
-        return config.plain(config.composed([f"protocol={name}", *words])), None
+        return config.composed([f"protocol={name}", *words]), None
     try:
         record = Result(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -39,7 +39,7 @@ def _side(name: str, words: Sequence[str]) -> tuple[dict[str, Any], Result | Non
     row = [f"method={record.row['method']}", f"data={record.row['data']}", f"data.source={record.row['source']}"]
     facts = [f"++{key}={_word(fact)}" for key, fact in _scalars(record.config["data"], "data")]
     own = [*row, f"seed={record.seed}", f"weights={record.config['weights']}", *facts]
-    plain = config.plain(config.composed([*own, *(word for word in words if not word.startswith("method="))]))
+    plain = config.composed([*own, *(word for word in words if not word.startswith("method="))])
     plain = under(plain, record.config["protocol"])
     if described(plain)["method"] != record.config["method"]:
         raise ValueError(f"{path}: expected the method as this version composes it, found another: evaluate it again")
@@ -91,7 +91,7 @@ def _against_published(first: dict[str, Any], record: Result | None, experiment:
     row, source = _row(experiment, first), first["data"]["source"]
     numbers = published(experiment, row)
     words = [f"method={row.method}", f"data={row.data}", f"data.source={source}", f"protocol={experiment.protocol}"]
-    card = {**first, "protocol": config.plain(config.composed(words))["protocol"]}
+    card = {**first, "protocol": config.composed(words)["protocol"]}
     for name, number in numbers.items():
         ours = experiment.metric(name, row, source).partition("@")[0]
         if ours not in first["protocol"]["metrics"] or (asked and asked != ours):
@@ -127,5 +127,5 @@ def main(arguments: list[str]) -> int:
     else:
         words = [f"method={first['method']['name']}", f"data={first['data']['name']}"]
         words += [f"data.source={first['data']['source']}", f"protocol={own['against']}"]
-        _compare(first, {**first, "protocol": config.plain(config.composed(words))["protocol"]}, asked)
+        _compare(first, {**first, "protocol": config.composed(words)["protocol"]}, asked)
     return 0

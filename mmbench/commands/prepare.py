@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
         if own.setdefault(option, choices[0]) not in choices:
             raise ValueError(f"expected {option}={' or '.join(choices)}, found {own[option]!r}: choose one of those")
     # The root of every configuration has a method; which one does not matter to a data set.
-    cfg = config.plain(config.composed(["method=identity", f"data={own['data']}", *rest]))
+    cfg = config.composed(["method=identity", f"data={own['data']}", *rest])
     data: DataModule = config.construct(cfg["data"]["module"])
     if isinstance(data, Toy):
         data.make()

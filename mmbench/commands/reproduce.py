@@ -53,18 +53,17 @@ def reproduce(
     experiment: Experiment, source: str, seeds: Sequence[int], rows: Sequence[Row], overrides: Sequence[str]
 ) -> bool:
     """Runs the rows, prints and writes the table; returns whether every row ran."""
-    paths = config.plain(config.composed(["method=identity", *overrides]).paths)
+    paths = config.composed(["method=identity", *overrides])["paths"]
     reasons: dict[tuple[str, str], str] = {}
     first_runs: dict[tuple[str, str], Run] = {}
     for row in rows:
         for seed in row.seeds_of(seeds):
             console.print(f"{experiment.name}: {row.label} on {row.data} ({source}), seed {seed}", highlight=False)
             try:
-                cfg = tables.row_config(experiment, row, source, seed, overrides)
-                plain = config.plain(cfg)
+                plain = tables.row_config(experiment, row, source, seed, overrides)
                 if plain["weights"] == "trained" and "training" in plain["method"]:
                     trained(plain, prepared_data(plain))
-                _, run = evaluate(cfg)
+                _, run = evaluate(plain)
             except ValueError as error:
                 reasons[row.key] = " ".join(str(error).split())
                 console.print(f"  not run: {reasons[row.key]}", style="yellow", highlight=False, markup=False)

@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     if wants_data and "real" in own:
         raise ValueError("expected real=DIR or data=NAME, found both: remove one")
     protocol = own.get("protocol", "strict")
-    cfg = config.plain(config.composed(["method=identity", f"protocol={protocol}", *rest]))
+    cfg = config.composed(["method=identity", f"protocol={protocol}", *rest])
     assets = Path(cfg["paths"]["assets"]).expanduser()
     captions = read_captions(Path(own["captions"]).expanduser()) if "captions" in own else None
     with folders({what: own[what] for what in ("fake", "real", "input", "mask") if what in own}) as found:

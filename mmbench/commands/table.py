@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     form = own.get("format", "")
     if form and form not in FORMATS:
         config.unknown("format", form, FORMATS)
-    paths = config.plain(config.composed(["method=identity", *rest]).paths)
+    paths = config.composed(["method=identity", *rest])["paths"]
     pages, parts = {}, {}
     chosen = [own["experiment"]] if "experiment" in own else config.names("experiment")
     for name in chosen:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -20,7 +19,7 @@ from mmbench.core.task import Task
 from mmbench.data.base import collate
 from mmbench.metrics.suite import MetricSuite, build_suite
 from mmbench.pipeline import canary, grid, scoring
-from mmbench.pipeline.generation import Run, Scored, generate, prepare, shown, write_manifest
+from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest
 from mmbench.pipeline.rows import described
 
 
@@ -37,7 +36,7 @@ def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict
     fields = run.data.fields | {f"prompt{suffix}" for suffix in suffixes}
     if missing := sorted(set(suite.needs) - fields):
         raise ValueError(
-            f"expected the fields {', '.join(missing)} for the metrics of {run.protocol['name']}, found "
+            f"expected the fields {', '.join(missing)} for the metrics of {run.protocol.name}, found "
             f"{run.plain['data']['name']} without them: choose another protocol or data set"
         )
     rank, _ = scoring.place()
@@ -52,22 +51,22 @@ def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict
         scoring.show(suite, scoring.loader(mine, run.data.num_workers, batch_of), "scoring"), run.samples
     )
     if suite.needs_reference and rank == 0:  # states are summed over the processes
-        split = run.protocol["reference"]
+        split = run.protocol.reference
         identity = [described(run.plain)["data"], run.data.fingerprint(), split]
         assets = Path(run.plain["paths"]["assets"]).expanduser()
         scoring.add_reference(suite, run.data.reference(split), identity, assets, run.data.num_workers)
     return scoring.results_of(suite), covered
 
 
-def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
+def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
     """Generates and scores one row; re-uses the images, and the record, that are there already.
 
     Several processes share the work; the first of them gets the record, the others None.
 
     Raises:
-        MissingAsset, ValueError: as `prepare`, `build_suite` and `score` say.
+        MissingAsset, ValueError: as `prepared`, `build_suite` and `score` say.
     """
-    run = prepare(cfg)
+    run = prepared(plain)
     results_folder = run.plain["paths"]["results"]
     experiment = run.plain["experiment"] or run.plain["method"]["name"]
     with locked(run.folder):
@@ -76,7 +75,7 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             log(run, record)
             return record, run
         assets = Path(run.plain["paths"]["assets"]).expanduser()
-        suite = build_suite(run.protocol["metrics"], run.protocol["extractors"], assets)
+        suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets)
         if torch.cuda.is_available() and run.plain["trainer"]["accelerator"] != "cpu":
             suite.cuda()
         drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
@@ -90,7 +89,7 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             experiment=experiment,
             row=run.row,
             seed=run.plain["seed"],
-            protocol={"name": run.protocol["name"], "hash": config.config_hash(run.protocol)},
+            protocol={"name": run.protocol.name, "hash": config.config_hash(run.protocol.facts())},
             metrics=metrics,
             coverage=covered,
             canary=drift,
@@ -98,7 +97,7 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             run_key=run.run_key,
             config_hash=sha256_json(described(run.plain)),
             weights=run.weights,
-            data={"fingerprint": run.data.fingerprint(), "split": run.protocol["split"]},
+            data={"fingerprint": run.data.fingerprint(), "split": run.protocol.split},
             config=described(run.plain),
         )
         record.write(results_folder)

@@ -6,7 +6,6 @@ the stages before: nothing is trained twice and nothing stale is used.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,37 +38,44 @@ class Stage:
 
 def stage(plain: dict[str, Any], data: "DataModule") -> Stage:
     """The training that a configuration asks for, whether it has been run or not."""
+    return known_stage(plain, data.fingerprint())
+
+
+def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
+    """As `stage`, of data of which no more than the fingerprint is known."""
     facts = {
         "method": config.scientific(
             {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
         ),
-        "training": plain["method"]["training"],
+        "training": plain["method"].get("training"),
         "data": config.scientific({key: value for key, value in plain["data"].items() if key != "evaluation"}),
-        "fingerprint": data.fingerprint(),
+        "fingerprint": fingerprint,
+        "scale": plain["scale"],
         "seed": plain["seed"],
-        "stages": {argument: stage(before, data).key for argument, before in predecessors(plain).items()},
+        "stages": {argument: known_stage(before, fingerprint).key for argument, before in predecessors(plain).items()},
     }
     if (precision := plain["trainer"]["precision"]) != FULL_PRECISION:
         facts["precision"] = precision
+    if not plain["trainer"].get("sync_batchnorm", True):  # statistics of each process's part of a batch
+        facts["processes"] = num_processes(plain["trainer"])
     key = sha256_json(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
     return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16])
 
 
+def num_processes(trainer: dict[str, Any]) -> int:
+    """How many processes a trainer's configuration asks for."""
+    return config.construct(trainer, logger=False, enable_checkpointing=False).world_size
+
+
 def predecessors(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Constructor argument to the plain configuration of the stage that fills it; data, seed and hardware are ours."""
-    data, assets = plain["data"], plain["paths"]["assets"]
-    return {
-        argument: {**plain, "method": _composed_method(method, data["name"], data["source"], assets)}
-        for argument, method in plain["method"].get("stages", {}).items()
-    }
+    """Constructor argument to the plain configuration of the stage that fills it; seed and hardware are ours."""
+    return {argument: {**plain, **before} for argument, before in plain["method"].get("stages", {}).items()}
 
 
-@cache  # composing takes half a second, and a run asks for its stages time and again
-def _composed_method(method: str, data: str, source: str, assets: str) -> dict[str, Any]:
-    quoted = assets.replace("\\", "\\\\").replace("'", "\\'")
-    words = [f"method={method}", f"data={data}", f"data.source={source}", f"paths.assets='{quoted}'"]
-    return config.plain(config.composed(words).method)
+def learns(plain: dict[str, Any]) -> bool:
+    """Whether there is something to train: the method itself, or a stage that it stands on."""
+    return "training" in plain["method"] or any(map(learns, predecessors(plain).values()))
 
 
 def official_cards(plain: dict[str, Any]) -> dict[str, Card]:

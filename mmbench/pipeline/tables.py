@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import scipy.stats
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +15,7 @@ from mmbench.core.files import sha256_json, write_text
 from mmbench.core.results import Result
 from mmbench.pipeline import rows
 from mmbench.pipeline.experiments import Experiment, Published, Row, published
-from mmbench.pipeline.generation import prepare
+from mmbench.pipeline.generation import prepared
 
 MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
 COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")
@@ -29,7 +28,7 @@ LEGEND = (
 )
 
 
-def row_config(experiment: Experiment, row: Row, source: str, seed: int, overrides: Sequence[str]) -> DictConfig:
+def row_config(experiment: Experiment, row: Row, source: str, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
     """The settled configuration of one row and seed.
 
     Raises:
@@ -109,7 +108,7 @@ def records_of(
             cfg = row_config(experiment, row, source, seed, overrides)
         except ValueError as error:
             return [], str(error)
-        wanted = sha256_json(rows.described(config.plain(cfg)))
+        wanted = sha256_json(rows.described(cfg))
         if record := results.newest(folder, experiment.name, config_hash=wanted):
             found.append(record)
         elif source != "toy":
@@ -117,10 +116,10 @@ def records_of(
     return found, reason
 
 
-def missing_asset(cfg: DictConfig) -> str | None:
+def missing_asset(cfg: dict[str, Any]) -> str | None:
     """Why a row cannot run on this machine; None if nothing is missing."""
     try:
-        prepare(cfg)
+        prepared(cfg)
     except ValueError as error:
         return str(error)
     return None

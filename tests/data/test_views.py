@@ -135,5 +135,5 @@ def test_fast_is_a_protocol_of_its_own():
     assert isinstance(config.construct(nodes["exact"]), ShorterSide)
     assert isinstance(config.construct(nodes["fast"]).exact, ShorterSide)
     assert isinstance(config.construct(nodes["fast_squash"]).exact, Squash)
-    plain = config.plain(config.composed(["method=identity", "+preprocessing@protocol.preprocessing=fast"]))
+    plain = config.composed(["method=identity", "+preprocessing@protocol.preprocessing=fast"])
     assert plain["data"]["evaluation"]["preprocessing"] == nodes["fast"]
