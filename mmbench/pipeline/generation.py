@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
@@ -21,12 +20,13 @@ from mmbench.core.files import sha256_file, sha256_json, write_json
 from mmbench.core.images import read_rgb, to_uint8, write_png
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample
-from mmbench.core.progress import TRAINER_OPTIONS, progress_bar
+from mmbench.core.progress import progress_bar
 from mmbench.core.protocol import Protocol
 from mmbench.data.base import DataModule, collate
 from mmbench.metrics.base import check_images
 from mmbench.pipeline.assembly import built, prepared_data
 from mmbench.pipeline.rows import ROW, described
+from mmbench.pipeline.stages import trainer_of
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,11 @@ def generate(run: Run) -> None:
     """Draws the images that are not there yet."""
     missing = [sample for sample in run.samples if not run.image(sample).is_file()]
     if missing:
-        trainer: pl.Trainer = config.construct(
-            run.plain["trainer"],
+        trainer = trainer_of(
+            run.plain,
             callbacks=[ImageWriter(run), *progress_bar()],
             logger=False,
             enable_checkpointing=False,
-            **TRAINER_OPTIONS,
             default_root_dir=run.folder,
             inference_mode=not run.method.needs_gradients,
         )

@@ -14,6 +14,8 @@ from mmbench.core.cards import Card
 from mmbench.core.files import sha256_json
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
     from mmbench.data.base import DataModule
 
 FULL_PRECISION = "32-true"  # of the trainer; weights trained in another are others
@@ -56,16 +58,28 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
     }
     if (precision := plain["trainer"]["precision"]) != FULL_PRECISION:
         facts["precision"] = precision
-    if not plain["trainer"].get("sync_batchnorm", True):  # statistics of each process's part of a batch
-        facts["processes"] = num_processes(plain["trainer"])
+    if not plain["trainer"]["sync_batchnorm"] and (processes := num_processes(plain)) > 1:
+        facts["processes"] = processes  # each normalises its own part of a batch
     key = sha256_json(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
     return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16])
 
 
-def num_processes(trainer: dict[str, Any]) -> int:
-    """How many processes a trainer's configuration asks for."""
-    return config.construct(trainer, logger=False, enable_checkpointing=False).world_size
+def num_processes(plain: dict[str, Any]) -> int:
+    """How many processes a training is divided among."""
+    return trainer_of(plain, logger=False, enable_checkpointing=False).world_size
+
+
+def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
+    """Lightning's trainer on the hardware that a configuration names.
+
+    Batch normalisation is synchronised in training by us (`core/batch_norm.py`), since Lightning's cannot on a
+    processor.
+    """
+    from mmbench.core.progress import TRAINER_OPTIONS
+
+    hardware = {key: item for key, item in plain["trainer"].items() if key != "sync_batchnorm"}
+    return config.construct(hardware, **TRAINER_OPTIONS, **arguments)
 
 
 def predecessors(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:

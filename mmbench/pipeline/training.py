@@ -5,18 +5,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from safetensors.torch import save_file
 
 from mmbench.core import application, config, results
+from mmbench.core.batch_norm import synchronised
 from mmbench.core.files import locked, write_json, written_atomically
 from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
-from mmbench.core.progress import TRAINER_OPTIONS, console, progress_bar, wandb_mode
+from mmbench.core.progress import console, progress_bar, wandb_mode
 from mmbench.data.base import DataModule
 from mmbench.pipeline.assembly import VOCABULARY, assembled, load_start, prepared_data
-from mmbench.pipeline.stages import Stage, learns, predecessors, stage
+from mmbench.pipeline.stages import Stage, learns, predecessors, stage, trainer_of
 
 
 def trained(plain: dict[str, Any], data: DataModule) -> Stage:
@@ -117,6 +119,8 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     start = time.monotonic()
     trainer = _trainer(wanted)
     data.batch_size = share_of_batch(plain, trainer.world_size)
+    if trainer.world_size > 1 and plain["trainer"]["sync_batchnorm"]:
+        synchronised(method, native=not isinstance(trainer.accelerator, CPUAccelerator))
     try:
         with application.within_memory(data.batch_size, "lower method.training.batch_size"):
             trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -154,8 +158,8 @@ def share_of_batch(plain: dict[str, Any], processes: int) -> int:
 
 def _trainer(wanted: Stage) -> pl.Trainer:
     plain, folder = wanted.plain, wanted.folder
-    return config.construct(
-        plain["trainer"],
+    return trainer_of(
+        plain,
         max_epochs=plain["method"]["training"]["epochs"],
         callbacks=[
             SeededSteps(plain["seed"]),
@@ -165,7 +169,6 @@ def _trainer(wanted: Stage) -> pl.Trainer:
         ],
         logger=_loggers(wanted),
         default_root_dir=folder,
-        **TRAINER_OPTIONS,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
