@@ -17,7 +17,11 @@ def report(plain: dict[str, Any]) -> None:
     if rank_zero_only.rank > 0:
         return
     method, data = plain["method"]["name"], plain["data"]
-    print(f"weights: {done.weights}\nlog: {done.folder / 'log'}")
+    if "training" in plain["method"]:
+        print(f"weights: {done.weights}\nlog: {done.folder / 'log'}")
+    else:
+        before = ", ".join(str(stage.weights) for stage in done.before.values())
+        print(f"weights: {method} has those of the stages it stands on, {before}")
     print(
         f"next: mmbench evaluate method={method} data={data['name']} data.source={data['source']} seed={plain['seed']} "
         "weights=trained"

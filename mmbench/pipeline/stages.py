@@ -23,11 +23,19 @@ FULL_PRECISION = "32-true"  # of the trainer; weights trained in another are oth
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: a settled plain configuration, its key, and the folder of its checkpoint and weights."""
+    """One training: a settled plain configuration, its key, the folder of its checkpoint and weights, what it rests on.
+
+    Attributes:
+        plain: the settled configuration.
+        key: hash of all that its weights depend on.
+        folder: where checkpoint, weights and log lie; named by the key.
+        before: constructor argument to the stage that fills it.
+    """
 
     plain: dict[str, Any]
     key: str
     folder: Path
+    before: dict[str, "Stage"]
 
     @property
     def weights(self) -> Path:
@@ -45,6 +53,7 @@ def stage(plain: dict[str, Any], data: "DataModule") -> Stage:
 
 def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
     """As `stage`, of data of which no more than the fingerprint is known."""
+    before = {argument: known_stage(one, fingerprint) for argument, one in predecessors(plain).items()}
     facts = {
         "method": config.scientific(
             {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
@@ -54,7 +63,7 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
         "fingerprint": fingerprint,
         "scale": plain["scale"],
         "seed": plain["seed"],
-        "stages": {argument: known_stage(before, fingerprint).key for argument, before in predecessors(plain).items()},
+        "stages": {argument: one.key for argument, one in before.items()},
     }
     if (precision := plain["trainer"]["precision"]) != FULL_PRECISION:
         facts["precision"] = precision
@@ -62,7 +71,7 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
         facts["processes"] = processes  # each normalises its own part of a batch
     key = sha256_json(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
-    return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16])
+    return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16], before)
 
 
 def num_processes(plain: dict[str, Any]) -> int:
