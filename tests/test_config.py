@@ -140,6 +140,13 @@ def test_hash_ignores_where_files_lie_and_how_work_is_cut():
     assert config.config_hash(here) == config.config_hash(there) != config.config_hash(other)
 
 
+def test_hash_ignores_where_a_file_comes_from_but_not_which_it_is():
+    card = {"_target_": "mmbench.core.cards.Card", "file": "a.pth", "sha256": "1", "origin": "here", "licence": "MIT"}
+    same = {**card, "origin": "there", "licence": "other", "_target_": "elsewhere.Card"}
+    hashes = [config.config_hash({"card": one}) for one in (card, same, {**card, "sha256": "2"})]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_folders_follow_the_environment_where_it_says_something(monkeypatch):
     monkeypatch.setenv("MMBENCH_HOME", "elsewhere")
     monkeypatch.setenv("MMBENCH_RUNS", "")

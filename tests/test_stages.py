@@ -134,5 +134,5 @@ def test_processes_share_a_batch_and_a_remainder_is_refused(conf):
         ValueError, match=r"expected batches of 16 .* divide by the 3 processes, found a remainder of 1"
     ):
         training.share_of_batch(plain, 3)
-    with pytest.raises(ValueError, match="expected 2 images or more of manigan for each process, found 1, a batch of"):
+    with pytest.raises(ValueError, match="expected 2 images or more of manigan for each process, found 1, a batch"):
         training.share_of_batch(plain, 16)

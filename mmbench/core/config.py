@@ -443,8 +443,13 @@ def _plain(cfg: DictConfig) -> Any:
 
 
 def scientific(value: Any) -> Any:
-    """A plain configuration without the keys that change no result (`NEUTRAL`)."""
+    """A plain configuration without what changes no result: the keys of `NEUTRAL`, and where a file comes from.
+
+    Of the card of a file, what stays is which file it is: name, hash and member.
+    """
     if isinstance(value, dict):
+        if {"file", "sha256", "origin"} <= value.keys():
+            return {key: value[key] for key in ("file", "sha256", "member") if key in value}
         return {key: scientific(item) for key, item in value.items() if key not in NEUTRAL}
     if isinstance(value, list):
         return [scientific(item) for item in value]
