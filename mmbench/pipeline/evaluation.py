@@ -18,7 +18,7 @@ from mmbench.core.results import Result
 from mmbench.core.task import Task
 from mmbench.data.base import collate
 from mmbench.metrics.suite import MetricSuite, build_suite
-from mmbench.pipeline import canary, grid, scoring
+from mmbench.pipeline import by_sample, canary, grid, scoring
 from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest
 from mmbench.pipeline.rows import described
 
@@ -81,6 +81,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
         drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
         generate(run)
         metrics, covered = score(run, suite)
+        values = suite.by_sample()
         if rank_zero_only.rank > 0:
             return None, run
         write_manifest(run)
@@ -100,6 +101,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             data={"fingerprint": run.data.fingerprint(), "split": run.protocol.split},
             config=described(run.plain),
         )
+        record = by_sample.keep(record, values, results_folder)
         record.write(results_folder)
     log(run, record)
     return record, run
