@@ -21,6 +21,7 @@ from mmbench.core import config
             "expected a configuration key, found 'data.sorce': did you mean data.source",
         ),
         (["method=identity", "sed=1"], "expected a configuration key, found 'sed': did you mean seed"),
+        (["metod=identity"], "expected a configuration key, found 'metod': did you mean method or method.name or method."),
         (["method=identity", "data.toy.image_size=32"], "expected a configuration key, found 'data.toy.image_size'"),
         (["method=identity,reel"], "expected a method, found 'reel': did you mean real?"),
         (["method"], "expected key=value, found 'method'"),
@@ -31,6 +32,13 @@ def test_a_misspelt_word_names_the_nearest(words, message):
     with pytest.raises(ValueError, match="expected") as caught:
         config.composed(words)
     assert str(caught.value).startswith(message)
+
+
+def test_no_name_is_suggested_twice():
+    with pytest.raises(ValueError, match=r"found 'dat': did you mean date or data\?$"):
+        config.unknown("word", "dat", ["date", "data", "data"])
+    with pytest.raises(ValueError, match=r"found 'x': choose from data, date$"):
+        config.unknown("word", "x", ["date", "data", "data"])
 
 
 def test_toy_blocks_apply_to_toy_data_and_the_command_line_overrules_them():

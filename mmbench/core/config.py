@@ -58,7 +58,7 @@ def summary(group: str, name: str) -> str:
 
 def unknown(kind: str, found: str, valid: Iterable[str]) -> NoReturn:
     """Raises the one-line error for a name that does not exist, with the nearest valid ones."""
-    valid = sorted(valid)
+    valid = sorted(set(valid))
     nearest = difflib.get_close_matches(found, valid, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(valid)}"
     raise ValueError(f"expected a {kind}, found {found!r}: {hint}")
@@ -112,7 +112,7 @@ def check(overrides: Sequence[str]) -> None:
         if key in groups or override.package or key.startswith("hydra") or override.is_add() or override.is_force_add():
             continue
         if key not in known:
-            unknown("configuration key", key, [*known, *groups])
+            unknown("configuration key", key, known.union(groups))
 
 
 def require_method(overrides: Sequence[str]) -> None:
