@@ -21,7 +21,10 @@ from mmbench.core import config
             "expected a configuration key, found 'data.sorce': did you mean data.source",
         ),
         (["method=identity", "sed=1"], "expected a configuration key, found 'sed': did you mean seed"),
-        (["metod=identity"], "expected a configuration key, found 'metod': did you mean method or method.name or method."),
+        (
+            ["metod=identity"],
+            "expected a configuration key, found 'metod': did you mean method or method.name or method.",
+        ),
         (["method=identity", "data.toy.image_size=32"], "expected a configuration key, found 'data.toy.image_size'"),
         (["method=identity,reel"], "expected a method, found 'reel': did you mean real?"),
         (["method"], "expected key=value, found 'method'"),

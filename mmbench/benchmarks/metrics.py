@@ -38,7 +38,8 @@ from mmbench.metrics.suite import MetricSuite, build_suite, described
 from mmbench.networks.inception_fid import InceptionFID
 from mmbench.networks.open_clip import OpenCLIP
 from mmbench.pipeline import scoring
-from mmbench.pipeline.folders import Folder, Scored
+from mmbench.pipeline.folders import Scored
+from mmbench.pipeline.inspection import Folder
 
 HELP = """usage: python -m mmbench.benchmarks.metrics [COUNT]
 
