@@ -20,6 +20,10 @@ from mmbench.core import config
             "expected a configuration key, found 'data.sorce': did you mean data.source",
         ),
         (["method=identity", "sed=1"], "expected a configuration key, found 'sed': did you mean seed"),
+        (
+            ["metod=identity"],
+            "expected a configuration key, found 'metod': did you mean method or method.name or method.",
+        ),
         (["method=identity", "data.toy.image_size=32"], "expected a configuration key, found 'data.toy.image_size'"),
         (["method=identity,reel"], "expected a method, found 'reel': did you mean real?"),
         (["method"], "expected key=value, found 'method'"),
@@ -30,6 +34,13 @@ def test_a_misspelt_word_names_the_nearest(words, message):
     with pytest.raises(ValueError, match="expected") as caught:
         config.composed(words)
     assert str(caught.value).startswith(message)
+
+
+def test_no_name_is_suggested_twice():
+    with pytest.raises(ValueError, match=r"found 'dat': did you mean date or data\?$"):
+        config.unknown("word", "dat", ["date", "data", "data"])
+    with pytest.raises(ValueError, match=r"found 'x': choose from data, date$"):
+        config.unknown("word", "x", ["date", "data", "data"])
 
 
 def test_toy_blocks_apply_to_toy_data_and_the_command_line_overrules_them():
@@ -188,6 +199,39 @@ def test_every_command_has_help(command, monkeypatch, capsys):
     assert printed.out.startswith(f"usage: mmbench {command}")
 
 
+LOOK = """
+import sys
+from mmbench.__main__ import main
+for words in map(str.split, sys.argv[1:]):
+    sys.argv = ["mmbench", *words]
+    try:
+        main()
+    except SystemExit:
+        pass
+    heavy = sorted({"torch", "pytorch_lightning", "pandas", "matplotlib", "torchmetrics"} & sys.modules.keys())
+    assert not heavy, f"{words} imports {heavy}"
+"""
+
+
+def test_help_lists_and_misspelt_words_import_nothing_that_takes_seconds(tmp_path):
+    misspelt = [
+        "train method=manigan dta=cub",
+        "evaluate method=manigan dta=cub",
+        "score fake=x metrics=fid dta=cub",
+        "score fake=x metrics=fdi",
+        "prepare data=cub dta=x",
+        "table experiment=demo dta=x",
+        "reproduce experiment=demo dta=x",
+        "explain record=strict against=manigan method=manigan dta=cub",
+        "explain record=strikt against=manigan method=manigan",
+    ]
+    words = ["--help", "list", *(f"{command} --help" for command in COMMANDS), *misspelt]
+    done = subprocess.run([sys.executable, "-c", LOOK, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mmbench: error: expected a") == len(misspelt), done.stderr
+    assert done.stderr.count("did you mean") == len(misspelt), done.stderr
+
+
 def test_the_command_alone_says_what_there_is(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mmbench"])
     main()
@@ -201,6 +245,21 @@ def test_everything_that_can_be_chosen_is_listed(monkeypatch, capsys):
     for group in ("method", "data", "protocol", "metric", "experiment"):
         for name in config.names(group):
             assert any(line.split()[:2] == [group, name] for line in printed.out.splitlines())
+
+
+def test_methods_are_listed_below_their_tasks(conf, monkeypatch, capsys):
+    (conf.folder / "method/variant.yaml").write_text("# Stands on another\ndefaults: [tagan, _self_]\nname: variant\n")
+    (conf.folder / "method/mine.yaml").write_text("# Not of this package\nname: mine\nmodule: {_target_: my.Own}\n")
+    _, printed = _run(monkeypatch, capsys, "list", "group=method")
+    tasks, task = {}, ""
+    for words in map(str.split, printed.out.splitlines()):
+        if len(words) == 1:
+            task = words[0]
+        elif words[0] == "method":
+            tasks[words[1]] = task
+    assert tasks.keys() == set(config.names("method"))
+    assert {tasks["manigan"], tasks["tagan"], tasks["variant"]} == {"manipulation:"}
+    assert (tasks["damsm"], tasks["real"], tasks["mine"]) == ("synthesis:", "reference:", "elsewhere:")
 
 
 def test_configuration_can_be_printed_and_names_completed(tmp_path):

@@ -147,3 +147,8 @@ def test_records_of_different_rows_are_no_matter_of_protocol(home):
     assert len(results.read(home / "results", "real")) == 1
     with pytest.raises(ValueError, match="expected two records of one row"):
         explain.main([f"record={paths[0]}", f"against={paths[1]}"])
+    paths[0].write_text(
+        paths[0].read_text().replace("mmbench.methods.reference.Real", "mmbench.methods.reference.Other")
+    )
+    with pytest.raises(ValueError, match=f"{paths[0]}: expected the method as this version composes it, found another"):
+        explain.main([f"record={paths[0]}", "against=manigan"])

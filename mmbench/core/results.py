@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmbench.core.files import write_json
 
 RECORDED_PACKAGES = (
@@ -126,4 +124,6 @@ def versions() -> dict[str, str]:
 
 def device() -> str:
     """The accelerator's name, or the processor's architecture."""
+    import torch  # takes seconds, and whoever reads records needs none of it
+
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"

@@ -12,9 +12,11 @@ import pandas as pd
 from mmbench.core import config
 from mmbench.core.files import locked, written_atomically
 from mmbench.core.protocol import Protocol, explained_fields
+from mmbench.core.results import Result
 from mmbench.metrics.suite import build_suite
 from mmbench.pipeline import canary, rows
 from mmbench.pipeline.evaluation import score
+from mmbench.pipeline.experiments import Experiment, Published, Row, published
 from mmbench.pipeline.generation import Run, generate, prepared
 
 # Metrics that lie between two others: what the way from one to the next is.
@@ -132,6 +134,18 @@ def under(plain: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, An
     return given
 
 
+def as_recorded(plain: Mapping[str, Any], record: Result, path: str) -> dict[str, Any]:
+    """The configuration that the words of a record compose, under the record's own protocol.
+
+    Raises:
+        ValueError: the method was another when the record was written; names the record's path.
+    """
+    found = under(plain, record.config["protocol"])
+    if rows.described(found)["method"] != record.config["method"]:
+        raise ValueError(f"{path}: expected the method as this version composes it, found another: evaluate it again")
+    return found
+
+
 def _alike(one: Run, other: Run) -> bool:
     """Whether two runs draw the same image for a sample, so that they differ in the set of samples alone."""
     facts = []
@@ -145,13 +159,67 @@ def _alike(one: Run, other: Run) -> bool:
 def explained(first: Side, second: Side) -> pd.DataFrame:
     """The steps as rows: step, from, to, before, after, contribution; the last row is the sum."""
     start, images = value(first.plain, _alone(first), first.metric, None)
-    rows, now = [], start
+    lines, now = [], start
     for step in steps(first, second):
         then, images = value(first.plain, step.protocol, step.metric, images)
-        rows.append([step.what, _short(step.before), _short(step.after), now, then, then - now])
+        lines.append([step.what, _short(step.before), _short(step.after), now, then, then - now])
         now = then
-    rows.append(["sum", first.protocol["name"], second.protocol["name"], start, now, now - start])
-    return pd.DataFrame(rows, columns=["step", "from", "to", "before", "after", "contribution"])
+    lines.append(["sum", first.protocol["name"], second.protocol["name"], start, now, now - start])
+    return pd.DataFrame(lines, columns=["step", "from", "to", "before", "after", "contribution"])
+
+
+def comparisons(
+    first: dict[str, Any], second: dict[str, Any], asked: str = ""
+) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Metrics of two configurations that differ in their protocols: name under the first, under the second, the steps.
+
+    Args:
+        asked: a metric, or one of each, `psnr:tdanet_psnr`; empty for all that both protocols have.
+
+    Raises:
+        ValueError: a protocol lacks the metric, or the two have none in common.
+    """
+    ours, _, theirs = asked.partition(":")
+    shared = sorted(first["protocol"]["metrics"].keys() & second["protocol"]["metrics"].keys())
+    pairs = [(ours, theirs or ours)] if asked else [(name, name) for name in shared]
+    if not pairs:
+        raise ValueError(
+            "expected a metric that both protocols have, found none: name two, metric="
+            f"{min(first['protocol']['metrics'])}:{min(second['protocol']['metrics'])}"
+        )
+    for mine, other in pairs:
+        for plain, name in ((first, mine), (second, other)):
+            if name not in plain["protocol"]["metrics"]:
+                config.unknown(f"metric of {plain['protocol']['name']}", name, plain["protocol"]["metrics"])
+        yield mine, other, explained(Side(first, mine), Side(second, other))
+
+
+def published_beside(
+    first: dict[str, Any], card: dict[str, Any], experiment: Experiment, asked: str = ""
+) -> Iterator[tuple[str, Row, Published, pd.DataFrame]]:
+    """Published numbers of a configuration's row, with the steps from its protocol to the card of the paper's.
+
+    Args:
+        card: the configuration under the experiment's protocol.
+        asked: the metric that is wanted; empty for all that both protocols have.
+
+    Raises:
+        ValueError: the experiment has no row of this method on these data.
+    """
+    row = _row(experiment, first)
+    for name, number in published(experiment, row).items():
+        ours = experiment.metric(name, row, first["data"]["source"]).partition("@")[0]
+        if ours in first["protocol"]["metrics"] and asked in ("", ours):
+            yield name, row, number, explained(Side(first, ours), Side(card, ours))
+
+
+def _row(experiment: Experiment, plain: Mapping[str, Any]) -> Row:
+    for row in experiment.rows:
+        if (row.method, row.data) == (plain["method"]["name"], plain["data"]["name"]):
+            return row
+    raise ValueError(
+        f"expected a row of {experiment.name} for {plain['method']['name']} on {plain['data']['name']}, found none"
+    )
 
 
 def _short(fact: Any) -> str:
