@@ -86,7 +86,7 @@ def test_between_two_tasks_all_that_the_data_module_is_told_changes_in_order():
     first, second = side("strict", "psnr"), side("tdanet_centre", "tdanet_psnr")
     found = list(explaining.steps(first, second))
     assert [step.what for step in found] == [
-        *("resize", "crop", "mask", "rounding", "known pixels put back", "best of k", "grey"),
+        *("resize", "view of the data set", "mask", "rounding", "known pixels put back", "best of k", "grey"),
     ]
     modules = [explaining.under(first.plain, step.protocol)["data"]["evaluation"] for step in found]
     assert modules[-1] == second.plain["data"]["evaluation"]

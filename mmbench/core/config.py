@@ -443,13 +443,8 @@ def _plain(cfg: DictConfig) -> Any:
 
 
 def scientific(value: Any) -> Any:
-    """A plain configuration without what changes no result: the keys of `NEUTRAL`, and where a file comes from.
-
-    Of the card of a file, what stays is which file it is: name, hash and member.
-    """
+    """A plain configuration without the keys that change no result (`NEUTRAL`)."""
     if isinstance(value, dict):
-        if {"file", "sha256", "origin"} <= value.keys():
-            return {key: value[key] for key in ("file", "sha256", "member") if key in value}
         return {key: scientific(item) for key, item in value.items() if key not in NEUTRAL}
     if isinstance(value, list):
         return [scientific(item) for item in value]
@@ -457,5 +452,18 @@ def scientific(value: Any) -> Any:
 
 
 def config_hash(value: Any) -> str:
-    """SHA-256 of a plain configuration, the same on every machine."""
-    return sha256_json(scientific(value))
+    """SHA-256 of plain values, the same on every machine, whatever changes no result in them left out.
+
+    Of the card of a file, what counts is which file it is (name, hash, member) and not where it comes from.
+    """
+    return sha256_json(_identifying(scientific(value)))
+
+
+def _identifying(value: Any) -> Any:
+    if isinstance(value, dict):
+        if {"file", "sha256", "origin"} <= value.keys():
+            return {key: value[key] for key in ("file", "sha256", "member") if key in value}
+        return {key: _identifying(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_identifying(item) for item in value]
+    return value

@@ -47,7 +47,7 @@ class Protocol:
     extractors: dict[str, dict[str, Any]] = field(default_factory=dict)
     default_preprocessing: dict[str, Any] | None = field(default=None, metadata=_changes("images", "resize"))
     preprocessing: dict[str, Any] | None = field(default=None, metadata=_changes("images", "resize"))
-    data: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=_changes("images", "part of the picture"))
+    data: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=_changes("images", "view of the data set"))
     mask: dict[str, Any] | None = field(default=None, metadata=_changes("images", "mask"))
     split: str = field(default="test", metadata=_changes("samples", "split"))
     count: int | None = field(default=None, metadata=_changes("samples", "count of images"))

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from mmbench.core import config, results
-from mmbench.core.files import locked, sha256_json, write_text
+from mmbench.core.files import locked, write_text
 from mmbench.core.images import read_rgb
 from mmbench.core.method import Batch
 from mmbench.core.progress import wandb_mode
@@ -96,7 +96,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             canary=drift,
             size=list(read_rgb(run.image(run.samples[0])).shape[1:]),
             run_key=run.run_key,
-            config_hash=sha256_json(described(run.plain)),
+            config_hash=config.config_hash(described(run.plain)),
             weights=run.weights,
             data={"fingerprint": run.data.fingerprint(), "split": run.protocol.split},
             config=described(run.plain),

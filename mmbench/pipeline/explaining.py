@@ -84,8 +84,12 @@ def steps(first: Side, second: Side) -> Iterator[Step]:
 
 
 def _alone(side: Side) -> dict[str, Any]:
-    """The protocol of one metric; its network is called `judge`, whatever it was called."""
-    protocol = deepcopy(side.protocol)
+    """The protocol of one metric; its network is called `judge`, whatever it was called.
+
+    Of the task of the method whose images they are, so that numbers of two tasks can be compared, too.
+    """
+    task = config.target(side.plain["method"]["module"]).task
+    protocol = {**deepcopy(side.protocol), "task": task.name}
     node = protocol["metrics"][side.metric]
     judge = protocol["extractors"].get(node.get("extractor"))
     if judge is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core import application, config
-from mmbench.core.files import sha256_file, sha256_json, write_json
+from mmbench.core.files import sha256_file, write_json
 from mmbench.core.images import read_rgb, to_uint8, write_png
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample
@@ -87,11 +87,11 @@ def prepared(plain: dict[str, Any]) -> Run:
         )
     samples = wanted_samples(data, protocol)
     facts = described(plain)
-    sampling = config.scientific(protocol.changing("samples", "images"))
-    images = sha256_json([facts["method"], facts["data"], sampling, facts["scale"], facts["seed"], inputs])
+    sampling = protocol.changing("samples", "images")
+    images = config.config_hash([facts["method"], facts["data"], sampling, facts["scale"], facts["seed"], inputs])
     name = "-".join(plain[group][key] for _, group, key in ROW)
     folder = Path(plain["paths"]["runs"]) / name / images[:16]
-    return Run(plain, method, weights, data, samples, folder, sha256_json([facts, inputs]))
+    return Run(plain, method, weights, data, samples, folder, config.config_hash([facts, inputs]))
 
 
 def wanted_samples(data: DataModule, protocol: Protocol) -> list[Sample]:

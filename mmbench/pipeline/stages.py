@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from mmbench.core import config
 from mmbench.core.cards import Card
-from mmbench.core.files import sha256_json
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -69,7 +68,7 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
         facts["precision"] = precision
     if not plain["trainer"]["sync_batchnorm"] and (processes := num_processes(plain)) > 1:
         facts["processes"] = processes  # each normalises its own part of a batch
-    key = sha256_json(facts)
+    key = config.config_hash(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
     return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16], before)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmbench.core import config, results
-from mmbench.core.files import sha256_json, write_text
+from mmbench.core.files import write_text
 from mmbench.core.results import Result
 from mmbench.pipeline import rows
 from mmbench.pipeline.experiments import Experiment, Published, Row, published
@@ -108,7 +108,7 @@ def records_of(
             cfg = row_config(experiment, row, source, seed, overrides)
         except ValueError as error:
             return [], str(error)
-        wanted = sha256_json(rows.described(cfg))
+        wanted = config.config_hash(rows.described(cfg))
         if record := results.newest(folder, experiment.name, config_hash=wanted):
             found.append(record)
         elif source != "toy":
