@@ -21,7 +21,7 @@ from mmbench.core import config
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
-from mmbench.data.base import collate
+from mmbench.data.batches import collate
 from mmbench.data.views import View
 from mmbench.metrics.suite import described, with_files
 

@@ -23,7 +23,8 @@ from mmbench.core.images import read_rgb, to_uint8, write_png
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample
 from mmbench.core.progress import TRAINER_OPTIONS, progress_bar
-from mmbench.data.base import DataModule, collate
+from mmbench.data.base import DataModule
+from mmbench.data.batches import collate
 from mmbench.metrics.base import check_images
 from mmbench.pipeline.assembly import built, prepared_data
 from mmbench.pipeline.rows import ROW, SAMPLING, TO_NEAREST, described
