@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.core import config
-from mmbench.data.archives import Archive, is_unfinished, obtain, source
+from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
+from mmbench.data.fetching import is_unfinished, obtain, source
 from mmbench.data.toy.base import Toy
 
 HELP = """usage: mmbench prepare data=NAME [data.source=real|toy] [option=value ...]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmbench.core.files import locked, write_json
-from mmbench.data.archives import install, pack
 from mmbench.data.base import DataModule
+from mmbench.data.fetching import install
+from mmbench.data.packing import pack
 
 
 class Toy(DataModule):
