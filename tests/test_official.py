@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import stat
 import sys
 import threading
 import zipfile
@@ -96,6 +97,15 @@ def test_an_archive_that_is_none_or_damaged_leaves_nothing(archive, tmp_path):
         ):
             find(card, tmp_path)
         assert not list(tmp_path.rglob("net.pth"))
+
+
+def test_a_member_that_is_a_link_is_no_file(archive, tmp_path):
+    link = zipfile.ZipInfo("inner/net.pth")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    card = archive({link: b"/etc/hostname"})
+    with pytest.raises(ValueError, match=r"net\.zip: expected inner/net\.pth in it, found nothing: remove it"):
+        find(card, tmp_path)
+    assert not list(tmp_path.rglob("net.pth"))
 
 
 def test_a_member_larger_than_any_weights_is_refused(archive, tmp_path, monkeypatch):

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmbench.core import config
-from mmbench.data.archives import Archive, is_unfinished, obtain, source
+from mmbench.data.archives import Archive
+from mmbench.data.fetching import is_unfinished, obtain, source
 
 if TYPE_CHECKING:
     from mmbench.data.base import DataModule

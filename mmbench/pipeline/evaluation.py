@@ -16,7 +16,7 @@ from mmbench.core.method import Batch
 from mmbench.core.progress import wandb_mode
 from mmbench.core.results import Result
 from mmbench.core.task import Task
-from mmbench.data.base import collate
+from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite, build_suite
 from mmbench.pipeline import by_sample, canary, grid, scoring
 from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest

@@ -14,7 +14,7 @@ from mmbench.core.files import sha256_json
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
-from mmbench.data.base import collate
+from mmbench.data.batches import collate
 from mmbench.data.views import View
 from mmbench.metrics.suite import build_suite, described, with_files
 from mmbench.pipeline import canary, scoring

@@ -22,7 +22,8 @@ from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample
 from mmbench.core.progress import progress_bar
 from mmbench.core.protocol import Protocol
-from mmbench.data.base import DataModule, collate
+from mmbench.data.base import DataModule
+from mmbench.data.batches import collate
 from mmbench.metrics.base import check_images
 from mmbench.pipeline.assembly import built, prepared_data
 from mmbench.pipeline.rows import ROW, described

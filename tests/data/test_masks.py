@@ -12,7 +12,7 @@ from PIL import Image
 from mmbench.core import config
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import random_stream
-from mmbench.data.base import collate
+from mmbench.data.batches import collate
 from mmbench.data.masks import Centre, LargestBox, LargestObject, Mixture, Rectangles, Salient, Strokes
 from mmbench.data.records import Instance, Record, Seen
 from mmbench.data.views import ShorterSide, Squash, View

@@ -10,7 +10,7 @@ from torchvision.transforms import functional
 from mmbench.core import config
 from mmbench.core.images import opened
 from mmbench.core.noise import random_stream
-from mmbench.data.base import as_floats
+from mmbench.data.batches import as_floats
 from mmbench.data.records import decoded
 from mmbench.data.views import Fast, FastView, ShorterSide, Squash, View
 
