@@ -4,7 +4,8 @@ AttnGAN, https://arxiv.org/abs/1711.10485, section 3.2; gamma1, gamma2 and gamma
 code: https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/miscc/losses.py
 
 Shapes: captions `words` (N, L, D) with `word_mask` (N, L) bool, True at words; image `regions` (N, D, h, w). Whatever
-stands at padding has no influence. Caption n belongs to image n.
+stands at padding has no influence. Caption n belongs to image n. Where a batch is divided among processes, the losses
+over all pairs are over those of the whole batch: each process gathers what the others encoded (`core.processes`).
 """
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, einsum
 from torch.linalg import vector_norm
 
+from mmbench.core.processes import gathered, gathered_sequences
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.precision import in_float32
 from mmbench.networks.damsm import EncodedImage, EncodedText
@@ -46,11 +48,12 @@ def words_loss(
     https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/miscc/losses.py#L108
 
     Args:
-        class_ids: (N,) classes; other images of the same class are no negatives. None: every other image is.
+        class_ids: (N,) classes; other images of the same class are no negatives. None: every other image is one.
 
     Returns:
         Cross-entropy of finding each image's caption, and of finding each caption's image.
     """
+    regions, words, word_mask = gathered(regions), gathered_sequences(words), gathered_sequences(word_mask)
     # One product for all pairs: i counts images, n captions.
     scores = einsum("nld, idr -> inlr", words, regions.flatten(2))
     attention = _region_weights(scores, word_mask, gamma1)
@@ -71,6 +74,7 @@ def sentence_loss(code: Tensor, sentence: Tensor, class_ids: Tensor | None, gamm
     Returns:
         Cross-entropy of finding each image's caption, and of finding each caption's image.
     """
+    code, sentence = gathered(code), gathered(sentence)
     return _contrast(gamma3 * _cosine(code[:, None], sentence[None]), class_ids)
 
 
@@ -135,9 +139,13 @@ def _pooled(relevance: Tensor, word_mask: Tensor, gamma2: float) -> Tensor:
 
 
 def _contrast(scores: Tensor, class_ids: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the diagonal of (images, captions) scores, along captions and along images."""
+    """Cross-entropy of the diagonal of (images, captions) scores, along captions and along images.
+
+    Scores are of all processes' pairs, classes of this one's.
+    """
     target = torch.arange(len(scores), device=scores.device)
     if class_ids is not None:
+        class_ids = gathered(class_ids)
         same_class = class_ids[:, None] == class_ids[None]
         scores = scores.masked_fill(same_class & (target[:, None] != target[None]), float("-inf"))
     return F.cross_entropy(scores, target), F.cross_entropy(scores.T, target)

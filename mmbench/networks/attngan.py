@@ -78,7 +78,8 @@ class Discriminator(nn.Module):
         """Everything that the discriminator is trained on, for N >= 2.
 
         Real and generated images go through in two batches, as in the authors' code: batch normalisation sees each
-        kind alone.
+        kind alone. Where a batch is divided among processes, each takes the next sentence from its own part: another
+        draw of as good false captions, one fewer for each further process, and no process needs what others hold.
 
         Args:
             real: (N, 3, image_size, image_size) in [-1, 1].
