@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 from fixture import gradients, inputs, outputs_of, part, state
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from mmbench.core.fasttext import SeededVectors
 from mmbench.core.frozen import Frozen
@@ -151,7 +152,7 @@ def discriminator_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
 def embedding_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
     vocabulary, vectors = Vocabulary((END, "bird")), SeededVectors(fixture["config"]["embed_ndim"])
     with torch.device("meta"):
-        return SISGANEmbedding(vocabulary, vectors, VGG16Trunk(), margin=0.2, learning_rate=2e-4), EMBEDDING
+        return SISGANEmbedding(vocabulary, vectors, VGG16Trunk(), margin=0.2, optimizer=Adam), EMBEDDING
 
 
 ADAPTERS = {

@@ -31,8 +31,10 @@ from torchvision.models.vgg import cfgs, make_layers
 from mmbench.core.adversarial import Adversarial, OptimizerPartial
 from mmbench.core.fasttext import WordEmbedding, WordVectors
 from mmbench.core.frozen import Frozen
-from mmbench.core.method import Batch, Method
+from mmbench.core.learner import Learner
+from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.schedules import halved, set_learning_rates
 from mmbench.core.task import TEXT_GUIDED_EDITING, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap, load_strictly, read_state
@@ -413,7 +415,7 @@ def relevant_texts(text: Tensor) -> Tensor:
     return torch.cat((text[:half].roll(-1, dims=0), text[half:]))
 
 
-class SISGANEmbedding(Method):
+class SISGANEmbedding(Learner):
     """The visual-semantic embedding: encoders of images and captions, trained by pairwise ranking (Kiros et al.).
 
     Args:
@@ -421,30 +423,31 @@ class SISGANEmbedding(Method):
         vectors: where the vectors of words come from; their dimension is that of the common space.
         trunk: of the image encoder, pretrained; its parameters stay.
         margin: of the ranking loss.
-        learning_rate: of Adam.
+        optimizer: partial of the optimiser.
     """
 
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
 
     def __init__(
-        self, vocabulary: Vocabulary, vectors: WordVectors, trunk: nn.Module, margin: float, learning_rate: float
+        self,
+        vocabulary: Vocabulary,
+        vectors: WordVectors,
+        trunk: nn.Module,
+        margin: float,
+        optimizer: OptimizerPartial,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer)
         self.vocabulary = vocabulary
         self.text_encoder = TextEncoder(WordEmbedding(vocabulary, vectors), vectors.dim)
         self.image_encoder = EmbeddingImageEncoder(trunk.requires_grad_(False), vectors.dim)
         self.embedding_dim = vectors.dim
         self.margin = margin
-        self.learning_rate = learning_rate
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Every image is to be nearer to its own caption than to others', and the other way round."""
         image, text = self.image_encoder(batch["image"]), self.text_encoder(batch["caption"])
-        return self.total("embedding", {"ranking": pairwise_ranking_loss(image, text, self.margin)})
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(parameters, lr=self.learning_rate)
+        return {"ranking": pairwise_ranking_loss(image, text, self.margin)}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         """The embedding only reads.
@@ -530,11 +533,7 @@ class SISGAN(Adversarial):
             self.minimise("generator", self.generator_terms(output, relevant))
 
     def on_train_epoch_start(self) -> None:
-        # From the epoch alone, so that a resumed run is the same run.
-        for wrapped in self.optimizers():
-            rate = wrapped.optimizer.defaults["lr"] / 2 ** (self.current_epoch // self.halving_epochs)
-            for group in wrapped.optimizer.param_groups:
-                group["lr"] = rate
+        set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         text = self.text_encoder(batch[self.task.prompt])

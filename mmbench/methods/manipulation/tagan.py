@@ -29,6 +29,7 @@ from mmbench.core.adversarial import Adversarial, OptimizerPartial
 from mmbench.core.fasttext import WordEmbedding, WordVectors
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.schedules import halved, set_learning_rates
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
@@ -409,9 +410,7 @@ class TAGAN(Adversarial):
             self.minimise("generator", self.generator_terms(real, logits, match, fake, reconstructed))
 
     def on_train_epoch_start(self) -> None:
-        for optimizer in self.optimizers():
-            halvings = self.current_epoch // self.halving_epochs
-            optimizer.param_groups[0]["lr"] = optimizer.optimizer.defaults["lr"] / 2**halvings
+        set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
     def sized(self, image: Tensor) -> Tensor:
         """The images.
