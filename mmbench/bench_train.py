@@ -49,9 +49,10 @@ from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.core.text import END, Vocabulary
 from mmbench.layers.upsampling import UpsamplingConvolution
+from mmbench.losses.matching import row_before
 from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
-from mmbench.methods.manipulation.sisgan import SISGAN, mismatched_texts, relevant_texts
-from mmbench.methods.manipulation.tagan import TAGAN, row_before
+from mmbench.methods.manipulation.sisgan import SISGAN, relevant_texts
+from mmbench.methods.manipulation.tagan import TAGAN
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.vgg import LAYERS, VGG16
@@ -396,7 +397,7 @@ class TheirsSISGAN(Theirs):
 
         method.discriminator.zero_grad()
         on_real = self.backward(real, text, 1, 1)
-        mismatched = self.backward(real, mismatched_texts(text), 0, method.lambda_mismatched)
+        mismatched = self.backward(real, row_before(text), 0, method.lambda_mismatched)
         shown = method.generator(real, relevant, noise.normal("eps shown", method.condition_dim))
         on_fake = self.backward(shown.image.detach(), relevant, 0, method.lambda_fake)
         self.optimizers[0].step()

@@ -16,7 +16,9 @@ from mmbench.core.fasttext import SeededVectors
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.text import Vocabulary
 from mmbench.data.views import Enlarged
-from mmbench.methods.manipulation.tagan import TAGAN, initialise, row_before
+from mmbench.layers.initialisation import initialise_normally
+from mmbench.losses.matching import row_before
+from mmbench.methods.manipulation.tagan import TAGAN
 
 CAPTIONS = ["a red bird with blue wings", "this bird is yellow", "a small grey bird that has a long bill"]
 WORD_DIM = 6
@@ -154,7 +156,7 @@ def test_the_learning_rate_halves_every_hundred_epochs(monkeypatch):
 
 def test_networks_start_as_the_authors_do():
     made = method(width=16, hidden_dim=32)
-    initialise(made.generator)
+    initialise_normally(made.generator)
     convolution = made.generator.fusion[3].layers[0]
     assert 0.019 < float(convolution.weight.detach().std()) < 0.021
     assert not made.generator.encoder[0].bias.any()

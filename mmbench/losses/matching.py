@@ -122,6 +122,14 @@ def word_level_term(
     return (cross_entropy_real(match) + cross_entropy_fake(mismatch)) / 2
 
 
+def row_before(rows: Tensor) -> Tensor:
+    """Row n - 1 in the place of row n, the last row in that of the first: each image with the text of another one.
+
+    Where a batch is divided among processes, that of another one of its own part.
+    """
+    return rows.roll(1, dims=0)
+
+
 def _region_weights(scores: Tensor, word_mask: Tensor, gamma1: float) -> Tensor:
     """(..., N, L, R) scores to weights over R; regions first share their attention among the caption's words."""
     shares = scores.masked_fill(~word_mask[..., None], float("-inf")).softmax(dim=-2)

@@ -26,6 +26,7 @@ from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.weights import KeyMap
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
 from mmbench.layers.first_stage import FirstStage
 from mmbench.layers.gated_convolution import ResizeBlock, UpBlock
 from mmbench.layers.initialisation import initialise_orthogonally
@@ -86,11 +87,7 @@ class LightweightGenerator(nn.Module):
         self.regions_path = ResizeBlock(embedding_dim, width, base_size)
         self.coarse = Fusion(2 * width, width, base_size, *fusion)
         self.widen = UpBlock(6 * width, width)
-        self.features_path = nn.Sequential(
-            nn.Conv2d(feature_channels, width, kernel_size=4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.LeakyReLU(0.2, inplace=True),
-        )
+        self.features_path = ConvNorm(feature_channels, width, 4, 2, nn.LeakyReLU(0.2, inplace=True))
         self.fine = Fusion(width, width, 2 * base_size, *fusion)
         self.upsample = nn.Sequential(UpBlock(3 * width, width), UpBlock(width, width))
         self.details_path = nn.Sequential(UpBlock(width, width), UpBlock(width, width))
@@ -148,7 +145,7 @@ GENERATOR = KeyMap(
         **affine_keys("ACM", "head.combination"),
     },
     convert={r".*_attention\.project\.weight": linear_from_convolution},
-    fill={r".*num_batches_tracked": 0},
+    fill=BATCHES_TRACKED,
 )
 
 

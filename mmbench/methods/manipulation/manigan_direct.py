@@ -32,7 +32,8 @@ from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.layers.affine_combination import AffineCombination
-from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, conv3x3
+from mmbench.layers.convolution import conv3x3
+from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import SpatialAttention
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator

@@ -33,8 +33,9 @@ from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.weights import KeyMap
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.convolution import BATCHES_TRACKED, conv3x3
 from mmbench.layers.first_stage import FirstStage
-from mmbench.layers.gated_convolution import GatedResidual, UpBlock, conv3x3
+from mmbench.layers.gated_convolution import GatedResidual, UpBlock
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention, linear_from_convolution
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
@@ -169,7 +170,7 @@ GENERATOR = KeyMap(
         r"h_net3\.channel_att\.conv_context2\.weight": "the projection for the other stage's size, never used",
     },
     convert={r".*_attention\.project\.weight": linear_from_convolution},
-    fill={r".*num_batches_tracked": 0},
+    fill=BATCHES_TRACKED,
 )
 
 
