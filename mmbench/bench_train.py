@@ -180,7 +180,7 @@ class TheirsManiGANStage(Theirs):
 
     def __init__(self, method: Any) -> None:
         super().__init__(method)
-        self.damsm = method.damsm.network
+        self.damsm = method.guide.network
         self.vgg = WholeVGG(method.perceptual).to(next(method.parameters()))
 
     def encoded(self, batch: Batch) -> tuple[EncodedText, EncodedText, EncodedImage]:
@@ -210,7 +210,7 @@ class TheirsManiGANStage(Theirs):
 
     def word_score(self, regions: Tensor, words: Tensor) -> Tensor:
         """How well images (N, D, h, w) show one text (L, D): (N,)."""
-        gammas = self.method.gammas
+        gammas = self.method.guide.gammas
         places = regions.flatten(2)  # (N, D, R)
         shares = (words @ places).softmax(dim=1)  # (N, L, R)
         context = (gammas["gamma1"] * shares).softmax(dim=2) @ places.mT  # (N, L, D)
@@ -219,7 +219,7 @@ class TheirsManiGANStage(Theirs):
 
     def matching(self, fake: Tensor, text: EncodedText, class_id: Tensor) -> Losses:
         seen = self.damsm.image_encoder(fake)
-        gamma3, weight = self.method.gammas["gamma3"], self.method.lambda_damsm
+        gamma3, weight = self.method.guide.gammas["gamma3"], self.method.guide.lambda_damsm
         words = torch.stack([self.word_score(seen.regions, words) for words in _texts(text)], dim=1)
         sentences = F.cosine_similarity(seen.code[:, None], text.sentence[None], dim=2)
         return {

@@ -93,21 +93,6 @@ def word_correlation(regions: Tensor, words: Tensor, word_mask: Tensor, gamma1: 
     return _pooled(_cosine(context, words), word_mask, gamma2)
 
 
-def matching_terms(
-    image: EncodedImage,
-    text: EncodedText,
-    class_id: Tensor,
-    gamma1: float,
-    gamma2: float,
-    gamma3: float,
-    lambda_damsm: float,
-) -> dict[str, Tensor]:
-    """How well generated images show their captions, by the frozen DAMSM encoders: a part of the generator's loss."""
-    words = words_loss(image.regions, text.words, text.word_mask, class_id, gamma1, gamma2, gamma3)
-    sentence = sentence_loss(image.code, text.sentence, class_id, gamma3)
-    return {"DAMSM_words": lambda_damsm * sum(words), "DAMSM_sentence": lambda_damsm * sum(sentence)}
-
-
 def word_level_term(
     image: EncodedImage, text: EncodedText, mismatched: EncodedText, gamma1: float, gamma2: float
 ) -> Tensor:

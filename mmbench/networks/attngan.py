@@ -75,6 +75,11 @@ class Discriminator(nn.Module):
         sentence = repeat(sentence, "n d -> n d h w", h=CODE_SIZE, w=CODE_SIZE)
         return self.paired(self.joint(torch.cat((features, sentence), dim=1))).flatten()
 
+    def judge(self, image: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """`unconditional` and `conditional` of images (N, 3, image_size, image_size) and sentences (N, D)."""
+        features = self(image)
+        return self.unconditional(features), self.conditional(features, sentence)
+
     def judge_pairs(self, real: Tensor, fake: Tensor, sentence: Tensor) -> PairLogits:
         """Everything that the discriminator is trained on, for N >= 2.
 

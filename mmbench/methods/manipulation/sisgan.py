@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.adversarial import Adversarial
 from mmbench.core.fasttext import WordEmbedding, WordVectors
 from mmbench.core.frozen import Frozen
-from mmbench.core.learner import Learner
+from mmbench.core.learner import Learner, OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.schedules import halved, set_learning_rates
