@@ -108,7 +108,7 @@ def test_prompts_keep_more_words_than_training_does(method, monkeypatch):
         return attend(**given)
 
     monkeypatch.setattr(method.ema.average, "forward", watched)
-    known = [word for word in LONG.split() if word in method.damsm.network.vocabulary.index]
+    known = [word for word in LONG.split() if word in method.guide.network.vocabulary.index]
     assert 18 < len(known) <= 25
     method.generate({"caption": [LONG]}, noise_of(1))
     assert lengths == [len(known)]

@@ -147,7 +147,7 @@ def test_an_ablation_edits_whatever_its_batch_and_draws_from_its_noise_alone(tin
     before = {argument: one["method"]["name"] for argument, one in stages.predecessors(plain).items()}
     assert before == ({"main": "manigan_concat_main"} if name == "manigan_concat" else {"damsm": "damsm"})
     samples = [Sample(str(n), 0, 0) for n in range(3)]
-    captions = [" ".join(method.damsm.network.vocabulary.words[first : first + 3]) for first in (1, 4, 7)]
+    captions = [" ".join(method.guide.network.vocabulary.words[first : first + 3]) for first in (1, 4, 7)]
     batch = {
         "image": torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1,
         method.task.prompt: captions,
@@ -167,7 +167,7 @@ def test_an_ablation_edits_whatever_its_batch_and_draws_from_its_noise_alone(tin
 def test_a_prompt_keeps_more_of_its_words_than_a_caption_in_training(tiny, words, kept):
     plain = composed("manigan_main", *TOY, *words)
     method, _ = assembly.built(plain, assembly.prepared_data(plain))
-    caption = " ".join(method.damsm.network.vocabulary.words[1:31])
+    caption = " ".join(method.guide.network.vocabulary.words[1:31])
     batch = {field: [caption] for field in ("caption", "caption_mismatched", method.task.prompt)}
     batch |= {"image": torch.zeros(1, 3, 64, 64), "noise": Noise(0, [Sample("a", 0, 0)])}
     with torch.no_grad():

@@ -199,7 +199,7 @@ def test_a_method_that_does_not_learn_is_one_line(home):
 
 
 def test_a_run_that_diverges_ends_with_one_line(home):
-    words = ["method=damsm", *DATA, "method.training.batch_size=6", "method.module.learning_rate=1e30"]
+    words = ["method=damsm", *DATA, "method.training.batch_size=6", "method.module.optimizer.lr=1e30"]
     with pytest.raises(SystemExit) as caught:
         train.main(words)
     message = str(caught.value.code)
