@@ -208,8 +208,8 @@ class ToyVGG(_Toy):
 
     Images are not resized.
 
-    Scale: two birds of 64 x 64 pixels differ by 20 in the mean square, which is what a perceptual term sees, where their
-    pixels differ by 0.3. The last layer is scaled for it; the features' root mean square is 4.3 then. The 20 is chosen
+    Scale: two birds of 64 x 64 pixels differ by 20 in the mean square, which is what a perceptual term sees, where
+    their pixels differ by 0.3. The last layer is scaled for it; the root mean square is 4.3 then. The 20 is chosen
     so that weights published for VGG-16, such as ManiGAN's 1, mean something: its relu2_2 gives values of the order of
     ten by published logs, and was not measured here.
 
