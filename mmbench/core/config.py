@@ -287,7 +287,10 @@ def _described(group: str, name: str, folder: Path) -> dict[str, Any]:
 @cache
 def _known(chosen: tuple[str, ...], folder: Path) -> frozenset[str]:
     """The keys that a command line can set, by its choices."""
-    cfg = _container(_compose(chosen))
+    beside = tuple(word for word in chosen if not word.startswith("method="))
+    (method,) = (word.removeprefix("method=") for word in chosen if word not in beside)
+    cfg = _root(beside, folder)  # which `composed` needs as well
+    cfg["method"] = _described("method", method, folder)
     for group, blocks in BLOCKS.items():
         for block in blocks:
             cfg[group].pop(block, None)
