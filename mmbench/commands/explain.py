@@ -90,12 +90,13 @@ def _against_published(first: dict[str, Any], record: Result | None, experiment:
     """Published beside ours; what of the difference lies between our protocol and the card of the paper's."""
     row, source = _row(experiment, first), first["data"]["source"]
     numbers = published(experiment, row)
-    words = [f"method={row.method}", f"data={row.data}", f"data.source={source}", f"protocol={experiment.protocol}"]
-    card = {**first, "protocol": config.plain(config.composed(words))["protocol"]}
-    for name, number in numbers.items():
-        ours = experiment.metric(name, row, source).partition("@")[0]
+    words = [f"method={row.method}", f"data={row.data}", f"data.source={source}"]
+    for name in filter(numbers.__contains__, experiment.places):
+        number, ours = numbers[name], experiment.metric(name, row, source).partition("@")[0]
         if ours not in first["protocol"]["metrics"] or (asked and asked != ours):
             continue
+        protocol = experiment.protocol_of(name, row.data)
+        card = {**first, "protocol": config.plain(config.composed([*words, f"protocol={protocol}"]))["protocol"]}
         frame = explained(Side(first, ours), Side(card, ours))
         under_card = frame["after"].iloc[-1]
         print(f"\n{name} of {row.label}: published {number.text} ({number.protocol or 'no protocol stated'})")
