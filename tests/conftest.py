@@ -52,7 +52,7 @@ class Configuration:
 
     def change(self, name: str, keys: dict[str, Any]) -> None:
         """Lays `keys` over those of a YAML, `method/damsm` say, and keeps its first lines of comment."""
-        from mmbench.pipeline import stages
+        from mmbench.core import config
 
         path = self.folder / f"{name}.yaml"
         text = path.read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ class Configuration:
         content = yaml.safe_load(text)
         _lay_over(content, keys)
         path.write_text("\n".join([*head, yaml.safe_dump(content, sort_keys=False)]), encoding="utf-8")
-        stages._composed_method.cache_clear()
+        config.forget()
 
 
 def _lay_over(content: dict[str, Any], keys: dict[str, Any]) -> None:
@@ -75,20 +75,17 @@ def _lay_over(content: dict[str, Any], keys: dict[str, Any]) -> None:
 def conf(home, monkeypatch) -> Iterator[Configuration]:
     """A copy of conf/ in the working directory, from which runs of this process are composed."""
     from mmbench.core import config
-    from mmbench.pipeline import stages
 
     shipped = config.shipped
     shutil.copytree(shipped("conf"), home / "conf")
     monkeypatch.setattr(config, "shipped", lambda folder: home / "conf" if folder == "conf" else shipped(folder))
-    stages._composed_method.cache_clear()
+    config.forget()
     yield Configuration(home / "conf")
-    stages._composed_method.cache_clear()
+    config.forget()
 
 
 @pytest.fixture
 def tiny(conf) -> Configuration:
-    """A copy of conf/ in which every method that learns has, on toy data, the size of its block `tiny`."""
-    for path in sorted((conf.folder / "method").glob("*.yaml")):
-        if block := yaml.safe_load(path.read_text(encoding="utf-8")).get("tiny"):
-            conf.change(f"method/{path.stem}", {"toy": block})
+    """A copy of conf/ in which every method has the size of its block `tiny`, and its stages too."""
+    conf.change("run", {"scale": "tiny"})
     return conf

@@ -52,14 +52,14 @@ def own_methods(folder: Path) -> Iterator[None]:
 
 def trained_terms(chosen: list[str]) -> dict[str, float]:
     """Trains what is not trained yet; the loss terms, each averaged over the last epoch."""
-    plain = config.plain(config.composed(chosen))
+    plain = config.composed(chosen)
     folder = training.trained(plain, assembly.prepared_data(plain)).folder
     return json.loads((folder / "training.json").read_text(encoding="utf-8"))["terms"]
 
 
 def scores(chosen: list[str]) -> dict[str, float]:
     """Edit accuracy and preservation of the test images under the strict protocol."""
-    run = generation.prepare(config.composed(chosen))
+    run = generation.prepared(config.composed(chosen))
     generation.generate(run)
     metrics = {name: run.protocol["metrics"][name] for name in METRICS}
     suite = build_suite(metrics, {}, Path(run.plain["paths"]["assets"]))

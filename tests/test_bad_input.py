@@ -34,7 +34,7 @@ def birds(tiny, home):
 
 
 def plain_of(*words):
-    return config.plain(config.composed(words))
+    return config.composed(words)
 
 
 def trained(*words):
@@ -44,7 +44,7 @@ def trained(*words):
 
 def drawn(*words):
     """The images of a run, as files."""
-    run = generation.prepare(config.composed(words))
+    run = generation.prepared(config.composed(words))
     generation.generate(run)
     return [run.image(sample) for sample in run.samples]
 
@@ -72,7 +72,7 @@ def test_a_caption_without_known_words_is_refused_before_anything_is_trained_or_
         trained(*words, *TRAINING)
     assert not list(home.glob("runs/train/**/log")), "no stage was begun"
     with pytest.raises(ValueError, match=expected):
-        generation.prepare(config.composed([*words, "weights=none"]))
+        generation.prepared(config.composed([*words, "weights=none"]))
 
 
 def test_an_empty_caption_is_refused_by_the_data_set(birds):

@@ -61,7 +61,7 @@ def test_words_refine_what_sentence_and_noise_begin(generator, given, name):
 
 def test_networks_have_the_size_that_was_published(conf):
     for data, layout in (("cub", "generator-full-layout"), ("coco", "generator-coco-full-layout")):
-        module = config.composed(["method=controlgan", f"data={data}"]).method.module
+        module = config.composed(["method=controlgan", f"data={data}"])["method"].module
         published = json.loads((PARITY / f"{layout}.json").read_text())["config"]
         assert module.width == published["GF_DIM"]
         assert module.discriminator_width == published["DF_DIM"]
@@ -70,7 +70,7 @@ def test_networks_have_the_size_that_was_published(conf):
 
 
 def test_released_weights_stand_on_the_encoders_released_with_them(conf):
-    plain = config.plain(config.composed(["method=controlgan", "data=cub"]))
+    plain = config.composed(["method=controlgan", "data=cub"])
     (encoders,) = stages.predecessors(plain).values()
     cards = {**plain["method"]["official"]["cub"], **encoders["method"]["official"]["cub"]}
     assert set(cards) == {"ema.average", "vocabulary", "text_encoder", "image_encoder"}
@@ -79,7 +79,7 @@ def test_released_weights_stand_on_the_encoders_released_with_them(conf):
 
 @pytest.fixture
 def method(tiny):
-    plain = config.plain(config.composed(WORDS))
+    plain = config.composed(WORDS)
     built, _ = assembly.built(plain, assembly.prepared_data(plain))
     return built
 
@@ -108,7 +108,7 @@ def test_prompts_keep_more_words_than_training_does(method, monkeypatch):
         return attend(**given)
 
     monkeypatch.setattr(method.ema.average, "forward", watched)
-    known = [word for word in LONG.split() if word in method.damsm.network.vocabulary.index]
+    known = [word for word in LONG.split() if word in method.guide.network.vocabulary.index]
     assert 18 < len(known) <= 25
     method.generate({"caption": [LONG]}, noise_of(1))
     assert lengths == [len(known)]

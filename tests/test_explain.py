@@ -36,7 +36,7 @@ def composed(protocol, *words):
 
 
 def side(protocol, metric, *words):
-    return Side(config.plain(composed(protocol, *words)), metric)
+    return Side(composed(protocol, *words), metric)
 
 
 def scored(protocol, *words):
@@ -86,7 +86,7 @@ def test_between_two_tasks_all_that_the_data_module_is_told_changes_in_order():
     first, second = side("strict", "psnr"), side("tdanet_centre", "tdanet_psnr")
     found = list(explaining.steps(first, second))
     assert [step.what for step in found] == [
-        *("resize", "crop", "mask", "rounding", "known pixels put back", "best of k", "grey"),
+        *("resize", "view of the data set", "mask", "rounding", "known pixels put back", "best of k", "grey"),
     ]
     modules = [explaining.under(first.plain, step.protocol)["data"]["evaluation"] for step in found]
     assert modules[-1] == second.plain["data"]["evaluation"]
@@ -147,3 +147,8 @@ def test_records_of_different_rows_are_no_matter_of_protocol(home):
     assert len(results.read(home / "results", "real")) == 1
     with pytest.raises(ValueError, match="expected two records of one row"):
         explain.main([f"record={paths[0]}", f"against={paths[1]}"])
+    paths[0].write_text(
+        paths[0].read_text().replace("mmbench.methods.reference.Real", "mmbench.methods.reference.Other")
+    )
+    with pytest.raises(ValueError, match=f"{paths[0]}: expected the method as this version composes it, found another"):
+        explain.main([f"record={paths[0]}", "against=manigan"])

@@ -83,14 +83,14 @@ def test_every_configuration_begins_with_one_line_of_help(path):
 @pytest.mark.parametrize("method", config.names("method"))
 def test_every_method_composes_on_toy_and_real_data(method):
     for source in ("toy", "real"):
-        cfg = config.plain(config.composed([f"method={method}", f"data.source={source}"]))
+        cfg = config.composed([f"method={method}", f"data.source={source}"])
         assert cfg["method"]["name"] == method
         assert cfg["method"]["module"]["_target_"].startswith("mmbench.methods.")
 
 
 @pytest.mark.parametrize("data", config.names("data"))
 def test_every_data_set_composes(data):
-    cfg = config.plain(config.composed(["method=identity", f"data={data}", "data.source=toy"]))
+    cfg = config.composed(["method=identity", f"data={data}", "data.source=toy"])
     assert cfg["data"]["name"] == data
 
 

@@ -133,7 +133,7 @@ def test_without_the_main_module_the_images_own_features_are_corrected(given):
 
 
 def composed(method, *words):
-    return config.plain(config.composed([f"method={method}", "trainer=cpu", *words]))
+    return config.composed([f"method={method}", "trainer=cpu", *words])
 
 
 TOY = ["data.source=toy", "data.toy_images=40", "weights=none"]
@@ -147,7 +147,7 @@ def test_an_ablation_edits_whatever_its_batch_and_draws_from_its_noise_alone(tin
     before = {argument: one["method"]["name"] for argument, one in stages.predecessors(plain).items()}
     assert before == ({"main": "manigan_concat_main"} if name == "manigan_concat" else {"damsm": "damsm"})
     samples = [Sample(str(n), 0, 0) for n in range(3)]
-    captions = [" ".join(method.damsm.network.vocabulary.words[first : first + 3]) for first in (1, 4, 7)]
+    captions = [" ".join(method.guide.network.vocabulary.words[first : first + 3]) for first in (1, 4, 7)]
     batch = {
         "image": torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1,
         method.task.prompt: captions,
@@ -167,7 +167,7 @@ def test_an_ablation_edits_whatever_its_batch_and_draws_from_its_noise_alone(tin
 def test_a_prompt_keeps_more_of_its_words_than_a_caption_in_training(tiny, words, kept):
     plain = composed("manigan_main", *TOY, *words)
     method, _ = assembly.built(plain, assembly.prepared_data(plain))
-    caption = " ".join(method.damsm.network.vocabulary.words[1:31])
+    caption = " ".join(method.guide.network.vocabulary.words[1:31])
     batch = {field: [caption] for field in ("caption", "caption_mismatched", method.task.prompt)}
     batch |= {"image": torch.zeros(1, 3, 64, 64), "noise": Noise(0, [Sample("a", 0, 0)])}
     with torch.no_grad():
@@ -205,9 +205,7 @@ def test_the_toy_table_runs_every_row_and_trains_no_main_module_twice(home):
     rows = {data: [row for row in experiment.rows if row.data == data] for data in ("cub", "coco")}
     assert [row.method for row in rows["cub"]] == [row.method for row in rows["coco"]]
     words = ["data.toy_images=40", "trainer=cpu"]
-    plain = {
-        row.label: config.plain(lookup.row_config(experiment, row, "manigan", "toy", 0, words)) for row in rows["coco"]
-    }
+    plain = {row.label: lookup.row_config(experiment, row, "manigan", "toy", 0, words) for row in rows["coco"]}
     assert len(plain) == 7
     assert all(each["weights"] == "trained" and "training" in each["method"] for each in plain.values())
     data = assembly.prepared_data(plain["ManiGAN"])

@@ -13,6 +13,7 @@ from mmbench.data.cub import CUB, ToyCUB
 from mmbench.pipeline import assembly, cells, generation, lookup
 from mmbench.pipeline.experiments import load
 from mmbench.pipeline.missing import missing
+from mmbench.pipeline.rows import described
 
 NEITHER = "'torch' not in sys.modules and 'pytorch_lightning' not in sys.modules"
 
@@ -22,10 +23,10 @@ def birds(home, monkeypatch):
     """Words of a run on toy birds that pass for photographs, since they have the layout of those; checked already."""
     root = home / "birds"
     words = ["method=identity", "data.source=toy", "data.toy_images=40", f"data.root={root}"]
-    config.construct(config.plain(config.composed(words))["data"]["module"]).make()
+    config.construct(config.composed(words)["data"]["module"]).make()
     monkeypatch.setattr(CUB, "test_classes", ToyCUB.test_classes)
     words = [f"data.root={root}", "data.module.complete=false", f"paths.assets={home}", "trainer=cpu"]
-    assembly.prepared_data(config.plain(config.composed(["method=identity", *words])))
+    assembly.prepared_data(config.composed(["method=identity", *words]))
     return words
 
 
@@ -37,13 +38,13 @@ def _refusal(plain):
 
 @pytest.mark.parametrize("name", config.names("data"))
 def test_archives_are_those_of_the_data_set(name):
-    plain = config.plain(config.composed(["method=identity", f"data={name}"]))
+    plain = config.composed(["method=identity", f"data={name}"])
     assert config.target(plain["data"]["module"]).archives == sources.archives(name) != ()
 
 
 @pytest.mark.parametrize("data", ["cub", "coco"])
 def test_a_data_set_that_is_not_here_is_named_as_when_it_is_read(home, data):
-    plain = config.plain(config.composed(["method=manigan", f"data={data}", f"paths.assets={home}"]))
+    plain = config.composed(["method=manigan", f"data={data}", f"paths.assets={home}"])
     assert missing(plain) == _refusal(plain)
     assert "`mmbench prepare`" in missing(plain)
 
@@ -61,13 +62,13 @@ def test_a_data_set_that_is_not_here_is_named_as_when_it_is_read(home, data):
 )
 def test_a_file_that_is_not_here_is_named_as_when_it_is_loaded(birds, monkeypatch, words, named):
     monkeypatch.setattr(cards, "SCHEMES", ())  # nothing is fetched
-    plain = config.plain(config.composed([*words, *birds]))
+    plain = config.composed([*words, *birds])
     assert missing(plain) == _refusal(plain)
     assert named in missing(plain)
 
 
 def test_what_nobody_published_is_said(birds):
-    plain = config.plain(config.composed(["method=manigan", *birds]))
+    plain = config.composed(["method=manigan", *birds])
     plain["method"] = {**plain["method"], "stages": {}, "official": {}}
     assert missing(plain) == (
         "expected weights of manigan that its authors published for cub (real), found none: use weights=trained"
@@ -75,17 +76,17 @@ def test_what_nobody_published_is_said(birds):
 
 
 def test_nothing_is_missing_of_a_method_without_weights(birds):
-    assert missing(config.plain(config.composed(["method=identity", *birds]))) is None
+    assert missing(config.composed(["method=identity", *birds])) is None
 
 
 def test_a_card_is_not_fetched_to_render_a_table(birds, monkeypatch):
     monkeypatch.setattr(cards, "_fetch", lambda *_: pytest.fail("a table fetches nothing"))
-    plain = config.plain(config.composed(["method=manigan", *birds]))
+    plain = config.composed(["method=manigan", *birds])
     assert "put it there; `mmbench reproduce` fetches it" in missing(plain)
 
 
 def test_a_trained_stage_is_found_by_its_key_and_without_a_mark_by_its_folder(birds, home):
-    plain = config.plain(config.composed(["method=damsm", "weights=trained", *birds]))
+    plain = config.composed(["method=damsm", "weights=trained", *birds])
     place = home / missing(plain).partition(" at ")[2].partition(",")[0]
     other = place.parents[1] / "another" / place.name
     other.parent.mkdir(parents=True)
@@ -139,10 +140,12 @@ def test_records_are_read_once_and_rows_composed_once(home, monkeypatch):
     assert len(set(composed)) == len(experiment.rows)
 
 
-@pytest.mark.parametrize("words", [["method=manigan", "data.source=toy", "weights=trained"], ["method=sisgan"]])
-def test_another_seed_is_what_it_is_when_it_is_composed(words):
-    plains = lookup.of_seeds(config.composed([*words, "seed=0"]), [0, 2])
-    assert plains == [config.plain(config.composed([*words, f"seed={seed}"])) for seed in (0, 2)]
+@pytest.mark.parametrize("method", config.names("method"))
+def test_a_seed_is_said_once_in_what_makes_a_row_what_it_is(method):
+    for source in ("toy", "real"):
+        words = [f"method={method}", f"data.source={source}", "weights=trained"]
+        first, second = (described(config.composed([*words, f"seed={seed}"])) for seed in (0, 2))
+        assert second == {**first, "seed": 2}
 
 
 def test_a_reason_of_each_protocol_is_given_once(home):

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import stat
 import sys
 import threading
 import zipfile
@@ -14,7 +15,7 @@ import pytest
 import requests
 import torch
 
-from mmbench.core import cards, config
+from mmbench.core import config
 from mmbench.core.cards import Card, MissingAsset, find
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
@@ -98,9 +99,18 @@ def test_an_archive_that_is_none_or_damaged_leaves_nothing(archive, tmp_path):
         assert not list(tmp_path.rglob("net.pth"))
 
 
+def test_a_member_that_is_a_link_is_no_file(archive, tmp_path):
+    link = zipfile.ZipInfo("inner/net.pth")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    card = archive({link: b"/etc/hostname"})
+    with pytest.raises(ValueError, match=r"net\.zip: expected inner/net\.pth in it, found nothing: remove it"):
+        find(card, tmp_path)
+    assert not list(tmp_path.rglob("net.pth"))
+
+
 def test_a_member_larger_than_any_weights_is_refused(archive, tmp_path, monkeypatch):
     card = archive({"inner/net.pth": bytes(2000)})
-    monkeypatch.setattr(cards, "MAX_MEMBER", 1999)
+    monkeypatch.setattr("mmbench.core.cards.MAX_MEMBER", 1999)
     with pytest.raises(ValueError, match=r"expected at most 1999 bytes in inner/net\.pth, found 2000"):
         find(card, tmp_path)
     assert not list(tmp_path.rglob("net.pth"))
@@ -143,7 +153,7 @@ def method_names():
 
 @pytest.mark.parametrize("method", method_names())
 def test_a_card_exists_for_every_key_map_and_a_key_map_for_every_card(method):
-    content = config.plain(config.composed([f"method={method}"]))["method"]
+    content = config.composed([f"method={method}"])["method"]
     module, _, name = content["module"]["_target_"].rpartition(".")
     maps = getattr(__import__(module, fromlist=[name]), name).official
     for data, cards in content["official"].items():
@@ -159,7 +169,7 @@ def test_networks_have_the_size_that_was_published_for_coco(method, conf):
     (conf.folder / "data/coco.yaml").write_text(
         (conf.folder / "data/cub.yaml").read_text().replace("name: cub", "name: coco")
     )
-    cub, coco = (config.composed([f"method={method}", f"data={data}"]).method for data in ("cub", "coco"))
+    cub, coco = (config.composed([f"method={method}", f"data={data}"])["method"] for data in ("cub", "coco"))
     if method == "damsm":
         assert (cub.module.max_words, coco.module.max_words) == (18, 15)
         return
@@ -362,7 +372,7 @@ def test_published_files_are_fetched_and_edit(served, published, words, home):
     file = home / "assets/weights/manigan/data/birds/captions.pickle"
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(ValueError, match=r"expected sha256 .* recorded in captions\.pickle\.sha256"):
-        generation.prepare(cfg)
+        generation.prepared(cfg)
 
 
 def test_without_a_connection_one_line_says_what_is_missing(words, monkeypatch, conf):
@@ -372,7 +382,7 @@ def test_without_a_connection_one_line_says_what_is_missing(words, monkeypatch, 
     monkeypatch.setattr("gdown.download", refused)
     (conf.folder / "protocol/pixels.yaml").write_text(PROTOCOL)
     with pytest.raises(MissingAsset) as caught:
-        generation.prepare(config.composed(["method=manigan", *words]))
+        generation.prepared(config.composed(["method=manigan", *words]))
     message = str(caught.value)
     for part in (
         "expected birds/captions.pickle of manigan/data/birds.zip",
@@ -396,4 +406,4 @@ def test_what_nobody_published_is_said(words, conf, data):
     with pytest.raises(
         MissingAsset, match=f"expected weights of damsm .* for {found}, found none: use weights=trained"
     ):
-        generation.prepare(config.composed(["method=manigan", *words]))
+        generation.prepared(config.composed(["method=manigan", *words]))

@@ -33,7 +33,7 @@ def records(experiment, row, source, seeds):
     names = [experiment.metric(metric, row, source) for metric in experiment.metrics]
     value = 100.0 if row.method == "identity" else 0.0
     words = ["method=identity", "data.source=toy", f"protocol={experiment.protocols(row.data)[0]}"]
-    protocol = config.plain(config.composed(words).protocol)
+    protocol = config.composed(words)["protocol"]
     return [
         Result(
             experiment=experiment.name,

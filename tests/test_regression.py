@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 
 def before(place: Path) -> list[Path]:
     """The folders of the stages that the method stands on, trained now if they have not been."""
-    plain = config.plain(config.composed(regression.words("fast", "seed=0", f"paths.runs={place}")))
+    plain = config.composed(regression.words("fast", "seed=0", f"paths.runs={place}"))
     first = stages.predecessors(plain).values()
     return [training.trained(one, assembly.prepared_data(one)).folder for one in first]
 

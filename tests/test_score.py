@@ -14,7 +14,7 @@ from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
 from mmbench.metrics import MetricSuite
-from mmbench.pipeline.folders import read_captions
+from mmbench.pipeline.inspection import read_captions
 
 
 @pytest.fixture
@@ -142,6 +142,11 @@ def test_an_input_without_an_output_is_an_output_that_is_missing(folders):
         (["fake={fake}", "metrics=is", "extractor.inception.file={fake}/no.pth"], "expected the weights of inception"),
         (["fake={fake}", "metrics=tv", "extractor.inception.file={fake}/no.pth"], "found one for inception"),
         (["fake={fake}", "real={fake}", "metrics=fid", "extractor=tyo"], "did you mean toy"),
+        (["fake={fake}", "metrics=tv", "extractor.inception.flie=x"], "did you mean extractor.inception.file"),
+        (["fake={fake}", "metrics="], "expected metrics=A,B or protocol=NAME"),
+        (["fake={fake}", "metrics=tv", "size="], "expected size=N, a whole number of 1 or more, found ''"),
+        (["fake={fake}", "metrics=tv", "size=64,32"], "a whole number of 1 or more, found '64,32'"),
+        (["fake={fake}", "metrics=tv", "skip_bad=-1"], "expected skip_bad=N, a whole number of 0 or more"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(folders, words, message):

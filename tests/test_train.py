@@ -48,7 +48,7 @@ for method in sys.argv[2].split(","):
 
 
 def configured(*words):
-    return config.plain(config.composed([*DATA, *words]))
+    return config.composed([*DATA, *words])
 
 
 def run(*words):
@@ -106,8 +106,8 @@ def test_a_stage_is_trained_once_and_used_by_what_stands_on_it(tiny, monkeypatch
     fitted = []
     fit = training._fit
     monkeypatch.setattr(training, "_fit", lambda wanted, data: (fitted.append(wanted.name), fit(wanted, data)))
-    tiny.change("method/damsm", {"toy": {"training": {"batch_size": 8}}})
-    tiny.change("method/manigan_main", {"toy": {"training": {"batch_size": 8}}})
+    tiny.change("method/damsm", {"tiny": {"training": {"batch_size": 8}}})
+    tiny.change("method/manigan_main", {"tiny": {"training": {"batch_size": 8}}})
     run("method=manigan", *words)
     assert fitted == ["damsm", "manigan_main", "manigan"]
     run("method=manigan", *words)
@@ -123,7 +123,7 @@ def test_what_changes_weights_is_another_training_and_what_does_not_is_not(tiny)
     assert planned("method=manigan_main", "trainer.precision=bf16-mixed").key != one.key
     for word in ("seed=1", "method.training.epochs=7", "method.module.decay=0.5", "data.toy_images=41"):
         assert planned("method=manigan_main", word).folder != one.folder, word
-    tiny.change("method/damsm", {"toy": {"module": {"embedding_dim": 24}}})
+    tiny.change("method/damsm", {"tiny": {"module": {"embedding_dim": 24}}})
     assert planned("method=manigan_main").folder != one.folder, "it stands on other encoders"
 
 
@@ -199,7 +199,7 @@ def test_a_method_that_does_not_learn_is_one_line(home):
 
 
 def test_a_run_that_diverges_ends_with_one_line(home):
-    words = ["method=damsm", *DATA, "method.training.batch_size=6", "method.module.learning_rate=1e30"]
+    words = ["method=damsm", *DATA, "method.training.batch_size=6", "method.module.optimizer.lr=1e30"]
     with pytest.raises(SystemExit) as caught:
         train.main(words)
     message = str(caught.value.code)

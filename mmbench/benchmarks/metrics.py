@@ -38,7 +38,8 @@ from mmbench.metrics.suite import MetricSuite, build_suite, described
 from mmbench.networks.inception_fid import InceptionFID
 from mmbench.networks.open_clip import OpenCLIP
 from mmbench.pipeline import scoring
-from mmbench.pipeline.folders import Folder, Scored
+from mmbench.pipeline.folders import Scored
+from mmbench.pipeline.inspection import Folder
 
 HELP = """usage: python -m mmbench.benchmarks.metrics [COUNT]
 
@@ -228,6 +229,13 @@ def line(what: str, ratio: float, goal: str, details: str) -> None:
     print(f"{what:<62} {ratio:6.2f} x   {f'goal {goal}' if goal else '':<14} {details}", flush=True)
 
 
+def print_distance() -> None:
+    ours, theirs, root, difference = bench_distance()
+    details = f"{theirs:.2f} s / {ours:.2f} s, relative difference {difference:.1e}"
+    line("FID's distance, 2048 features: torch-fidelity's / ours", theirs / ours, ">= 1.0", details)
+    line("FID's distance, 2048 features: scipy's sqrtm / ours", root / ours, ">= 3.0", f"{root:.2f} s / {ours:.2f} s")
+
+
 def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
@@ -272,12 +280,7 @@ def main(arguments: list[str]) -> int:
         )
         others = peers(weights, fake, real, count)
         line("peers one after another / whole suite", others / first, ">= 2.0", f"{others:.1f} s / {first:.1f} s")
-        ours, theirs, root, difference = bench_distance()
-        details = f"{theirs:.2f} s / {ours:.2f} s, relative difference {difference:.1e}"
-        line("FID's distance, 2048 features: torch-fidelity's / ours", theirs / ours, ">= 1.0", details)
-        line(
-            "FID's distance, 2048 features: scipy's sqrtm / ours", root / ours, ">= 3.0", f"{root:.2f} s / {ours:.2f} s"
-        )
+        print_distance()
     return 0
 
 

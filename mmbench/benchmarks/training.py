@@ -49,9 +49,10 @@ from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.core.text import END, Vocabulary
 from mmbench.layers.upsampling import UpsamplingConvolution
+from mmbench.losses.matching import row_before
 from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
-from mmbench.methods.manipulation.sisgan import SISGAN, mismatched_texts, relevant_texts
-from mmbench.methods.manipulation.tagan import TAGAN, row_before
+from mmbench.methods.manipulation.sisgan import SISGAN, relevant_texts
+from mmbench.methods.manipulation.tagan import TAGAN
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.vgg import LAYERS, VGG16
@@ -96,7 +97,7 @@ def without_files(node: Any) -> Any:
 
 def assembled(name: str, source: str) -> Method:
     """A method with random weights, the same ones in every process: `source` `real` is the published size."""
-    described = config.plain(config.composed([f"method={name}", f"data.source={source}"]).method)
+    described = config.composed([f"method={name}", f"data.source={source}"])["method"]
     stages = {argument: assembled(before, source) for argument, before in described.get("stages", {}).items()}
     given = {"vocabulary": Vocabulary((END, *WORDS))} if "vocabulary" in described.get("from_data", []) else {}
     with torch.random.fork_rng(devices=[]):
@@ -179,7 +180,7 @@ class TheirsManiGANStage(Theirs):
 
     def __init__(self, method: Any) -> None:
         super().__init__(method)
-        self.damsm = method.damsm.network
+        self.damsm = method.guide.network
         self.vgg = WholeVGG(method.perceptual).to(next(method.parameters()))
 
     def encoded(self, batch: Batch) -> tuple[EncodedText, EncodedText, EncodedImage]:
@@ -209,7 +210,7 @@ class TheirsManiGANStage(Theirs):
 
     def word_score(self, regions: Tensor, words: Tensor) -> Tensor:
         """How well images (N, D, h, w) show one text (L, D): (N,)."""
-        gammas = self.method.gammas
+        gammas = self.method.guide.gammas
         places = regions.flatten(2)  # (N, D, R)
         shares = (words @ places).softmax(dim=1)  # (N, L, R)
         context = (gammas["gamma1"] * shares).softmax(dim=2) @ places.mT  # (N, L, D)
@@ -218,7 +219,7 @@ class TheirsManiGANStage(Theirs):
 
     def matching(self, fake: Tensor, text: EncodedText, class_id: Tensor) -> Losses:
         seen = self.damsm.image_encoder(fake)
-        gamma3, weight = self.method.gammas["gamma3"], self.method.lambda_damsm
+        gamma3, weight = self.method.guide.gammas["gamma3"], self.method.guide.lambda_damsm
         words = torch.stack([self.word_score(seen.regions, words) for words in _texts(text)], dim=1)
         sentences = F.cosine_similarity(seen.code[:, None], text.sentence[None], dim=2)
         return {
@@ -396,7 +397,7 @@ class TheirsSISGAN(Theirs):
 
         method.discriminator.zero_grad()
         on_real = self.backward(real, text, 1, 1)
-        mismatched = self.backward(real, mismatched_texts(text), 0, method.lambda_mismatched)
+        mismatched = self.backward(real, row_before(text), 0, method.lambda_mismatched)
         shown = method.generator(real, relevant, noise.normal("eps shown", method.condition_dim))
         on_fake = self.backward(shown.image.detach(), relevant, 0, method.lambda_fake)
         self.optimizers[0].step()

@@ -1,27 +1,30 @@
 """Generates a method's images under a protocol, scores them, and writes one record."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mmbench.core import application
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
-
-def report(cfg: "DictConfig") -> None:
+def report(plain: dict[str, Any]) -> None:
     """Evaluates one row and says where everything is."""
     from mmbench.pipeline.evaluation import evaluate
 
-    record, run = evaluate(cfg)
+    record, run = evaluate(plain)
     if record is None:
         return
-    for name, found in sorted(record.metrics.items()):
-        spread = "" if found["std"] is None else f" (std {found['std']:.4f})"
-        print(f"{name:<28} {found['value']:.4f}{spread} over {found['count']}")
+    print_scores(record.metrics)
     print(f"images: {run.folder / 'samples'}\ngrid: {run.folder / 'grid.png'}")
     print(f"record: {Path(run.plain['paths']['results']) / record.experiment}")
     print("next: another method (`mmbench list`), or a whole table: mmbench reproduce experiment=NAME")
+
+
+def print_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints the scores of a record, one a line."""
+    for name, found in sorted(metrics.items()):
+        spread = "" if found["std"] is None else f" (std {found['std']:.4f})"
+        print(f"{name:<28} {found['value']:.4f}{spread} over {found['count']}")
 
 
 job = application.application(report)

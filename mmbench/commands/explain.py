@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmbench.core import config
 from mmbench.core.results import Result
-from mmbench.pipeline.experiments import Experiment, Row, load, published
-from mmbench.pipeline.explaining import Side, explained, under
-from mmbench.pipeline.rows import described
 
 HELP = """usage: mmbench explain record=A against=B [metric=NAME[:NAME]] [method=NAME data=NAME key=value ...]
        mmbench explain record=A against=published experiment=NAME
@@ -29,7 +27,7 @@ def _side(name: str, words: Sequence[str]) -> tuple[dict[str, Any], Result | Non
     """The configuration that a record or a protocol stands for, and the record."""
     path = Path(name)
     if path.suffix != ".json":
-        return config.plain(config.composed([f"protocol={name}", *words])), None
+        return config.composed([f"protocol={name}", *words]), None
     try:
         record = Result(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -39,11 +37,7 @@ def _side(name: str, words: Sequence[str]) -> tuple[dict[str, Any], Result | Non
     row = [f"method={record.row['method']}", f"data={record.row['data']}", f"data.source={record.row['source']}"]
     facts = [f"++{key}={_word(fact)}" for key, fact in _scalars(record.config["data"], "data")]
     own = [*row, f"seed={record.seed}", f"weights={record.config['weights']}", *facts]
-    plain = config.plain(config.composed([*own, *(word for word in words if not word.startswith("method="))]))
-    plain = under(plain, record.config["protocol"])
-    if described(plain)["method"] != record.config["method"]:
-        raise ValueError(f"{path}: expected the method as this version composes it, found another: evaluate it again")
-    return plain, record
+    return config.composed([*own, *(word for word in words if not word.startswith("method="))]), record
 
 
 def _scalars(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -59,49 +53,32 @@ def _word(fact: Any) -> str:
     return "null" if fact is None else str(fact).lower() if isinstance(fact, bool) else str(fact)
 
 
-def _compare(first: dict[str, Any], second: dict[str, Any], asked: str) -> None:
-    ours, _, theirs = asked.partition(":")
-    shared = sorted(first["protocol"]["metrics"].keys() & second["protocol"]["metrics"].keys())
-    pairs = [(ours, theirs or ours)] if asked else [(name, name) for name in shared]
-    if not pairs:
-        raise ValueError(
-            "expected a metric that both protocols have, found none: name two, metric="
-            f"{min(first['protocol']['metrics'])}:{min(second['protocol']['metrics'])}"
-        )
-    for mine, other in pairs:
-        for plain, name in ((first, mine), (second, other)):
-            if name not in plain["protocol"]["metrics"]:
-                config.unknown(f"metric of {plain['protocol']['name']}", name, plain["protocol"]["metrics"])
-        frame = explained(Side(first, mine), Side(second, other))
+def _under(protocol: str, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the protocol of a name, as it is for this method and these data."""
+    words = [f"method={plain['method']['name']}", f"data={plain['data']['name']}"]
+    words += [f"data.source={plain['data']['source']}", f"protocol={protocol}"]
+    return {**plain, "protocol": config.composed(words)["protocol"]}
+
+
+def _print_comparisons(first: dict[str, Any], second: dict[str, Any], asked: str) -> None:
+    from mmbench.pipeline.explaining import comparisons
+
+    for mine, other, frame in comparisons(first, second, asked):
         print(f"\n{mine}" + (f" and {other}" if other != mine else ""))
         print(frame.to_markdown(index=False, floatfmt=".6g"))
 
 
-def _row(experiment: Experiment, plain: Mapping[str, Any]) -> Row:
-    for row in experiment.rows:
-        if (row.method, row.data) == (plain["method"]["name"], plain["data"]["name"]):
-            return row
-    raise ValueError(
-        f"expected a row of {experiment.name} for {plain['method']['name']} on {plain['data']['name']}, found none"
-    )
-
-
-def _against_published(first: dict[str, Any], record: Result | None, experiment: Experiment, asked: str) -> None:
+def _print_published(first: dict[str, Any], name: str, asked: str) -> None:
     """Published beside ours; what of the difference lies between our protocol and the card of the paper's."""
-    row, source = _row(experiment, first), first["data"]["source"]
-    numbers = published(experiment, row)
-    words = [f"method={row.method}", f"data={row.data}", f"data.source={source}"]
-    for name in filter(numbers.__contains__, experiment.places):
-        number, ours = numbers[name], experiment.metric(name, row, source).partition("@")[0]
-        if ours not in first["protocol"]["metrics"] or (asked and asked != ours):
-            continue
-        protocol = experiment.protocol_of(name, row.data)
-        card = {**first, "protocol": config.plain(config.composed([*words, f"protocol={protocol}"]))["protocol"]}
-        frame = explained(Side(first, ours), Side(card, ours))
+    from mmbench.pipeline.experiments import load
+    from mmbench.pipeline.explaining import published_beside
+
+    experiment, source = load(name), first["data"]["source"]
+    known = "" if source == experiment.sources[0] else "; toy data, so that the rest says nothing about the paper"
+    for metric, row, number, frame in published_beside(first, partial(_under, plain=first), experiment, asked):
         under_card = frame["after"].iloc[-1]
-        print(f"\n{name} of {row.label}: published {number.text} ({number.protocol or 'no protocol stated'})")
+        print(f"\n{metric} of {row.label}: published {number.text} ({number.protocol or 'no protocol stated'})")
         print(frame.to_markdown(index=False, floatfmt=".6g"))
-        known = "" if source == experiment.sources[0] else "; toy data, so that the rest says nothing about the paper"
         print(f"not explained by protocol: {number.value - under_card:+.6g} ({number.text} - {under_card:.6g}){known}")
 
 
@@ -110,23 +87,23 @@ def main(arguments: list[str]) -> int:
     for key in ("record", "against"):
         if key not in own:
             raise ValueError(f"expected {key}=RECORD.json or {key}=PROTOCOL, found none: see `mmbench explain --help`")
+    against, asked = own["against"], own.get("metric", "")
+    if against == "published" and "experiment" not in own:
+        raise ValueError(f"expected experiment=NAME with against=published, found none: {config.names('experiment')}")
     first, record = _side(own["record"], rest)
-    asked = own.get("metric", "")
-    if own["against"] == "published":
-        if "experiment" not in own:
-            raise ValueError(
-                f"expected experiment=NAME with against=published, found none: {config.names('experiment')}"
-            )
-        _against_published(first, record, load(own["experiment"]), asked)
-    elif own["against"].endswith(".json"):
-        second, other = _side(own["against"], rest)
-        if record is not None and other is not None and record.row != other.row:
-            raise ValueError(
-                f"expected two records of one row, found {record.row} and {other.row}: what differs is not the protocol"
-            )
-        _compare(first, second, asked)
+    second, other = _side(against, rest) if against.endswith(".json") else (None, None)
+    if record and other and record.row != other.row:
+        raise ValueError(
+            f"expected two records of one row, found {record.row} and {other.row}: what differs is not the protocol"
+        )
+    if second is None and against != "published":
+        second = _under(against, first)
+    from mmbench.pipeline.explaining import as_recorded  # torch takes seconds to import
+
+    if record:
+        first = as_recorded(first, record, own["record"])
+    if second is None:
+        _print_published(first, own["experiment"], asked)
     else:
-        words = [f"method={first['method']['name']}", f"data={first['data']['name']}"]
-        words += [f"data.source={first['data']['source']}", f"protocol={own['against']}"]
-        _compare(first, {**first, "protocol": config.plain(config.composed(words))["protocol"]}, asked)
+        _print_comparisons(first, as_recorded(second, other, against) if other else second, asked)
     return 0

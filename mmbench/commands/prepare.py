@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmbench.core import config
-from mmbench.data.archives import Archive, is_unfinished, obtain, source
-from mmbench.data.base import DataModule
-from mmbench.data.toy.base import Toy
+from mmbench.data.archives import Archive
+from mmbench.data.fetching import is_unfinished, obtain, source
+
+if TYPE_CHECKING:
+    from mmbench.data.base import DataModule
 
 HELP = """usage: mmbench prepare data=NAME [data.source=real|toy] [option=value ...]
 
@@ -40,7 +42,9 @@ def main(arguments: list[str]) -> int:
         if own.setdefault(option, choices[0]) not in choices:
             raise ValueError(f"expected {option}={' or '.join(choices)}, found {own[option]!r}: choose one of those")
     # The root of every configuration has a method; which one does not matter to a data set.
-    cfg = config.plain(config.composed(["method=identity", f"data={own['data']}", *rest]))
+    cfg = config.composed(["method=identity", f"data={own['data']}", *rest])
+    from mmbench.data.toy.base import Toy  # torch takes seconds to import
+
     data: DataModule = config.construct(cfg["data"]["module"])
     if isinstance(data, Toy):
         data.make()
@@ -70,7 +74,7 @@ def _words(name: str, cfg: dict[str, Any], rest: Sequence[str]) -> str:
     return " ".join([f"data={name}", f"data.source={cfg['data']['source']}", *chosen])
 
 
-def _fetch(data: DataModule, mirror: str | None) -> None:
+def _fetch(data: "DataModule", mirror: str | None) -> None:
     """Fetches the archives that are not there, unpacked, into a folder that is ours."""
     if not data.root.resolve().is_relative_to(data.assets.resolve()):
         return

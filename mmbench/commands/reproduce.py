@@ -42,7 +42,7 @@ def reproduce(
     experiment: Experiment, source: str, seeds: Sequence[int], rows: Sequence[Row], overrides: Sequence[str]
 ) -> bool:
     """Runs the rows, prints and writes the table; returns whether every row ran."""
-    paths = config.plain(config.composed(["method=identity", *overrides]).paths)
+    paths = config.composed(["method=identity", *overrides])["paths"]
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
     from mmbench.pipeline import reproducing, tables

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
         config.unknown("format", form, FORMATS)
     chosen = [load(name) for name in ([own["experiment"]] if "experiment" in own else config.names("experiment"))]
     asked = config.integers(own["seeds"]) if "seeds" in own else None
-    paths = config.plain(config.composed(["method=identity", *rest]).paths)
+    paths = config.composed(["method=identity", *rest])["paths"]
     from mmbench.pipeline import tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
 

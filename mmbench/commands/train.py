@@ -1,27 +1,27 @@
 """Trains a method, and the stages it stands on first."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from mmbench.core import application, config
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from mmbench.core import application
 
 
-def report(cfg: "DictConfig") -> None:
+def report(plain: dict[str, Any]) -> None:
     """Trains and says where the weights are."""
     from pytorch_lightning.utilities import rank_zero_only
 
     from mmbench.pipeline.assembly import prepared_data
     from mmbench.pipeline.training import require_training, trained
 
-    plain = config.plain(cfg)
     require_training(plain)  # before any data are made
     done = trained(plain, prepared_data(plain))
     if rank_zero_only.rank > 0:
         return
     method, data = plain["method"]["name"], plain["data"]
-    print(f"weights: {done.weights}\nlog: {done.folder / 'log'}")
+    if "training" in plain["method"]:
+        print(f"weights: {done.weights}\nlog: {done.folder / 'log'}")
+    else:
+        before = ", ".join(str(stage.weights) for stage in done.before.values())
+        print(f"weights: {method} has those of the stages it stands on, {before}")
     print(
         f"next: mmbench evaluate method={method} data={data['name']} data.source={data['source']} seed={plain['seed']} "
         "weights=trained"

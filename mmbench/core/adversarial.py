@@ -1,14 +1,13 @@
 """The base of methods that train several networks against each other."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Method
-
-OptimizerPartial = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class Adversarial(Method):
@@ -25,6 +24,7 @@ class Adversarial(Method):
         self.automatic_optimization = False
         self.partials = dict(optimizers)
         self.order = list(self.partials)
+        self.gradient_clip: float | None = None
 
     def configure_optimizers(self) -> list[Optimizer]:
         """One optimiser for each entry of `optimizers`, over the parameters of its submodule that take gradients.
@@ -41,18 +41,35 @@ class Adversarial(Method):
             for name in self.order
         ]
 
-    def minimise(self, name: str, terms: Mapping[str, Tensor]) -> None:
-        """One step of the optimiser of submodule `name` on the sum of the terms; logs each term as `name/term`.
+    def minimise(
+        self, names: str | Sequence[str], terms: Mapping[str, Tensor], gradient_clip: float | None = None
+    ) -> None:
+        """One step of the optimisers of submodules on the sum of the terms; logs each term as `name/term`.
+
+        Args:
+            names: one submodule or several; terms of several are logged as `name+name/term`.
+            terms: scalars.
+            gradient_clip: largest norm of each submodule's gradient; None: it stays as it is.
 
         Raises:
             ValueError: a term is NaN or infinite; nothing was stepped.
         """
-        loss = self.total(name, terms)
+        names = [names] if isinstance(names, str) else names
+        loss = self.total("+".join(names), terms)
         optimizers = self.optimizers()
-        optimizer = optimizers[self.order.index(name)] if isinstance(optimizers, list) else optimizers
-        optimizer.zero_grad()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        stepped = [optimizers[self.order.index(name)] for name in names]
+        for optimizer in stepped:
+            optimizer.zero_grad()
         self.manual_backward(loss)
-        optimizer.step()
+        self.gradient_clip = gradient_clip
+        for optimizer in stepped:
+            optimizer.step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Here, since gradients of float16 are at their own scale no earlier.
+        if self.gradient_clip is not None:
+            self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     @contextmanager
     def held(self, *modules: nn.Module) -> Iterator[None]:

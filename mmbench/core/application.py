@@ -14,8 +14,8 @@ from mmbench.core import config
 _command_line: list[str] = []  # as it was typed; Lightning repeats it for the other processes of a distributed run
 
 
-def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
-    """`hydra.main` over `conf/run.yaml`; `run` gets the settled configuration of each job.
+def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
+    """`hydra.main` over `conf/run.yaml`; `run` gets the settled configuration of each job (`config.composed`).
 
     A ValueError in `run` ends the process with one line and exit code 1: Hydra would print a traceback.
     """
@@ -24,7 +24,7 @@ def application(run: Callable[[DictConfig], Any]) -> Callable[[], None]:
     def job(cfg: DictConfig) -> None:
         sys.argv = list(_command_line) or sys.argv
         try:
-            run(config.settled(cfg, list(HydraConfig.get().overrides.task)))
+            run(config.composed(HydraConfig.get().overrides.task))
         except ValueError as error:
             sys.exit(f"mmbench: error: {' '.join(str(error).split())}")
 
@@ -70,6 +70,7 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
         config.check(words)
         config.require_method(words)
     _command_line[:] = sys.argv
-    sys.argv = [sys.argv[0], *arguments]  # Hydra reads its words from here
+    # Hydra reads its words from here; keys of stages are in no file of its own.
+    sys.argv = [sys.argv[0], *(f"+{word}" if word.startswith(f"{config.STAGES}.") else word for word in arguments)]
     job()
     return 0

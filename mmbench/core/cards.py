@@ -1,14 +1,12 @@
 """Cards: where a file of weights comes from, how to know that it is the right one, and fetching it."""
 
-import shutil
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import mmbench
 from mmbench.core.download import SCHEMES, MissingAsset, download
-from mmbench.core.files import locked, sha256_file, write_text, written_atomically
+from mmbench.core.files import locked, sha256_file, write_text
+from mmbench.core.unpacking import extract, leads_out
 
 PACKAGE = "mmbench"  # origin of the files that come with the package; their paths are relative to it
 MAX_MEMBER = 4 * 2**30  # bytes; more in one member of an archive is taken for an attack
@@ -40,10 +38,8 @@ class Card:
     member: str | None = None
 
     def __post_init__(self) -> None:
-        if self.member is not None:
-            path = PurePosixPath(self.member)
-            if path.is_absolute() or ".." in path.parts or "\\" in self.member or not path.parts:
-                raise ValueError(f"expected a member inside {self.file}, found {self.member!r}: correct the card")
+        if self.member is not None and (leads_out(self.member) or not PurePosixPath(self.member).parts):
+            raise ValueError(f"expected a member inside {self.file}, found {self.member!r}: correct the card")
 
     @property
     def name(self) -> str:
@@ -102,7 +98,10 @@ def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
                 raise MissingAsset(f"{wanted}, found no file: put it there; data.source=toy needs none")
             _fetch(card, archive, wanted)
         if card.member:
-            _unpack(card, archive, path)
+            with locked(path):
+                if not path.is_file():  # another run may have been faster
+                    remedy = f"remove it to fetch it again from {card.origin}, or put the file at {path}"
+                    extract(archive, card.member, path, MAX_MEMBER, remedy)
     found = sha256_file(path)
     if card.sha256 is None:
         record = path.with_name(f"{path.name}.sha256")
@@ -146,30 +145,3 @@ def _check(card: Card, partial: Path, wanted: str) -> None:
             f"{wanted}, its origin gives a file with sha256 {found}: put the right one there; "
             "data.source=toy needs none"
         )
-
-
-def _unpack(card: Card, archive: Path, path: Path) -> None:
-    """Writes the member of the archive that the card names to `path`, and nothing else."""
-    assert card.member is not None
-    with locked(path):
-        if path.is_file():  # another run was faster
-            return
-        remedy = f"remove it to fetch it again from {card.origin}, or put the file at {path}"
-        try:
-            with zipfile.ZipFile(archive) as held:
-                entry = next((one for one in held.infolist() if one.filename == card.member), None)
-                if entry is None:
-                    others = sorted(one.filename for one in held.infolist() if not one.is_dir())
-                    listed = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-                    raise ValueError(f"{archive}: expected {card.member} in it, found {listed or 'nothing'}: {remedy}")
-                if entry.file_size > MAX_MEMBER:
-                    raise ValueError(
-                        f"{archive}: expected at most {MAX_MEMBER} bytes in {card.member}, found {entry.file_size}: "
-                        f"{remedy}"
-                    )
-                # The archive decides about the bytes and not about the path; reading stops at the size it states.
-                with held.open(entry) as source, written_atomically(path) as partial, partial.open("wb") as target:
-                    shutil.copyfileobj(source, target)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-            found = " ".join(str(error).split())
-            raise ValueError(f"{archive}: expected a zip archive with {card.member}, found {found}: {remedy}") from None

@@ -2,9 +2,10 @@
 
 import difflib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,16 +17,28 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmbench.core.files import sha256_json
+from mmbench.core.protocol import Protocol
 
 ROOT = "run"
 
 OmegaConf.register_new_resolver("cache_folder", lambda: platformdirs.user_cache_dir("mmbench"), replace=True)
 # Unlike Hydra's oc.env, an empty variable counts as none.
 OmegaConf.register_new_resolver("folder", lambda name, default: os.environ.get(name) or default, replace=True)
+
+SCALES = ("published", "toy", "tiny")  # each laid over the one before
+STAGES = "stages"
+BLOCKS = {"method": ("on", "toy", "tiny"), "data": ("toy", "small"), "protocol": ("toy",)}  # no keys of a run
+# What a trainer may be told: where and how exactly it computes, and nothing that makes other weights.
+HARDWARE = frozenset(
+    {
+        "accelerator", "devices", "num_nodes", "strategy", "precision", "sync_batchnorm", "deterministic", "benchmark",
+        "profiler", "detect_anomaly", "plugins",
+    }
+)  # fmt: skip
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up.
 NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers", "cache"})
@@ -58,7 +71,7 @@ def summary(group: str, name: str) -> str:
 
 def unknown(kind: str, found: str, valid: Iterable[str]) -> NoReturn:
     """Raises the one-line error for a name that does not exist, with the nearest valid ones."""
-    valid = sorted(valid)
+    valid = sorted(set(valid))
     nearest = difflib.get_close_matches(found, valid, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(valid)}"
     raise ValueError(f"expected a {kind}, found {found!r}: {hint}")
@@ -92,10 +105,9 @@ def check(overrides: Sequence[str]) -> None:
     Raises:
         ValueError: one line with the nearest valid names for a key, a group or a choice that does not exist.
     """
-    parsed = parse(overrides)
     groups = config_groups()
     chosen = []
-    for override in parsed:
+    for override in parse(overrides):
         key = override.key_or_group
         if key in groups:
             values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
@@ -106,13 +118,13 @@ def check(overrides: Sequence[str]) -> None:
                 chosen.append(f"{key}={values[0]!s}")
     if not any(word.startswith("method=") for word in chosen):
         chosen.append(f"method={names('method')[0]}")  # only to learn which keys there are
-    known = _paths(_compose(chosen))
-    for override in parsed:
+    known = _known(tuple(sorted(chosen)), shipped("conf"))
+    for override in parse(overrides):
         key = override.key_or_group
-        if key in groups or override.package or key.startswith("hydra") or override.is_add() or override.is_force_add():
+        if key in groups or not _is_value(override) or override.is_add() or override.is_force_add():
             continue
-        if key not in known:
-            unknown("configuration key", key, [*known, *groups])
+        if key not in known and not key.startswith(f"{STAGES}."):
+            unknown("configuration key", key, known | set(groups))
 
 
 def require_method(overrides: Sequence[str]) -> None:
@@ -121,15 +133,182 @@ def require_method(overrides: Sequence[str]) -> None:
         raise ValueError(f"expected method=NAME, found none: choose from {', '.join(names('method'))}")
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """Composes `conf/run.yaml` with the words of a command line and settles it (see `settled`).
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of one run as plain values: `conf/run.yaml` with the words of a command line, settled.
+
+    A method's YAML may have, beside what the run reads: `on`, data set to what is laid over the rest there; `data`,
+    what it changes of the data set at its published size; and the blocks `toy` and `tiny`, laid over the rest (`tiny`
+    over `toy`) by `scale`. The block `toy` of a data set and of a protocol holds on toy data, `small` of a data set at
+    the scales toy and tiny. `stages` becomes, for each constructor argument, the whole `method` and `data` of the
+    stage that fills it: as it is trained alone, but for what the method says of it, and the words `stages.NAME.KEY`.
+    What the command line says wins over everything.
 
     Raises:
-        ValueError: a name or key does not exist; one line with the nearest valid ones.
+        ValueError: a name or key does not exist, or a key of the trainer is none of hardware; one line with the
+            nearest valid ones.
     """
     check(overrides)
     require_method(overrides)
-    return settled(_compose(overrides), overrides)
+    words = parse(overrides)
+    groups = config_groups()
+    choices = [word for word in words if not _is_value(word) or word.key_or_group in groups]
+    values = [(word.key_or_group, word.value()) for word in words if word not in choices and not word.is_delete()]
+    method = next(word for word in choices if word.key_or_group == "method" and not word.package)
+    beside = [word for word in choices if word is not method]
+    root = _root(tuple(sorted(_line(word) for word in beside)), shipped("conf"))
+    own = root.pop("method", {})  # what a choice put there, `+network/vgg@method.module.perceptual=toy` say
+    settled = _settled(root, _laid_over(_described("method", str(method.value()), shipped("conf")), own), values, {})
+    for key, _ in values:
+        group, _, path = key.partition(".")
+        if group == STAGES and path.partition(".")[0] not in (known := _names_of_stages(settled["method"])):
+            unknown(f"stage of {settled['method']['name']}", path.partition(".")[0], known)
+    if strangers := sorted(settled["trainer"].keys() - HARDWARE - {"_target_"}):
+        raise ValueError(
+            f"expected trainer keys of hardware ({', '.join(sorted(HARDWARE))}), found trainer.{strangers[0]}: what "
+            "changes weights belongs to method.training"
+        )
+    return settled
+
+
+def _settled(
+    root: dict[str, Any], method: dict[str, Any], values: Sequence[tuple[str, Any]], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A method in its configuration, the stages before it inside.
+
+    Args:
+        root: everything but the method, as its files say.
+        method: the method as its file says.
+        values: the words of the command line that set a value.
+        given: of a stage, what the methods that stand on it, and the command line, say of it.
+    """
+    said = dict(values)
+    cfg = {**deepcopy(root), "method": deepcopy(method)}
+    source, data = said.get("data.source", cfg["data"]["source"]), cfg["data"]["name"]
+    scale = said.get("scale", cfg["scale"]) or ("toy" if source == "toy" else "published")
+    if scale not in SCALES:
+        unknown("scale", str(scale), SCALES)
+    cfg["scale"] = scale
+    cfg["method"] = _at_scale(cfg["method"], data, scale)
+    for group in ("data", "protocol"):
+        block = cfg[group].pop("toy", {})
+        cfg[group] = _laid_over(cfg[group], block) if source == "toy" else cfg[group]
+    small = cfg["data"].pop("small", {})
+    for block in (small if scale != "published" else {}, cfg["method"].pop("data", {}), given.get("data", {})):
+        cfg["data"] = _laid_over(cfg["data"], block)
+    cfg["method"] = _laid_over(cfg["method"], {key: item for key, item in given.items() if key != "data"})
+    whole = OmegaConf.create(cfg)
+    for key, value in values:
+        if not key.startswith(f"{STAGES}."):
+            OmegaConf.update(whole, key, value, force_add=True)
+    found = _plain(whole)
+    found["protocol"] = asdict(Protocol.of(found["protocol"]))
+    found["data"]["evaluation"] = of_protocol(found["protocol"], found["data"])
+    if stages := found["method"].get(STAGES):
+        found["method"][STAGES] = {
+            argument: _stage(root, argument, entry, values) for argument, entry in stages.items()
+        }
+    return found
+
+
+def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """{"method", "data"} of a stage, settled."""
+    entry = {"method": entry} if isinstance(entry, str) else dict(entry)
+    name = entry.pop("method")
+    if name not in names("method"):
+        unknown("method", name, names("method"))
+    method = _described("method", name, shipped("conf"))
+    inherited = [(key, value) for key, value in values if not key.startswith("method.")]
+    said = OmegaConf.create(entry)
+    for key, value in values:
+        group, _, path = key.partition(".")
+        first, _, rest = path.partition(".")
+        if group == STAGES and first in (argument, name):
+            known = _paths(_settled(root, method, inherited, {}), ("method", "data"))
+            if _of_a_stage(rest) not in known:
+                unknown(f"key of the stage {first}", rest, (path.removeprefix("method.") for path in known))
+            OmegaConf.update(said, rest, value, force_add=True)
+    settled = _settled(root, method, inherited, _container(said))
+    return {
+        "method": settled["method"],
+        "data": {key: settled["data"][key] for key in settled["data"] if key != "evaluation"},
+    }
+
+
+def _of_a_stage(path: str) -> str:
+    return path if path.partition(".")[0] == "data" else f"method.{path}"
+
+
+def _names_of_stages(method: Mapping[str, Any]) -> set[str]:
+    """By which the command line can speak of the stages of a method: argument, or name of the method that fills it."""
+    found = set()
+    for argument, stage in method.get(STAGES, {}).items():
+        found |= {argument, stage["method"]["name"], *_names_of_stages(stage["method"])}
+    return found
+
+
+def _at_scale(method: dict[str, Any], data: str, scale: str) -> dict[str, Any]:
+    """A method on a data set, at a scale: see `composed`."""
+    # YAML reads a bare `on` as true.
+    keys: dict[Any, Any] = method
+    here = {**keys.pop("on", {}), **keys.pop(True, {})}.get(data, {})
+    blocks = {"toy": method.pop("toy", {}), "tiny": method.pop("tiny", {})}
+    method = _laid_over(method, here)
+    if scale != "published":
+        method.pop("data", None)  # of the published size
+        for name in SCALES[1 : SCALES.index(scale) + 1]:
+            method = _laid_over(method, blocks[name])
+    if method.get("official", {}) is None:  # an ablation has all of the full method but its published weights
+        method.pop("official")
+    return method
+
+
+@cache  # composing takes a tenth of a second, and a table composes hundreds of rows
+def _composed_root(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    return _container(_compose(["~method", *words]))
+
+
+def _root(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    return deepcopy(_composed_root(words, folder))
+
+
+@cache
+def _composed_node(path: str, folder: Path) -> dict[str, Any]:
+    cfg = _compose([], path)
+    for key in path.split("/")[:-1]:
+        cfg = cfg[key]
+    return _container(cfg)
+
+
+def _described(group: str, name: str, folder: Path) -> dict[str, Any]:
+    """One YAML below `conf/` with its defaults, its interpolations as they stand."""
+    return deepcopy(_composed_node(f"{group}/{name}", folder))
+
+
+@cache
+def _known(chosen: tuple[str, ...], folder: Path) -> frozenset[str]:
+    """The keys that a command line can set, by its choices."""
+    cfg = _container(_compose(chosen))
+    for group, blocks in BLOCKS.items():
+        for block in blocks:
+            cfg[group].pop(block, None)
+    cfg["method"].pop(True, None)
+    return frozenset(_paths(cfg))
+
+
+def forget() -> None:
+    """Forgets what was composed before: for tests that change `conf/`."""
+    for composing in (_composed_root, _composed_node, _known):
+        composing.cache_clear()
+
+
+def _is_value(override: Override) -> bool:
+    """Whether a word sets a value, and is no choice of a group and none of Hydra's own."""
+    return not override.package and not override.key_or_group.startswith("hydra") and "/" not in override.key_or_group
+
+
+def _line(override: Override) -> str:
+    assert override.input_line is not None
+    return override.input_line
 
 
 def node(path: str) -> dict[str, Any]:
@@ -144,7 +323,7 @@ def node(path: str) -> dict[str, Any]:
     cfg = _compose([], path)
     for key in group.split("/"):
         cfg = cfg[key]
-    return plain(cfg)
+    return _plain(cfg)
 
 
 def target(described: Mapping[str, Any]) -> Any:
@@ -202,67 +381,42 @@ def _compose(overrides: Sequence[str], root: str = ROOT) -> DictConfig:
         GlobalHydra.instance().hydra = previous  # a command that is itself a Hydra application goes on with its own
 
 
-def settled(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The configuration as it will run: the `toy` blocks applied where `data.source=toy`, the others removed.
-
-    A method, a data set and a protocol may each have a block `toy`, laid over their other keys when the data are toy
-    data. What the command line says wins over both.
-    """
-    cfg = deepcopy(cfg)
-    with open_dict(cfg):
-        for group in ("method", "data", "protocol"):
-            toy = cfg[group].pop("toy", None)
-            cfg[group].pop("tiny", None)
-            if toy is not None and cfg.data.source == "toy":
-                _lay_over(cfg[group], toy)
-        if cfg.method.get("official", {}) is None:  # an ablation has all of the full method but its published weights
-            cfg.method.pop("official")
-        cfg.data.evaluation = {
-            argument: f"${{protocol.{key}}}" for argument, key in of_protocol(cfg.protocol, cfg.data.module).items()
-        }
-        groups = config_groups()
-        for override in parse(overrides):
-            key = override.key_or_group
-            if key not in groups and not override.package and not key.startswith("hydra") and not override.is_delete():
-                OmegaConf.update(cfg, key, override.value(), force_add=True)
-    return cfg
-
-
-def of_protocol(protocol: Mapping[str, Any], module: Mapping[str, Any]) -> dict[str, str]:
-    """Arguments of a data module that a protocol gives at evaluation, and not in training, to the protocol's key.
+def of_protocol(protocol: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a data module that a protocol gives at evaluation, and not in training.
 
     They say where the holes are and how pictures become squares. A `default_preprocessing` is for methods that have
-    none of their own, by their recipe.
+    none of their own.
     """
-    given = {argument: argument for argument in ("mask", "preprocessing", "bird_crop") if argument in protocol}
-    if "bird_crop" not in module:  # other data sets have no box to crop to
-        given.pop("bird_crop", None)
-    if "default_preprocessing" in protocol and not module.get("preprocessing"):
-        given.setdefault("preprocessing", "default_preprocessing")
-    return given
+    given = {key: protocol[key] for key in ("mask", "preprocessing") if protocol.get(key)}
+    if protocol.get("default_preprocessing") and not data["module"].get("preprocessing"):
+        given.setdefault("preprocessing", protocol["default_preprocessing"])
+    return {**given, **protocol.get("data", {}).get(data["name"], {})}
 
 
-def _lay_over(node: DictConfig, overlay: DictConfig) -> None:
-    for key in overlay:
-        value = overlay._get_node(key)
-        below = node.get(key) if key in node else None
-        # A node that says what to build is replaced whole: its arguments belong to its target.
-        if isinstance(value, DictConfig) and isinstance(below, DictConfig) and "_target_" not in value:
-            _lay_over(below, value)
-        else:
-            node[key] = value
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nodes as one, the second winning; a node that says what to build is replaced whole.
+
+    Its arguments belong to its target.
+    """
+    joined = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(joined.get(key), Mapping)
+        joined[key] = _laid_over(joined[key], value) if both and "_target_" not in value else value
+    return joined
 
 
-def _paths(cfg: DictConfig, prefix: str = "") -> set[str]:
+def _container(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg)  # type: ignore[return-value]
+
+
+def _paths(node: Mapping[str, Any], keys: Iterable[str] | None = None, prefix: str = "") -> set[str]:
+    """All keys, or those below some, with those below them: `a`, `a.b`."""
     found = set()
-    for key in map(str, cfg):
-        path = f"{prefix}{key}"
-        found.add(path)
-        node = cfg._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-            found |= _paths(node, f"{path}.")
-    # The blocks that `settled` applies are not keys of a run.
-    return {path for path in found if not re.match(r"(method|data|protocol)\.(toy|tiny)(\.|$)", path)}
+    for key in node if keys is None else keys:
+        found.add(f"{prefix}{key}")
+        if isinstance(node[key], Mapping):
+            found |= _paths(node[key], None, f"{prefix}{key}.")
+    return found
 
 
 def construct(node: Mapping[str, Any], **arguments: Any) -> Any:
@@ -283,7 +437,7 @@ def construct(node: Mapping[str, Any], **arguments: Any) -> Any:
         raise cause from None
 
 
-def plain(cfg: Any) -> Any:
+def _plain(cfg: DictConfig) -> Any:
     """A resolved configuration as dicts, lists and scalars."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
@@ -298,5 +452,18 @@ def scientific(value: Any) -> Any:
 
 
 def config_hash(value: Any) -> str:
-    """SHA-256 of a plain configuration, the same on every machine."""
-    return sha256_json(scientific(value))
+    """SHA-256 of plain values, the same on every machine, whatever changes no result in them left out.
+
+    Of the card of a file, what counts is which file it is (name, hash, member) and not where it comes from.
+    """
+    return sha256_json(_identifying(scientific(value)))
+
+
+def _identifying(value: Any) -> Any:
+    if isinstance(value, dict):
+        if {"file", "sha256", "origin"} <= value.keys():
+            return {key: value[key] for key in ("file", "sha256", "member") if key in value}
+        return {key: _identifying(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_identifying(item) for item in value]
+    return value

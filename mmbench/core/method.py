@@ -20,13 +20,15 @@ class Method(pl.LightningModule):
     Attributes:
         task: what goes in and what is wanted.
         trains_on: batch fields that `training_step` reads, beside `id`, `sample` and `noise`.
-        smallest_batch: images that a training batch needs at least.
+        smallest_batch: images that a training batch needs at least, on each process.
+        needs_gradients: whether `generate` computes gradients, as what optimises or guides by a loss does.
         official: submodule name to the map from the authors' keys; empty where no weights were published.
     """
 
     task: ClassVar[Task]
     trains_on: ClassVar[frozenset[str]] = frozenset()
     smallest_batch: ClassVar[int] = 1
+    needs_gradients: ClassVar[bool] = False
     official: ClassVar[dict[str, KeyMap]] = {}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
@@ -61,8 +63,8 @@ class Method(pl.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
         # Images do not depend on the precision of training: `trainer.precision` is no part of what a record is of.
-        with torch.autocast(self.device.type, enabled=False):
-            return self.generate(batch, batch["noise"])
+        with torch.autocast(self.device.type, enabled=False), torch.set_grad_enabled(self.needs_gradients):
+            return self.generate(batch, batch["noise"]).detach()
 
 
 def last_checkpoint(trainer: pl.Trainer) -> str:

@@ -32,6 +32,7 @@ class Result:
         weights: {"choice", "sha256", "verified"} of the method's own weights; sha256 None where it has none.
         data: {"fingerprint", "split"}.
         coverage: {"count", "sha256", "processes"}: proof that each sample was scored exactly once.
+        samples: {"file", "sha256"} of the values by sample, a file beside the record; empty where there are none.
         size: height and width of the generated images, in pixels.
         canary: {"pictures", "changed"}: what the drift canary saw before (`mmbench/canary.py`).
         config: the resolved configuration without hardware and paths.
@@ -51,6 +52,7 @@ class Result:
     data: dict[str, Any]
     config: dict[str, Any]
     coverage: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
     size: list[int] = field(default_factory=list)
     canary: dict[str, Any] = field(default_factory=dict)
     outdated: str = ""
@@ -59,12 +61,16 @@ class Result:
     device: str = field(default_factory=lambda: device())
     date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
 
-    def write(self, results: str | Path, path: str | Path | None = None) -> Path:
-        """Writes the record below `results`/<experiment> under a name of its own, or to `path`; returns the path."""
+    def path(self, results: str | Path) -> Path:
+        """Where the record lies, below `results`/<experiment> under a name of its own."""
         row = self.row
         stamp = self.date.replace(":", "").replace("-", "").removesuffix("+0000")
         name = f"{row['method']}-{row['data']}-{row['source']}-s{self.seed}-{self.run_key[:12]}-{stamp}.json"
-        path = Path(path) if path else Path(results) / self.experiment / name
+        return Path(results) / self.experiment / name
+
+    def write(self, results: str | Path, path: str | Path | None = None) -> Path:
+        """Writes the record where `Result.path` says, or to `path`; returns the path."""
+        path = Path(path) if path else self.path(results)
         write_json(path, asdict(self))
         return path
 
@@ -130,6 +136,6 @@ def versions() -> dict[str, str]:
 
 def device() -> str:
     """The accelerator's name, or the processor's architecture."""
-    import torch  # here, since tables are rendered without it
+    import torch  # takes seconds, and whoever reads records needs none of it
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})"

@@ -57,3 +57,4 @@ TEXT_TO_IMAGE = Task("text-to-image synthesis", ("caption",), "caption", "image"
 TEXT_GUIDED_EDITING = Task(
     "text-guided editing", ("image", "caption_mismatched"), "caption_mismatched", "image_mismatched"
 )
+TEXT_GUIDED_INPAINTING = Task("text-guided inpainting", ("image", "mask", "caption"), "caption", "image")

@@ -4,59 +4,38 @@ Every random choice (caption, mismatched image, crop, flip, order) derives from 
 never from a worker, a rank, a batch or the order of calls.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core.cards import MissingAsset
 from mmbench.core.files import sha256_json, write_json
-from mmbench.core.images import from_uint8, read_rgb
-from mmbench.core.noise import Noise, Sample, random_stream
+from mmbench.core.images import read_rgb
+from mmbench.core.noise import Sample, random_stream
 from mmbench.core.progress import track
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.core.text import Vocabulary
 from mmbench.data import marks, sources
 from mmbench.data.archives import Archive, receipts
+from mmbench.data.batches import EpochSampler, Evaluation, Training, as_floats
 from mmbench.data.cache import prepared
-from mmbench.data.records import Look, Reader, Record, Seen, decoded
-from mmbench.data.views import Fast, Preprocessing, Region, ShorterSide, View
+from mmbench.data.fields import FIELDS, KNOWN, TEXTS, Field, holes
+from mmbench.data.masks import Mask
+from mmbench.data.records import Look, Reader, Record, decoded
+from mmbench.data.views import Fast, Preprocessing, ShorterSide
 
 DECODED = 50  # images of a split that a quick check decodes
 
 
-class Mask(Protocol):
-    """Where an image is to be filled in: a protocol of `masks`."""
-
-    def __call__(self, record: Record, seen: Seen, rng: np.random.Generator) -> np.ndarray:
-        """(side, side) bool, True = hole."""
-
-
-RAGGED = frozenset({"boxes", "box_labels"})  # tensors of which each image has its own number
-
-
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Items as one batch: tensors are stacked, everything else becomes a list."""
-    columns = {field: [item[field] for item in items] for field in items[0]}
-    return {
-        # Unlike `torch.stack`, it makes a worker's batch where the main process will read it.
-        field: default_collate(column) if isinstance(column[0], Tensor) and field not in RAGGED else column
-        for field, column in columns.items()
-    }
-
-
 class DataModule(pl.LightningDataModule):
-    """A data set with images and captions.
+    """A data set with images and, mostly, captions.
 
-    A subclass says what it is made of (`archives`, `counts`, `num_captions`, `fields`) and reads it (`records`).
+    A subclass says what it is made of (`archives`, `counts`, `num_captions`, `fields`) and reads it (`read_records`).
 
     Args:
         root: the folder that holds the data set, unpacked. Nothing is ever written into one that is not below `assets`.
@@ -72,7 +51,9 @@ class DataModule(pl.LightningDataModule):
         cache: keep resized pictures below `assets/cache`, once for all epochs and runs (`cache`). Changes no result.
 
     Attributes:
-        fields: the batch fields it can yield, of the vocabulary in `core/task.py`.
+        fields: the batch fields it can yield, of the vocabulary in `core/task.py`; texts where there are captions.
+        own_fields: those of them that `fields.FIELDS` does not have, and how each is made.
+        num_captions: captions of an image that are used, the first ones; 0 for data without.
         training_fields: those of them that training batches have; all unless a method asks for fewer.
 
     Raises:
@@ -84,7 +65,8 @@ class DataModule(pl.LightningDataModule):
     )
     archives: ClassVar[tuple[Archive, ...]]  # what the data set consists of
     counts: ClassVar[dict[str, dict[str, int]]]  # split scheme to split to its number of images
-    num_captions: ClassVar[int]  # those of an image that are used, the first ones
+    num_captions: ClassVar[int]
+    own_fields: ClassVar[Mapping[str, Field]] = {}
 
     def __init__(
         self,
@@ -116,8 +98,10 @@ class DataModule(pl.LightningDataModule):
         self.complete = complete
         self.preprocessing = preprocessing or ShorterSide()
         self.mask = mask
-        self.fields = type(self).fields | ({"mask"} if mask else set())
-        assert self.fields <= BATCH_FIELDS.keys()
+        self._makers = {**FIELDS, **self.own_fields, **({"mask": partial(holes, mask=mask)} if mask else {})}
+        texts = set() if self.num_captions else TEXTS.keys()
+        self.fields = (type(self).fields | self.own_fields.keys() | ({"mask"} if mask else set())) - texts
+        assert self.fields <= BATCH_FIELDS.keys() & self._makers.keys()
         self.training_fields = self.fields
         if cache and isinstance(self.preprocessing, Fast):
             raise ValueError(
@@ -228,6 +212,7 @@ class DataModule(pl.LightningDataModule):
                 record.caption_attributes,
                 [(instance.class_id, instance.box) for instance in record.instances],
                 [path.stat().st_size for path in (record.image, record.parts) if path],
+                *([{name: _fact(value) for name, value in record.extra.items()}] if record.extra else []),
             ]
             for split, records in sorted(self.records.items())
             for record in records
@@ -235,7 +220,10 @@ class DataModule(pl.LightningDataModule):
         return sha256_json(facts)
 
     def fingerprint(self) -> str:
-        """SHA-256 that identifies the input data: ids, splits, captions, classes, boxes, attributes, sizes of files."""
+        """SHA-256 that identifies the input data: ids, splits, captions, classes, boxes, attributes, sizes of files.
+
+        And what single data sets have more, `Record.extra`.
+        """
         return self._fingerprint
 
     def summary(self) -> dict[str, Any]:
@@ -287,13 +275,18 @@ class DataModule(pl.LightningDataModule):
                 raise ValueError(f"expected count from 1 to {len(records)} images of {split}, found {count}: change it")
             records = sorted(records, key=lambda record: random_stream(seed, record.id, "subset").random())[:count]
         num_captions = self.num_captions
-        if not 1 <= captions_per_image <= num_captions:
+        if not num_captions and captions_per_image != 1:
+            raise ValueError(
+                f"expected captions_per_image of 1 for data with 0 captions of an image, found {captions_per_image}: "
+                "set it to 1"
+            )
+        if not 1 <= captions_per_image <= max(1, num_captions):
             raise ValueError(f"expected captions_per_image from 1 to {num_captions}, found {captions_per_image}")
         return sorted(
             Sample(record.id, caption, draw)
             for record in records
             for caption in random_stream(seed, record.id, "captions")
-            .permutation(num_captions)[:captions_per_image]
+            .permutation(max(1, num_captions))[:captions_per_image]
             .tolist()
             for draw in range(draws)
         )
@@ -308,37 +301,40 @@ class DataModule(pl.LightningDataModule):
         number `sample.caption` of their image. Only images that some field shows are read.
 
         Args:
-            fields: of the items; all of `fields` by default.
+            fields: of the items, those that the data set has; all of `fields` by default.
 
         Raises:
             ValueError: a sample is not of this split.
         """
-        return _Evaluation(self, split, self._pairs(split, samples, seed), seed, fields or self.fields)
-
-    def texts(self, split: str, samples: Sequence[Sample], seed: int) -> dict[str, list[str]]:
-        """`caption` and `caption_mismatched` of each sample, as `evaluation` pairs them; reads no image."""
-        pairs = self._pairs(split, samples, seed)
-        return {
-            "caption": [record.captions[sample.caption] for sample, record, _ in pairs],
-            "caption_mismatched": [other.captions[sample.caption] for sample, _, other in pairs],
-        }
-
-    def _pairs(self, split: str, samples: Sequence[Sample], seed: int) -> list[tuple[Sample, Record, Record]]:
-        places = {record.id: place for place, record in enumerate(self.split(split))}
+        records = self.split(split)
+        places = {record.id: place for place, record in enumerate(records)}
         if strangers := [sample.id for sample in samples if sample.id not in places]:
             raise ValueError(f"expected images of {split}, found {strangers[0]!r}: take the samples from this data set")
-        mismatched = _Mismatched(self.split(split))
-        return [
-            (sample, self.records[split][place], mismatched(place, random_stream(seed, sample.id, "mismatched")))
-            for sample in samples
-            for place in [places[sample.id]]
-        ]
+        look = partial(self.preprocessing.evaluation, side=self.image_size)
+        making = self._making(split, self.fields if fields is None else fields, look, "evaluation")
+        return Evaluation(records, samples, [places[sample.id] for sample in samples], *making, look, seed)
+
+    def texts(self, split: str, samples: Sequence[Sample], seed: int) -> dict[str, list[str]]:
+        """`caption` and `caption_mismatched` of each sample, as `evaluation` pairs them; reads no image.
+
+        Nothing where the data set has no captions.
+        """
+        fields = {"caption", "caption_mismatched"} & self.fields
+        items = self.evaluation(split, samples, seed, fields)
+        found = [items[index] for index in range(len(samples))]
+        return {field: [item[field] for item in found] for field in sorted(fields)}
 
     def reference(self, split: str) -> Dataset:
         """Every real image of a split (`id`, `image`, `sample`), preprocessed as at evaluation."""
-        samples = [Sample(record.id, 0, 0) for record in self.split(split)]
-        pairs = [(sample, record, record) for sample, record in zip(samples, self.split(split), strict=True)]
-        return _Evaluation(self, split, pairs, 0, {"image"})
+        return self.evaluation(split, [Sample(record.id, 0, 0) for record in self.split(split)], 0, {"image"})
+
+    def _making(self, split: str, fields: Set[str], look: Look, purpose: str) -> tuple[dict[str, Field], Reader]:
+        """How the items of a split are made: the functions of their fields, and where pictures come from.
+
+        `id` is always among the fields.
+        """
+        wanted = {field: make for field, make in self._makers.items() if field in (fields & self.fields) | {"id"}}
+        return wanted, decoded if wanted.keys() <= KNOWN.keys() else self.reader(split, look, purpose)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Lightning's hook, on the device: images in [-1, 1]."""
@@ -373,7 +369,9 @@ class DataModule(pl.LightningDataModule):
         Raises:
             ValueError: there are fewer images than a batch holds.
         """
-        dataset = _Training(self)
+        look = partial(self.preprocessing.training, side=self.image_size)
+        making = self._making("train", self.training_fields, partial(look, rng=random_stream("any")), "training")
+        dataset = Training(self.split("train"), *making, look, self.seed, self.num_captions)
         sampler = EpochSampler(len(dataset), self.seed)
         if len(sampler) < self.batch_size:
             raise ValueError(
@@ -395,208 +393,9 @@ class DataModule(pl.LightningDataModule):
         )
 
 
-# Fields that show a record's own image, or a map of it.
-_SHOWN = frozenset({"image", "mask", "layout", "instances", "boxes", "box_labels", "parts"})
-
-Choice = tuple[Record, int, Look]  # an image, the number of one of its captions, and how it is looked at
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """How records become items. Workers are handed this and no data module, which holds the trainer.
-
-    Calling it gives the fields of one item: of an image and one of its captions, and of another image and one of its
-    captions. What no field shows is neither drawn nor read.
-    """
-
-    fields: frozenset[str]
-    read: Reader
-    mask: Mask | None
-
-    def __call__(
-        self, own: Choice, mismatched: Callable[[], Choice], holes: Callable[[], np.random.Generator]
-    ) -> dict[str, Any]:
-        record, caption, look = own
-        item = {"id": record.id} | {
-            field: know(record, caption) for field, know in _KNOWN.items() if field in self.fields
-        }
-        if self.fields & _OTHER.keys():
-            other = mismatched()
-            item |= {field: show(self.read, *other) for field, show in _OTHER.items() if field in self.fields}
-        if not self.fields & _SHOWN:
-            return item
-        seen = self.read(record, look)
-        item |= {field: show(record, seen) for field, show in _SHOW.items() if field in self.fields}
-        if "mask" in self.fields:
-            assert self.mask is not None
-            item["mask"] = torch.from_numpy(self.mask(record, seen, holes())[None]).float()
-        return item
-
-
-def _recipe(data: DataModule, fields: Set[str], split: str, look: Look, purpose: str) -> _Recipe:
-    reads = not fields.isdisjoint({*_SHOWN, "image_mismatched"})
-    return _Recipe(frozenset(fields), data.reader(split, look, purpose) if reads else decoded, data.mask)
-
-
-def _as_levels(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) as (3, H, W) uint8, in memory of its own."""
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-
-
-def as_floats(batch: dict[str, Any]) -> dict[str, Any]:
-    """A batch, or an item, with its images in [-1, 1]."""
-    return batch | {field: from_uint8(batch[field]) for field in ("image", "image_mismatched") if field in batch}
-
-
-def _layout(record: Record, seen: Seen) -> Tensor:
-    assert record.layout is not None
-    return torch.from_numpy(seen.view.nearest(record.layout(seen.size)).astype(np.int64))
-
-
-def _instances(record: Record, seen: Seen) -> Tensor:
-    """Where objects overlap the later one shows: crowds are drawn first, smaller ones last."""
-    index = np.zeros(seen.size[::-1], np.uint8)
-    order = [(not one.is_crowd, -one.box[2] * one.box[3], place) for place, one in enumerate(record.instances)]
-    for _, _, place in sorted(order)[:255]:
-        index[record.instances[place].mask(seen.size) > 0] = place + 1
-    return torch.from_numpy(seen.view.nearest(index).astype(np.int64))
-
-
-def _boxes(record: Record, seen: Seen) -> Tensor:
-    boxes = np.array([instance.box for instance in record.instances], np.float64).reshape(-1, 4)
-    return torch.from_numpy(seen.view.boxes(boxes)).float()
-
-
-def _box_labels(record: Record, seen: Seen) -> Tensor:
-    return torch.tensor([instance.class_id for instance in record.instances], dtype=torch.int64)
-
-
-def _parts(record: Record, seen: Seen) -> Tensor:
-    assert record.parts is not None
-    return coverage(record.parts, record.num_parts, seen.view)
-
-
-_KNOWN: dict[str, Callable[[Record, int], Any]] = {
-    "caption": lambda record, caption: record.captions[caption],
-    "class_id": lambda record, caption: torch.tensor(record.class_id),
-    "attributes": lambda record, caption: record.attributes,
-    "caption_attributes": lambda record, caption: record.caption_attributes[caption],
-}
-_OTHER: dict[str, Callable[[Reader, Record, int, Look], Any]] = {
-    "caption_mismatched": lambda read, record, caption, look: record.captions[caption],
-    "image_mismatched": lambda read, record, caption, look: _as_levels(read(record, look).pixels),
-    "caption_mismatched_attributes": lambda read, record, caption, look: record.caption_attributes[caption],
-}
-_SHOW: dict[str, Callable[[Record, Seen], Tensor]] = {
-    "image": lambda record, seen: _as_levels(seen.pixels),
-    "layout": _layout,
-    "instances": _instances,
-    "boxes": _boxes,
-    "box_labels": _box_labels,
-    "parts": _parts,
-}
-
-
-def coverage(parts: Path, num_parts: int, view: View) -> Tensor:
-    """How much of each pixel each part covers, through the view of its image: (P, side, side) float32 in [0, 1]."""
-    index = read_rgb(parts)[0].numpy()
-    masks = [Image.fromarray(np.uint8(255) * (index == part)) for part in range(1, num_parts + 1)]
-    return torch.from_numpy(np.stack([view(mask) for mask in masks])).float() / 255
-
-
 def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {split}" for split, count in sorted(counts.items()))
 
 
-class EpochSampler(DistributedSampler):
-    """Pairs (epoch, index) in an order drawn for each epoch; each process of several gets its share.
-
-    The epoch travels with the index, so that workers that outlive an epoch draw what belongs to the next. A
-    `DistributedSampler`, so that Lightning tells it the epoch and does not replace it.
-    """
-
-    def __init__(self, size: int, seed: int) -> None:
-        ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
-        num_replicas = torch.distributed.get_world_size() if ranks else 1
-        rank = torch.distributed.get_rank() if ranks else 0
-        super().__init__(range(size), num_replicas, rank, seed=seed, drop_last=True)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = random_stream(self.seed, self.epoch, "order").permutation(len(self.dataset)).tolist()
-        return iter([(self.epoch, index) for index in order[self.rank : self.total_size : self.num_replicas]])
-
-
-class _Mismatched:
-    """Chooses, for the image at a place of a split, one of another class; of another image where there is one class."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        if len(records) < 2:
-            raise ValueError(f"expected at least two images in a split, found {len(records)}: use more data")
-        self.records = records
-        self.classes = np.array([record.class_id for record in records])
-
-    def __call__(self, place: int, rng: np.random.Generator) -> Record:
-        others = np.flatnonzero(self.classes != self.classes[place])
-        if not len(others):
-            others = np.delete(np.arange(len(self.records)), place)
-        return self.records[int(rng.choice(others))]
-
-
-class _Training(Dataset):
-    """Items by (epoch, index)."""
-
-    def __init__(self, data: DataModule) -> None:
-        self.records = data.split("train")
-        self.mismatched = _Mismatched(self.records)
-        self.seed, self.num_captions = data.seed, data.num_captions
-        self.look = partial(data.preprocessing.training, side=data.image_size)
-        self.recipe = _recipe(data, data.training_fields, "train", self._any_look, "training")
-
-    def _any_look(self, region: Region) -> View:
-        return self.look(region, rng=random_stream("any"))
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key
-        record = self.records[index]
-        draws = partial(random_stream, self.seed, epoch, record.id)
-
-        def mismatched() -> Choice:
-            rng = draws("mismatched")
-            other, caption = self.mismatched(index, rng), int(rng.integers(self.num_captions))
-            return other, caption, partial(self.look, rng=draws("view of mismatched"))
-
-        caption = int(draws("caption").integers(self.num_captions))
-        own = record, caption, partial(self.look, rng=draws("view"))
-        return {**self.recipe(own, mismatched, partial(draws, "mask")), "sample": Sample(record.id, caption, epoch)}
-
-    def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        batch = collate(items)
-        return {**batch, "noise": Noise(self.seed, batch["sample"])}
-
-
-class _Evaluation(Dataset):
-    """Items of samples."""
-
-    def __init__(
-        self,
-        data: DataModule,
-        split: str,
-        pairs: Sequence[tuple[Sample, Record, Record]],
-        seed: int,
-        fields: Set[str],
-    ) -> None:
-        self.pairs, self.seed = pairs, seed
-        self.look = partial(data.preprocessing.evaluation, side=data.image_size)
-        self.recipe = _recipe(data, fields, split, self.look, "evaluation")
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        sample, record, other = self.pairs[index]
-        own, mismatched = (record, sample.caption, self.look), (other, sample.caption, self.look)
-        holes = partial(random_stream, self.seed, sample.id, "mask")
-        return {**as_floats(self.recipe(own, lambda: mismatched, holes)), "sample": sample}
+def _fact(value: Any) -> Any:
+    return value.stat().st_size if isinstance(value, Path) else value

@@ -4,12 +4,10 @@ The layout on disk is the archives' own: `CelebAMask-HQ/` with images `<i>.jpg`,
 tables; ten captions of image i in `celeba-caption/<i>.txt` (also `text/celeba-caption/` or `text/`).
 """
 
-import json
 import re
-from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -22,7 +20,7 @@ from mmbench.data.records import Record, Size, read_captions
 from mmbench.data.sources.celeba_hq import ARCHIVES
 from mmbench.data.toy import celeba_hq as toy_celeba_hq
 from mmbench.data.toy import faces as toy_faces
-from mmbench.data.toy.base import Toy
+from mmbench.data.toy.base import TRUTH, Toy
 
 # Class 1 is the first; 0 is what no mask covers. Painted in this order, a later one over an earlier one.
 # https://github.com/switchablenorms/CelebAMask-HQ/blob/17e609391f135add2ba8e4009d4a2e718b77fcc0/face_parsing/Data_preprocessing/g_mask.py#L9
@@ -310,23 +308,6 @@ class ToyCelebAHQ(Toy, CelebAHQ):
     archives = (*CelebAHQ.archives, Archive("toy.zip", "made here", None, None, "none", ("toy",)))
     write = staticmethod(toy_celeba_hq.write)
     version = toy_celeba_hq.VERSION
+    part_names = toy_faces.PARTS
 
-    fields = CelebAHQ.fields | {"parts", "caption_attributes", "caption_mismatched_attributes"}
-
-    @cached_property
-    def _side_file(self) -> dict[str, dict[str, Any]]:
-        lines = (self.root / "toy" / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
-        return {record["id"]: record for record in map(json.loads, lines)}
-
-    def _record(
-        self, number: int, there: frozenset[int], attributes: dict[int, dict[str, str]], captions: Path
-    ) -> Record:
-        record = super()._record(number, there, attributes, captions)
-        known = self._side_file[record.id]
-        return replace(
-            record,
-            parts=self.root / "toy" / "parts" / f"{record.id}.png",
-            num_parts=len(toy_faces.PARTS),
-            attributes=known["attributes"],
-            caption_attributes=tuple(known["captions"]),
-        )
+    fields = CelebAHQ.fields | TRUTH

@@ -4,11 +4,9 @@ The layout on disk is the archives' own: `train2014/`, `val2014/`, and `annotati
 `instances_*.json`.
 """
 
-import json
-from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,7 +29,7 @@ from mmbench.data.records import Record
 from mmbench.data.sources.coco import ARCHIVES, FOLDERS
 from mmbench.data.toy import coco as toy_coco
 from mmbench.data.toy import scenes as toy_scenes
-from mmbench.data.toy.base import Toy
+from mmbench.data.toy.base import TRUTH, Toy
 
 KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
@@ -159,21 +157,6 @@ class ToyCOCO(Toy, COCO):
     archives = (*COCO.archives, Archive("toy.zip", "made here", None, None, "none", ("toy",)))
     write = staticmethod(toy_coco.write)
     version = toy_coco.VERSION
+    part_names = toy_scenes.PARTS
 
-    fields = COCO.fields | {"parts", "attributes", "caption_attributes", "caption_mismatched_attributes"}
-
-    @cached_property
-    def _side_file(self) -> dict[str, dict[str, Any]]:
-        lines = (self.root / "toy" / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
-        return {record["id"]: record for record in map(json.loads, lines)}
-
-    def _record(self, folder: str, number: int, image: Captioned, objects: Instances) -> Record:
-        record = super()._record(folder, number, image, objects)
-        known = self._side_file[record.id]
-        return replace(
-            record,
-            parts=self.root / "toy" / "parts" / f"{record.id}.png",
-            num_parts=len(toy_scenes.PARTS),
-            attributes=known["attributes"],
-            caption_attributes=tuple(known["captions"]),
-        )
+    fields = COCO.fields | TRUTH

@@ -4,9 +4,7 @@ The layout on disk is the archives' own: `CUB_200_2011/` with images, boxes, lab
 `text_c10/` (Reed) or `text/` (AttnGAN's copy), one file of ten lines for each image.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,7 +15,7 @@ from mmbench.data.records import Record, read_captions, read_map
 from mmbench.data.sources.cub import ARCHIVES
 from mmbench.data.toy import birds as toy_birds
 from mmbench.data.toy import cub as toy_cub
-from mmbench.data.toy.base import Toy
+from mmbench.data.toy.base import TRUTH, Toy
 
 Value = TypeVar("Value")
 
@@ -140,22 +138,8 @@ class ToyCUB(Toy, CUB):
 
     write = staticmethod(toy_cub.write)
     version = toy_cub.VERSION
+    part_names = toy_birds.PARTS
+    truth_folder = "CUB_200_2011/toy"
 
-    fields = CUB.fields | {"parts", "attributes", "caption_attributes", "caption_mismatched_attributes"}
+    fields = CUB.fields | TRUTH
     test_classes = frozenset(toy_birds.TEST_CLASSES)
-
-    @cached_property
-    def _side_file(self) -> dict[str, dict[str, Any]]:
-        lines = (self._cub / "toy" / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
-        return {record["id"]: record for record in map(json.loads, lines)}
-
-    def _record(self, file: str, class_id: int, box: tuple[float, float, float, float]) -> Record:
-        record = super()._record(file, class_id, box)
-        known = self._side_file[record.id]
-        return replace(
-            record,
-            parts=self._cub / "toy" / "parts" / f"{record.id}.png",
-            num_parts=len(toy_birds.PARTS),
-            attributes=known["attributes"],
-            caption_attributes=tuple(known["captions"]),
-        )

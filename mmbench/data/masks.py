@@ -6,12 +6,20 @@ every method is asked to fill the same holes.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmbench.data.base import Mask
 from mmbench.data.records import Instance, Record, Seen
+
+
+class Mask(Protocol):
+    """Where an image is to be filled in."""
+
+    def __call__(self, record: Record, seen: Seen, rng: np.random.Generator) -> np.ndarray:
+        """(side, side) bool, True = hole."""
+
 
 REFERENCE = 256  # the side in pixels that the widths of strokes were published for
 

@@ -5,10 +5,8 @@ The layout on disk is the archives' own: `jpg/image_00001.jpg` and on, `imagelab
 image, and `segmim/segmim_00001.jpg` with a flower before blue.
 """
 
-import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +21,7 @@ from mmbench.data.records import Record, Size, read_captions
 from mmbench.data.sources.oxford102 import ARCHIVES
 from mmbench.data.toy import flowers as toy_flowers
 from mmbench.data.toy import oxford102 as toy_oxford102
-from mmbench.data.toy.base import Toy
+from mmbench.data.toy.base import TRUTH, Toy
 
 NUM_CLASSES = 102
 # The classes no text-to-image method trains on: with them `imagelabels.mat` gives the papers' 7,034 and 1,155 images.
@@ -204,24 +202,9 @@ class ToyOxford102(Toy, Oxford102):
     archives = (*Oxford102.archives, Archive("toy.tgz", "made here", None, None, "none", ("toy",)))
     write = staticmethod(toy_oxford102.write)
     version = toy_oxford102.VERSION
+    part_names = toy_flowers.PARTS
 
-    fields = Oxford102.fields | {"parts", "attributes", "caption_attributes", "caption_mismatched_attributes"}
+    fields = Oxford102.fields | TRUTH
 
     def _wanted(self, number: int) -> bool:
         return True
-
-    @cached_property
-    def _side_file(self) -> dict[str, dict[str, Any]]:
-        lines = (self.root / "toy" / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
-        return {record["id"]: record for record in map(json.loads, lines)}
-
-    def _record(self, number: int, class_id: int) -> Record:
-        record = super()._record(number, class_id)
-        known = self._side_file[record.id]
-        return replace(
-            record,
-            parts=self.root / "toy" / "parts" / f"{record.id}.png",
-            num_parts=len(toy_flowers.PARTS),
-            attributes=known["attributes"],
-            caption_attributes=tuple(known["captions"]),
-        )

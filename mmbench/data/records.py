@@ -1,9 +1,9 @@
 """Records: what is known of each image of a data set, and how its picture and its maps are read."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class Record:
         attributes: the true ones, where known.
         caption_attributes: for each caption, the attributes it names, with `parts` only.
         cropped: whether only the square around `box` is to be seen.
+        extra: what single data sets know more, by name, for fields of their own: JSON values, or paths of files, which
+            the fingerprint knows by their sizes.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Record:
     attributes: dict[str, str] | None = None
     caption_attributes: tuple[dict[str, str], ...] = ()
     cropped: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Seen(NamedTuple):

@@ -10,8 +10,8 @@ from PIL import Image
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
 from mmbench.core.text import tokenise
-from mmbench.data.base import DataModule, Mask
-from mmbench.data.masks import Centre, LargestObject, Rectangles, Salient, Strokes
+from mmbench.data.base import DataModule
+from mmbench.data.masks import Centre, LargestObject, Mask, Rectangles, Salient, Strokes
 from mmbench.data.records import Record, Seen, region_of
 
 MASKS: dict[str, Mask] = {
@@ -54,10 +54,7 @@ def measured(data: DataModule) -> dict[str, float]:
     objects = [len(record.instances) for record in records if len(record.instances)]
     return {
         **{f"{split} images": len(found) for split, found in data.records.items()},
-        "captions": len(lengths),
-        "vocabulary": len(data.vocabulary()),
-        "words of a caption, mean": fmean(lengths),
-        "words of a caption, most": max(lengths),
+        **(_wording(data, lengths) if lengths else {}),
         **_spread("image width", [width for width, _ in sizes]),
         **_spread("image height", [height for _, height in sizes]),
         **_areas(data),
@@ -82,6 +79,16 @@ def _size(record: Record) -> tuple[int, int]:
             return picture.size
     except OSError:
         raise ValueError(f"{record.image}: expected an image, found none that can be read: fetch it again") from None
+
+
+def _wording(data: DataModule, lengths: list[int]) -> dict[str, float]:
+    """Of captions of these numbers of words."""
+    return {
+        "captions": len(lengths),
+        "vocabulary": len(data.vocabulary()),
+        "words of a caption, mean": fmean(lengths),
+        "words of a caption, most": max(lengths),
+    }
 
 
 def _spread(name: str, values: list[int]) -> dict[str, float]:

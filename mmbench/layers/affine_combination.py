@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.layers.gated_convolution import conv3x3
+from mmbench.layers.convolution import conv3x3
 
 
 class AffineCombination(nn.Module):

@@ -1,4 +1,7 @@
-"""Conditioning augmentation: a caption as a normal distribution (StackGAN, https://arxiv.org/abs/1612.03242)."""
+"""Conditioning augmentation: a caption as a normal distribution (StackGAN, https://arxiv.org/abs/1612.03242).
+
+`ConditioningAugmentation` is that of AttnGAN and its descendants, `Condition` that of SISGAN and TAGAN.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,3 +26,30 @@ class ConditioningAugmentation(nn.Module):
         """
         mu, log_variance = F.glu(self.project(sentence), dim=1).chunk(2, dim=1)
         return mu + eps * (log_variance / 2).exp(), mu, log_variance
+
+
+class Condition(nn.Module):
+    """Maps a sentence embedding to the mean and the log deviation of a condition: a leaky linear layer for each.
+
+    Args:
+        embedding_dim, condition_dim: sizes.
+        bias: of both layers; TAGAN has one, SISGAN has none.
+    """
+
+    def __init__(self, embedding_dim: int, condition_dim: int, bias: bool) -> None:
+        super().__init__()
+        self.mu = nn.Linear(embedding_dim, condition_dim, bias)
+        self.log_sigma = nn.Linear(embedding_dim, condition_dim, bias)
+
+    def forward(self, sentence: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A condition and its distribution.
+
+        Args:
+            sentence: (N, embedding_dim).
+            eps: (N, condition_dim), standard normal.
+
+        Returns:
+            Condition mu + eps * sigma, mu and log sigma, each (N, condition_dim).
+        """
+        mu, log_sigma = F.leaky_relu(self.mu(sentence), 0.2), F.leaky_relu(self.log_sigma(sentence), 0.2)
+        return mu + eps * log_sigma.exp(), mu, log_sigma

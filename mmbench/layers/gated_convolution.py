@@ -10,14 +10,10 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmbench.layers.convolution import conv3x3
 from mmbench.layers.upsampling import UpsamplingConvolution
 
 Norm = Callable[[int], nn.Module]
-
-
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """3x3 convolution that keeps the size and has no bias."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
 
 
 class GatedConvolution(nn.Module):

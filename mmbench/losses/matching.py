@@ -4,7 +4,8 @@ AttnGAN, https://arxiv.org/abs/1711.10485, section 3.2; gamma1, gamma2 and gamma
 code: https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/miscc/losses.py
 
 Shapes: captions `words` (N, L, D) with `word_mask` (N, L) bool, True at words; image `regions` (N, D, h, w). Whatever
-stands at padding has no influence. Caption n belongs to image n.
+stands at padding has no influence. Caption n belongs to image n. Where a batch is divided among processes, the losses
+over all pairs are over those of the whole batch: each process gathers what the others encoded (`core.processes`).
 """
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, einsum
 from torch.linalg import vector_norm
 
+from mmbench.core.processes import gathered, gathered_sequences
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.precision import in_float32
 from mmbench.networks.damsm import EncodedImage, EncodedText
@@ -46,11 +48,12 @@ def words_loss(
     https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/miscc/losses.py#L108
 
     Args:
-        class_ids: (N,) classes; other images of the same class are no negatives. None: every other image is.
+        class_ids: (N,) classes; other images of the same class are no negatives. None: every other image is one.
 
     Returns:
         Cross-entropy of finding each image's caption, and of finding each caption's image.
     """
+    regions, words, word_mask = gathered(regions), gathered_sequences(words), gathered_sequences(word_mask)
     # One product for all pairs: i counts images, n captions.
     scores = einsum("nld, idr -> inlr", words, regions.flatten(2))
     attention = _region_weights(scores, word_mask, gamma1)
@@ -71,6 +74,7 @@ def sentence_loss(code: Tensor, sentence: Tensor, class_ids: Tensor | None, gamm
     Returns:
         Cross-entropy of finding each image's caption, and of finding each caption's image.
     """
+    code, sentence = gathered(code), gathered(sentence)
     return _contrast(gamma3 * _cosine(code[:, None], sentence[None]), class_ids)
 
 
@@ -89,21 +93,6 @@ def word_correlation(regions: Tensor, words: Tensor, word_mask: Tensor, gamma1: 
     return _pooled(_cosine(context, words), word_mask, gamma2)
 
 
-def matching_terms(
-    image: EncodedImage,
-    text: EncodedText,
-    class_id: Tensor,
-    gamma1: float,
-    gamma2: float,
-    gamma3: float,
-    lambda_damsm: float,
-) -> dict[str, Tensor]:
-    """How well generated images show their captions, by the frozen DAMSM encoders: a part of the generator's loss."""
-    words = words_loss(image.regions, text.words, text.word_mask, class_id, gamma1, gamma2, gamma3)
-    sentence = sentence_loss(image.code, text.sentence, class_id, gamma3)
-    return {"DAMSM_words": lambda_damsm * sum(words), "DAMSM_sentence": lambda_damsm * sum(sentence)}
-
-
 def word_level_term(
     image: EncodedImage, text: EncodedText, mismatched: EncodedText, gamma1: float, gamma2: float
 ) -> Tensor:
@@ -116,6 +105,14 @@ def word_level_term(
     match = word_correlation(image.regions, text.words, text.word_mask, gamma1, gamma2)
     mismatch = word_correlation(image.regions, mismatched.words, mismatched.word_mask, gamma1, gamma2)
     return (cross_entropy_real(match) + cross_entropy_fake(mismatch)) / 2
+
+
+def row_before(rows: Tensor) -> Tensor:
+    """Row n - 1 in the place of row n, the last row in that of the first: each image with the text of another one.
+
+    Where a batch is divided among processes, that of another one of its own part.
+    """
+    return rows.roll(1, dims=0)
 
 
 def _region_weights(scores: Tensor, word_mask: Tensor, gamma1: float) -> Tensor:
@@ -135,9 +132,13 @@ def _pooled(relevance: Tensor, word_mask: Tensor, gamma2: float) -> Tensor:
 
 
 def _contrast(scores: Tensor, class_ids: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the diagonal of (images, captions) scores, along captions and along images."""
+    """Cross-entropy of the diagonal of (images, captions) scores, along captions and along images.
+
+    Scores are of all processes' pairs, classes of this one's.
+    """
     target = torch.arange(len(scores), device=scores.device)
     if class_ids is not None:
+        class_ids = gathered(class_ids)
         same_class = class_ids[:, None] == class_ids[None]
         scores = scores.masked_fill(same_class & (target[:, None] != target[None]), float("-inf"))
     return F.cross_entropy(scores, target), F.cross_entropy(scores.T, target)

@@ -1,6 +1,6 @@
 """Losses in the feature space of a pretrained network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,13 @@ def perceptual_loss(features: Callable[[Tensor], Tensor], fake: Tensor, real: Te
     with torch.no_grad():
         target = features(real)
     return feature_loss(features(fake), target)
+
+
+def pyramid_perceptual_loss(
+    features: Callable[[Tensor], Tensor], fake: Sequence[Tensor], real: Sequence[Tensor]
+) -> Tensor:
+    """Mean of `perceptual_loss` over images of several sizes, (N, 3, s, s) each, as ControlGAN and ManiGAN have it."""
+    return sum(perceptual_loss(features, *pair) for pair in zip(fake, real, strict=True)) / len(fake)
 
 
 @in_float32

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return 0
-    folder = config.plain(config.composed(["method=identity"]).paths)["results"]
+    folder = config.composed(["method=identity"])["paths"]["results"]
     path = config.shipped("results/published") / "toy.csv"
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     for experiment in (load(name) for name in config.names("experiment")):

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_GUIDED_EDITING
+from mmbench.core.task import TEXT_GUIDED_EDITING, TEXT_GUIDED_INPAINTING
 
 
 class Identity(Method):
@@ -28,3 +29,12 @@ class Real(Method):
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return batch[self.task.target]
+
+
+class GreyHole(Method):
+    """Leaves the hole grey: an inpainter that paints nothing."""
+
+    task = TEXT_GUIDED_INPAINTING
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return torch.where(batch["mask"] > 0, 0.0, batch["image"])

@@ -47,12 +47,16 @@ class Metric(torchmetrics.Metric):
         higher_is_better: the direction of the score.
         unit: what the value is counted in; empty where it has no unit.
         extractor: the learned network that the metric looks through; None where there is none.
+        sample_values: once computed, what the score is the mean of: (N,) float64, a value for each image in the order
+            in which they were shown, those of all processes one after the other, NaN where there is none. None of a
+            score that is no mean over images.
     """
 
     needs: tuple[str, ...] = ()
     needs_reference: ClassVar[bool] = False
     higher_is_better: ClassVar[bool]
     unit: ClassVar[str] = ""
+    sample_values: Tensor | None = None
     full_state_update = False
 
     def __init__(self, extractor: Extractor | None = None) -> None:
@@ -74,6 +78,20 @@ class Metric(torchmetrics.Metric):
             ValueError: there are too few images, or no real set where one is needed.
         """
         raise NotImplementedError
+
+    def averaged(self, values: Tensor) -> Score:
+        """The mean of `values`, which are kept as `sample_values`: (N,) float64, NaN for an image without a value.
+
+        Raises:
+            ValueError: there are none.
+        """
+        self.sample_values = values.cpu()
+        return mean_score(type(self).__name__, values[~values.isnan()])
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        super().reset()
+        self.sample_values = None
 
     @property
     def reference_kind(self) -> str:
@@ -107,7 +125,7 @@ class SampleMean(Metric):
     """A metric that is a mean over images; `std` is the sample standard deviation over them (None for one image).
 
     Keeps one float64 per image and sums without rounding error, so that the score depends neither on the batch size nor
-    on the order of the images.
+    on the order of the images. An image that it passes over has no value and is not counted.
     """
 
     values: list[Tensor]
@@ -116,17 +134,25 @@ class SampleMean(Metric):
         super().__init__(extractor)
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
-    def record(self, values: Tensor) -> None:
-        """Takes in one value for each image: (N,) float64.
+    def record(self, values: Tensor, judged: Tensor | None = None) -> None:
+        """Takes in one value for each image of a batch, (N,) float64.
+
+        Args:
+            values: one for each image, those that are passed over included.
+            judged: (N,) bool, False for an image that is passed over; None where none is.
 
         Raises:
-            ValueError: a value is NaN or infinite.
+            ValueError: a value that counts is NaN or infinite.
         """
         assert values.dtype == torch.float64
-        self.values.append(finite(values, f"{type(self).__name__} values"))
+        if judged is not None:
+            finite(values[judged], f"{type(self).__name__} values")
+            self.values.append(values.masked_fill(~judged, torch.nan))
+        else:
+            self.values.append(finite(values, f"{type(self).__name__} values"))
 
     def compute(self) -> Score:
-        return mean_score(type(self).__name__, joined(self.values))
+        return self.averaged(joined(self.values))
 
 
 def finite(values: Tensor, what: str) -> Tensor:

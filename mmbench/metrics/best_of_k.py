@@ -30,7 +30,8 @@ class BestOfK(Metric):
 
     Candidates of an image are its draws and, as in the scripts, the masked input (holes filled with level 127), whose
     file lies among theirs and can win. The candidate with the smallest l1 - PSNR + TV is taken, the first of equal
-    ones. All are resized to 256 x 256 first (Pillow's bicubic, in 8 bits).
+    ones. All are resized to 256 x 256 first (Pillow's bicubic, in 8 bits). By sample, an image's value is its first
+    draw's.
 
     Two more habits of the scripts are no part of a metric but of a protocol: the list of images was cut to a multiple
     of the batch size, and the last file in the order of names, the truth itself, was left out of the candidates.
@@ -73,16 +74,16 @@ class BestOfK(Metric):
             return mean_score(type(self).__name__, keys)
         order = sample_order(keys, type(self).__name__).to(keys.device)
         errors, prompts = joined(self.errors)[order].cpu(), as_strings(joined(self.prompts)[order])
-        starts = np.unique(prompts, return_index=True)[1][1:]
-        chosen = torch.stack(
-            [best(candidates)[self.column] for candidates in errors.tensor_split(torch.from_numpy(starts))]
-        )
+        starts = torch.from_numpy(np.unique(prompts, return_index=True)[1])
+        chosen = torch.stack([best(candidates)[self.column] for candidates in errors.tensor_split(starts[1:])])
         if not torch.isfinite(chosen).all():
             raise ValueError(
                 f"expected completions of more than one grey level for {type(self).__name__}, found a flat one: "
                 "leave this metric out"
             )
-        return mean_score(type(self).__name__, self.scale * chosen)._replace(count=len(keys))
+        values = torch.full((len(keys),), torch.nan, dtype=torch.float64)
+        values[order.cpu()[starts]] = self.scale * chosen
+        return self.averaged(values)._replace(count=len(keys))
 
 
 def best(candidates: Tensor) -> Tensor:

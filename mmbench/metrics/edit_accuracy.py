@@ -46,9 +46,9 @@ class EditAccuracy(SampleMean):
                     wanted = self._index(part, colour)
                     if inside.sum() >= MIN_PIXELS:
                         right.append(self._colour(image[:, inside].T) == wanted)
-            if right:
-                shares.append(sum(right) / len(right))
-        self.record(torch.tensor(shares, dtype=torch.float64, device=images.device))
+            shares.append(sum(right) / len(right) if right else torch.nan)
+        values = torch.tensor(shares, dtype=torch.float64, device=images.device)
+        self.record(values, judged=~values.isnan())
 
     def _colour(self, pixels: Tensor) -> int:
         """The palette colour that most of (M, 3) pixels are nearest to; the earlier one of the palette in a tie."""

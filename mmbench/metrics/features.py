@@ -77,7 +77,7 @@ class Extractor(Frozen):
         size = PART[images.device.type == "cuda"]
         parts = []
         for part in images.split(size):
-            filled = F.pad(part, (0, 0, 0, 0, 0, 0, 0, size - len(part)))
+            filled = F.pad(part, (0, 0) * (part.dim() - 1) + (0, size - len(part)))  # the first axis
             parts.append({name: values[: len(part)] for name, values in self.network(filled).items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

@@ -32,7 +32,7 @@ class L1OutsideMask(SampleMean):
         outside = ~self.region(batch).to(images.device)  # (N, 1, H, W)
         count = outside.sum(dim=(1, 2, 3))
         changed = ((output - source).abs() * outside).sum(dim=(1, 2, 3))
-        self.record((changed / (255 * images.shape[1] * count))[count > 0])
+        self.record(changed / (255 * images.shape[1] * count), judged=count > 0)
 
 
 class LPIPSOutsideMask(SampleMean):
@@ -61,7 +61,7 @@ class LPIPSOutsideMask(SampleMean):
         composite = torch.where(inside, levels(batch["image"]).to(images.device), images)
         first, second = (self.extractor(pictures)["embedding"] for pictures in (composite, batch["image"]))
         distances = (first - second).double().square().sum(dim=1)
-        self.record(distances[~inside.flatten(1).all(dim=1)])
+        self.record(distances, judged=~inside.flatten(1).all(dim=1))
 
 
 class Region:

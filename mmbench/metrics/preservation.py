@@ -41,4 +41,4 @@ class Preservation(SampleMean):
         content = ((source - mean).abs() * kept).sum(dim=(1, 2, 3))
         # A flat picture has no content to lose: any change of it counts in full.
         scores = torch.where(changed == 0, 1.0, (1 - changed / content.clamp(min=1)).clamp(min=0))
-        self.record(scores[count.flatten() > 0])
+        self.record(scores, judged=count.flatten() > 0)

@@ -71,12 +71,13 @@ class RPrecision(Metric):
         groups = names[:, 0].contiguous()
         starts = torch.searchsorted(groups, groups).tolist()
         stops = torch.searchsorted(groups, groups, right=True).tolist()
-        right = []
+        right = torch.empty(len(images), dtype=torch.float64)
         for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
             others = torch.from_numpy(self._others(keys[row], start, stop, len(images))).to(images.device)
             better = texts[others] @ images[row] > texts[row] @ images[row]
-            right.append(not bool((better & (names[others, 1] != names[row, 1])).any()))
-        return mean_score("R-precision", 100 * torch.tensor(right, dtype=torch.float64))
+            wrong = bool((better & (names[others, 1] != names[row, 1])).any())
+            right[order[row]] = 0 if wrong else 100
+        return self.averaged(right)
 
     def _others(self, key: Tensor, start: int, stop: int, count: int) -> np.ndarray:
         """Rows of the texts that an image is shown beside its own."""

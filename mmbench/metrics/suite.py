@@ -1,5 +1,6 @@
 """All metrics of a protocol, fed together."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from mmbench.core.config import construct, default_assets, node
 from mmbench.core.files import sha256_file, sha256_json
+from mmbench.core.noise import Sample
 from mmbench.metrics.base import Batch, Metric, Score, check_batch
 from mmbench.metrics.features import Extractor
 
@@ -20,6 +22,7 @@ class MetricSuite(nn.Module):
         metrics: name to metric.
         needs: batch fields that any of them reads.
         needs_reference: whether any of them wants the real set.
+        samples: what this process has shown, in the order of the images.
     """
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
@@ -27,6 +30,7 @@ class MetricSuite(nn.Module):
         self.metrics = nn.ModuleDict(metrics)
         self.needs = frozenset(field for metric in metrics.values() for field in metric.needs)
         self.needs_reference = any(metric.needs_reference for metric in metrics.values())
+        self.samples: list[Sample] = []
 
     @classmethod
     def named(cls, *metrics: str, extractor: str = "standard", assets: str | Path | None = None) -> Self:
@@ -58,6 +62,7 @@ class MetricSuite(nn.Module):
         check_batch(images, batch)
         for metric in self.metrics.values():
             metric.update(images, batch)
+        self.samples += batch.get("sample", ())
         self._forget()
 
     def update_reference(self, batch: Batch, only: Collection[str] | None = None) -> None:
@@ -94,8 +99,36 @@ class MetricSuite(nn.Module):
         """
         return {_key(name, metric): metric.compute() for name, metric in self.metrics.items()}
 
+    def by_sample(self) -> dict[str, dict[Sample, float]]:
+        """The values that scores are means of, over all processes: recorded name to sample, sorted, to value.
+
+        Scores that are no mean over images are left out, and so are samples that a metric has no value of. Every
+        process calls it, since they all give their part.
+
+        Raises:
+            ValueError: as `compute`; or an image came without `sample`, or a sample came twice.
+        """
+        self.compute()
+        shares = [self.samples]
+        if torch.distributed.is_initialized():
+            shares *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(shares, self.samples)
+        samples = [sample for share in shares for sample in share]
+        found = {}
+        for name, metric in self.metrics.items():
+            if metric.sample_values is not None:
+                if not len(set(samples)) == len(samples) == len(metric.sample_values):
+                    raise ValueError(
+                        f"expected a `sample` of its own for each of {len(metric.sample_values)} images, found "
+                        f"{len(set(samples))}: put it into every batch, and reset the suite before another evaluation"
+                    )
+                values = sorted(zip(samples, metric.sample_values.tolist(), strict=True))
+                found[_key(name, metric)] = {sample: value for sample, value in values if not math.isnan(value)}
+        return found
+
     def reset(self) -> None:
         """Forgets all images."""
+        self.samples = []
         for metric in self.metrics.values():
             metric.reset()
 

@@ -13,6 +13,7 @@ from einops import repeat
 from torch import Tensor, nn
 
 from mmbench.core.weights import KeyMap
+from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
 
 CODE_SIZE = 4  # height and width of the features
 
@@ -53,12 +54,12 @@ class Discriminator(nn.Module):
         assert image_size == CODE_SIZE * 2**num_halvings > CODE_SIZE, f"not a power of two above 4: {image_size}"
         channels = [width * 2**n for n in range(num_halvings)]
         blocks = [nn.Sequential(nn.Conv2d(3, width, 4, 2, 1, bias=False), _leaky())]
-        blocks += [_block(channels[n], channels[n + 1], kernel=4, stride=2) for n in range(num_halvings - 1)]
-        blocks += [_block(channels[n], channels[n - 1], kernel=3, stride=1) for n in range(num_halvings - 1, 3, -1)]
+        blocks += [ConvNorm(channels[n], channels[n + 1], 4, 2, _leaky()) for n in range(num_halvings - 1)]
+        blocks += [ConvNorm(channels[n], channels[n - 1], 3, 1, _leaky()) for n in range(num_halvings - 1, 3, -1)]
         code_channels = min(channels[-1], 8 * width)
         self.blocks = nn.Sequential(*blocks)
         self.alone = nn.Conv2d(code_channels, 1, CODE_SIZE)
-        self.joint = _block(code_channels + embedding_dim, code_channels, kernel=3, stride=1)
+        self.joint = ConvNorm(code_channels + embedding_dim, code_channels, 3, 1, _leaky())
         self.paired = nn.Conv2d(code_channels, 1, CODE_SIZE)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -74,11 +75,17 @@ class Discriminator(nn.Module):
         sentence = repeat(sentence, "n d -> n d h w", h=CODE_SIZE, w=CODE_SIZE)
         return self.paired(self.joint(torch.cat((features, sentence), dim=1))).flatten()
 
+    def judge(self, image: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """`unconditional` and `conditional` of images (N, 3, image_size, image_size) and sentences (N, D)."""
+        features = self(image)
+        return self.unconditional(features), self.conditional(features, sentence)
+
     def judge_pairs(self, real: Tensor, fake: Tensor, sentence: Tensor) -> PairLogits:
         """Everything that the discriminator is trained on, for N >= 2.
 
         Real and generated images go through in two batches, as in the authors' code: batch normalisation sees each
-        kind alone.
+        kind alone. Where a batch is divided among processes, each takes the next sentence from its own part: another
+        draw of as good false captions, one fewer for each further process, and no process needs what others hold.
 
         Args:
             real: (N, 3, image_size, image_size) in [-1, 1].
@@ -99,11 +106,6 @@ def _leaky() -> nn.Module:
     return nn.LeakyReLU(0.2, inplace=True)
 
 
-def _block(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), _leaky())
-
-
 DISCRIMINATOR = KeyMap(
     rename={
         r"img_code_s16\.0\.(.*)": r"blocks.0.0.\1",
@@ -122,5 +124,5 @@ DISCRIMINATOR = KeyMap(
         r"COND_DNET\.jointConv\.(.*)": r"joint.\1",
         r"COND_DNET\.outlogits\.0\.(.*)": r"paired.\1",
     },
-    fill={r".*num_batches_tracked": 0},
+    fill=BATCHES_TRACKED,
 )

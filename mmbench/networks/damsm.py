@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmbench.core.weights import KeyMap
-from mmbench.networks.inception_v3 import INCEPTION_V3_FILL, INCEPTION_V3_NAMES
+from mmbench.layers.convolution import BATCHES_TRACKED
+from mmbench.networks.inception_v3 import INCEPTION_V3_NAMES
 
 
 class EncodedText(NamedTuple):
@@ -109,5 +110,5 @@ IMAGE_ENCODER = KeyMap(
         r"emb_cnn_code\.(.*)": r"project_image.\1",
         **{pattern: f"trunk.{name}" for pattern, name in INCEPTION_V3_NAMES.items()},
     },
-    fill=INCEPTION_V3_FILL,
+    fill=BATCHES_TRACKED,
 )

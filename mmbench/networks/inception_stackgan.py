@@ -21,6 +21,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 )
 
 from mmbench.core.weights import KeyMap, load_strictly
+from mmbench.layers.convolution import BATCHES_TRACKED
 from mmbench.networks.inception_fid import make_fast
 from mmbench.networks.tf_checkpoint import read_tf_checkpoint
 
@@ -185,5 +186,5 @@ STACKGAN_INCEPTION = KeyMap(
         r".*conv\.weight": lambda kernel: kernel.permute(3, 2, 0, 1),  # from (height, width, in, out)
         r"classifier\.weight": torch.t,
     },
-    fill={r".*bn\.weight": 1, r".*num_batches_tracked": 0},  # slim's batch norm has no scale
+    fill={r".*bn\.weight": 1, **BATCHES_TRACKED},  # slim's batch norm has no scale
 )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.models.inception import Inception3
 
 from mmbench.core.weights import KeyMap, load_strictly, read_state
+from mmbench.layers.convolution import BATCHES_TRACKED
 
 
 class InceptionV3Trunk(nn.Module):
@@ -60,10 +61,9 @@ INCEPTION_V3_NAMES = {
     r"((?:Conv2d_|Mixed_5|Mixed_6).*)": r"to_regions.\1",
     r"(Mixed_7.*)": r"to_global.\1",
 }
-INCEPTION_V3_FILL = {r".*num_batches_tracked": 0}
 
 INCEPTION_V3 = KeyMap(
     rename=INCEPTION_V3_NAMES,
     drop={r"AuxLogits\..*": "the auxiliary classifier is for training on ImageNet", r"fc\..*": "the classifier"},
-    fill=INCEPTION_V3_FILL,
+    fill=BATCHES_TRACKED,
 )

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from mmbench.core.weights import KeyMap
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.convolution import BATCHES_TRACKED, conv3x3
 from mmbench.layers.first_stage import FirstStage
-from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, UpBlock, conv3x3
+from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, UpBlock
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention, linear_from_convolution
 
 # Makes what combines hidden features with image features from the channels of either and a width in between.
@@ -273,7 +274,7 @@ MAIN_MODULE = KeyMap(
         r"h_net3\.channel_att\.conv_context2\.weight": "the projection for the other stage's size, never used",
     },
     convert={r".*_attention\.project\.weight": linear_from_convolution},
-    fill={r".*num_batches_tracked": 0},
+    fill=BATCHES_TRACKED,
 )
 
 DETAIL_CORRECTION = KeyMap(

@@ -22,7 +22,7 @@ thing and adds none, and held against the published numbers (`results/published/
 import torch
 from torch import Tensor, nn
 
-from mmbench.layers.gated_convolution import conv3x3
+from mmbench.layers.convolution import conv3x3
 from mmbench.networks.manigan import DetailCorrection, MainModule
 
 

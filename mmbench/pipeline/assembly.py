@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_class
 
 from mmbench.core import config
 from mmbench.core.cards import MissingAsset, find
@@ -12,6 +11,7 @@ from mmbench.core.fasttext import WordEmbedding
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.method import Method
 from mmbench.core.pickles import read_captions
+from mmbench.core.task import Task
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import load_strictly, read_state
 from mmbench.data.base import DataModule
@@ -33,19 +33,34 @@ def built(plain: dict[str, Any], data: DataModule) -> tuple[Method, dict[str, An
         return method, {"choice": "none needed", "sha256": None, "verified": True}
     if choice == "none":
         return method, {"choice": "none", "sha256": None, "verified": True}
-    if choice == "official":
-        found, verified = _load_official(method, plain)
-    elif choice == "trained":
-        found, verified = _load_trained(method, stage(plain, data)), True
-    else:
+    own: list[str] = []  # a method that learns nothing itself has the weights of its stages
+    verified = all(part["verified"] for part in parts)
+    if choice not in ("official", "trained"):
         _require_own_words(method, Path(choice))
         load_strictly(method, read_state(choice), choice)
-        found, verified = sha256_file(choice), True
+        own = [sha256_file(choice)]
+    elif "training" not in plain["method"]:
+        _require_nothing_untrained(method, plain)
+    elif choice == "official":
+        found, published = _load_official(method, plain)
+        own, verified = [found], verified and published
+    else:
+        own = [_load_trained(method, stage(plain, data))]
+    hashes = [*own, *(part["sha256"] for part in parts)]
     return method, {
         "choice": choice if choice in ("official", "trained") else "file",
-        "sha256": sha256_json([found, *(part["sha256"] for part in parts)]) if parts else found,
-        "verified": verified and all(part["verified"] for part in parts),
+        "sha256": hashes[0] if len(hashes) == 1 else sha256_json(hashes),
+        "verified": verified,
     }
+
+
+def _require_nothing_untrained(method: Method, plain: dict[str, Any]) -> None:
+    """Refuses parameters that no stage has filled in a method that is never trained."""
+    if untrained := sorted(method.state_dict()):
+        raise ValueError(
+            f"expected a block `training` in the YAML of {plain['method']['name']}, which has weights of its own "
+            f"({untrained[0]}), found none: add it, or keep them in a Frozen stage"
+        )
 
 
 def assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[dict[str, Any]]]:
@@ -137,10 +152,13 @@ def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule
 
     Raises:
         MissingAsset: the data are not here.
-        ValueError: the data set lacks a field that the method's task needs.
+        ValueError: the data set lacks a field that the method's task needs, or the protocol is for another task.
     """
-    task = get_class(plain["method"]["module"]["_target_"]).task
-    chosen = plain["data"]["evaluation"] if evaluation else {}
+    task = config.target(plain["method"]["module"]).task
+    chosen = {}
+    if evaluation:
+        require_task(plain, task)
+        chosen = plain["data"]["evaluation"]
     data: DataModule = config.construct({**plain["data"]["module"], **chosen})
     if missing := task.missing(data.fields):
         raise ValueError(
@@ -149,3 +167,18 @@ def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule
         )
     data.prepare_data()
     return data
+
+
+def require_task(plain: dict[str, Any], task: Task) -> None:
+    """Refuses a method under a protocol for another task.
+
+    Raises:
+        ValueError: names both tasks, and the protocols that are for the method's.
+    """
+    protocol = plain["protocol"]
+    if protocol["task"] != task.name:
+        fitting = [name for name in config.names("protocol") if config.node(f"protocol/{name}")["task"] == task.name]
+        raise ValueError(
+            f"expected a protocol for {task.name} with {plain['method']['name']}, found {protocol['name']}, which is "
+            f"for {protocol['task']}: choose protocol={', '.join(fitting) or 'one of your own for that task'}"
+        )

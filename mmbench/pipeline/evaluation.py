@@ -6,21 +6,20 @@ from typing import Any
 
 import pandas as pd
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from mmbench.core import config, results
-from mmbench.core.files import locked, sha256_json, write_text
+from mmbench.core.files import locked, write_text
 from mmbench.core.images import read_rgb
 from mmbench.core.method import Batch
 from mmbench.core.progress import wandb_mode
 from mmbench.core.results import Result
 from mmbench.core.task import Task
-from mmbench.data.base import collate
+from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite, build_suite
-from mmbench.pipeline import canary, grid, scoring
-from mmbench.pipeline.generation import Run, Scored, generate, prepare, shown, write_manifest
+from mmbench.pipeline import by_sample, canary, grid, scoring
+from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest
 from mmbench.pipeline.rows import described
 
 
@@ -37,7 +36,7 @@ def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict
     fields = run.data.fields | {f"prompt{suffix}" for suffix in suffixes}
     if missing := sorted(set(suite.needs) - fields):
         raise ValueError(
-            f"expected the fields {', '.join(missing)} for the metrics of {run.protocol['name']}, found "
+            f"expected the fields {', '.join(missing)} for the metrics of {run.protocol.name}, found "
             f"{run.plain['data']['name']} without them: choose another protocol or data set"
         )
     rank, _ = scoring.place()
@@ -52,22 +51,22 @@ def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict
         scoring.show(suite, scoring.loader(mine, run.data.num_workers, batch_of), "scoring"), run.samples
     )
     if suite.needs_reference and rank == 0:  # states are summed over the processes
-        split = run.protocol["reference"]
+        split = run.protocol.reference
         identity = [described(run.plain)["data"], run.data.fingerprint(), split]
         assets = Path(run.plain["paths"]["assets"]).expanduser()
         scoring.add_reference(suite, run.data.reference(split), identity, assets, run.data.num_workers)
     return scoring.results_of(suite), covered
 
 
-def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
+def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
     """Generates and scores one row; re-uses the images, and the record, that are there already.
 
     Several processes share the work; the first of them gets the record, the others None.
 
     Raises:
-        MissingAsset, ValueError: as `prepare`, `build_suite` and `score` say.
+        MissingAsset, ValueError: as `prepared`, `build_suite` and `score` say.
     """
-    run = prepare(cfg)
+    run = prepared(plain)
     results_folder = run.plain["paths"]["results"]
     experiment = run.plain["experiment"] or run.plain["method"]["name"]
     with locked(run.folder):
@@ -76,12 +75,13 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             log(run, record)
             return record, run
         assets = Path(run.plain["paths"]["assets"]).expanduser()
-        suite = build_suite(run.protocol["metrics"], run.protocol["extractors"], assets)
+        suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets)
         if torch.cuda.is_available() and run.plain["trainer"]["accelerator"] != "cpu":
             suite.cuda()
         drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
         generate(run)
         metrics, covered = score(run, suite)
+        values = suite.by_sample()
         if rank_zero_only.rank > 0:
             return None, run
         write_manifest(run)
@@ -90,17 +90,18 @@ def evaluate(cfg: DictConfig) -> tuple[Result | None, Run]:
             experiment=experiment,
             row=run.row,
             seed=run.plain["seed"],
-            protocol={"name": run.protocol["name"], "hash": config.config_hash(run.protocol)},
+            protocol={"name": run.protocol.name, "hash": config.config_hash(run.protocol.facts())},
             metrics=metrics,
             coverage=covered,
             canary=drift,
             size=list(read_rgb(run.image(run.samples[0])).shape[1:]),
             run_key=run.run_key,
-            config_hash=sha256_json(described(run.plain)),
+            config_hash=config.config_hash(described(run.plain)),
             weights=run.weights,
-            data={"fingerprint": run.data.fingerprint(), "split": run.protocol["split"]},
+            data={"fingerprint": run.data.fingerprint(), "split": run.protocol.split},
             config=described(run.plain),
         )
+        record = by_sample.keep(record, values, results_folder)
         record.write(results_folder)
     log(run, record)
     return record, run

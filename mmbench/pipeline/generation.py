@@ -10,23 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core import application, config
-from mmbench.core.files import sha256_file, sha256_json, write_json
+from mmbench.core.files import sha256_file, write_json
 from mmbench.core.images import read_rgb, to_uint8, write_png
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample
-from mmbench.core.progress import TRAINER_OPTIONS, progress_bar
-from mmbench.data.base import DataModule, collate
+from mmbench.core.progress import progress_bar
+from mmbench.core.protocol import Protocol
+from mmbench.data.base import DataModule
+from mmbench.data.batches import collate
 from mmbench.metrics.base import check_images
 from mmbench.pipeline.assembly import built, prepared_data
-from mmbench.pipeline.rows import ROW, SAMPLING, TO_NEAREST, described
+from mmbench.pipeline.rows import ROW, described
+from mmbench.pipeline.stages import trainer_of
 
 
 @dataclass(frozen=True)
@@ -56,69 +57,63 @@ class Run:
         return {name: self.plain[group][key] for name, group, key in ROW}
 
     @property
-    def protocol(self) -> dict[str, Any]:
-        return self.plain["protocol"]
+    def protocol(self) -> Protocol:
+        return Protocol.of(self.plain["protocol"])
 
     def items(self, samples: list[Sample], fields: Set[str]) -> Dataset:
         """What the method, or then the metrics, get to see of each sample."""
-        return self.data.evaluation(self.protocol["split"], samples, self.protocol["seed"], fields)
+        return self.data.evaluation(self.protocol.split, samples, self.protocol.seed, fields)
 
     def image(self, sample: Sample) -> Path:
         return self.folder / "samples" / f"{sample.name}.png"
 
 
-def prepare(cfg: DictConfig) -> Run:
-    """Checks that data set, task and method fit, prepares the data and loads the weights.
+def prepared(plain: dict[str, Any]) -> Run:
+    """Checks that data set, task, protocol and method fit, prepares the data and loads the weights.
 
     Raises:
         MissingAsset: data or weights are not here and cannot be fetched.
-        ValueError: the data set lacks a field that the task needs, or weights do not fit.
+        ValueError: the data set lacks a field that the task needs, the protocol is for another task, or weights do not
+            fit.
     """
-    return prepared(config.plain(cfg))
-
-
-def prepared(plain: dict[str, Any]) -> Run:
-    """As `prepare`, of a settled configuration as plain values."""
+    protocol = Protocol.of(plain["protocol"])
     data = prepared_data(plain, evaluation=True)
     data.setup("predict")
     method, weights = built(plain, data)
-    protocol = plain["protocol"]
     inputs = {"data": data.fingerprint(), "weights": weights["sha256"]}
-    if protocol.get("composite") and "mask" not in data.fields:
+    if protocol.composite and "mask" not in data.fields:
         raise ValueError(
-            f"expected a mask for protocol {protocol['name']}, which puts known pixels back, found none: choose one "
-            "with +mask@protocol.mask=NAME"
+            f"expected a mask for protocol {protocol.name}, which puts known pixels back, found none: choose one with "
+            "+mask@protocol.mask=NAME"
         )
     samples = wanted_samples(data, protocol)
     facts = described(plain)
-    sampling = {key: protocol[key] for key in SAMPLING if key in protocol}
-    images = sha256_json([facts["method"], facts["data"], sampling, plain["seed"], inputs])
+    sampling = protocol.changing("samples", "images")
+    images = config.config_hash([facts["method"], facts["data"], sampling, facts["scale"], facts["seed"], inputs])
     name = "-".join(plain[group][key] for _, group, key in ROW)
     folder = Path(plain["paths"]["runs"]) / name / images[:16]
-    return Run(plain, method, weights, data, samples, folder, sha256_json([facts, inputs]))
+    return Run(plain, method, weights, data, samples, folder, config.config_hash([facts, inputs]))
 
 
-def wanted_samples(data: DataModule, protocol: dict[str, Any]) -> list[Sample]:
+def wanted_samples(data: DataModule, protocol: Protocol) -> list[Sample]:
     """The samples that a protocol asks for.
-
-    `drop_partial_batch` of N leaves out the last images, by id, that fill no batch of N.
 
     Raises:
         ValueError: there are fewer images than asked for, or than a batch.
     """
     samples = data.samples(
-        protocol["split"],
-        count=protocol["count"],
-        captions_per_image=protocol["captions_per_image"],
-        draws=protocol["draws"],
-        seed=protocol["seed"],
+        protocol.split,
+        count=protocol.count,
+        captions_per_image=protocol.captions_per_image,
+        draws=protocol.draws,
+        seed=protocol.seed,
     )
-    size = protocol.get("drop_partial_batch") or 1
-    of_an_image = protocol["captions_per_image"] * protocol["draws"]
+    size = protocol.drop_partial_batch or 1
+    of_an_image = protocol.captions_per_image * protocol.draws
     images = len(samples) // of_an_image
     if images < size:
         raise ValueError(
-            f"expected at least {size} images, a whole batch of protocol {protocol['name']}, found {images}: set "
+            f"expected at least {size} images, a whole batch of protocol {protocol.name}, found {images}: set "
             "protocol.drop_partial_batch=null, or use more images"
         )
     return samples[: images // size * size * of_an_image]
@@ -151,9 +146,9 @@ class ImageWriter(BasePredictionWriter):
     ) -> None:
         check_images(prediction, [sample.name for sample in batch["sample"]])
         protocol = self.run.protocol
-        if protocol.get("composite"):  # what was known is put back
+        if protocol.composite:  # what was known is put back
             prediction = torch.where(batch["mask"] > 0, prediction, batch["image"])
-        images = config.construct(protocol.get("rounding") or TO_NEAREST, images=prediction)
+        images = config.construct(protocol.rounding, images=prediction)
         for sample, image in zip(batch["sample"], images, strict=True):
             write_png(self.run.image(sample), image)
 
@@ -162,16 +157,15 @@ def generate(run: Run) -> None:
     """Draws the images that are not there yet."""
     missing = [sample for sample in run.samples if not run.image(sample).is_file()]
     if missing:
-        trainer: pl.Trainer = config.construct(
-            run.plain["trainer"],
+        trainer = trainer_of(
+            run.plain,
             callbacks=[ImageWriter(run), *progress_bar()],
             logger=False,
             enable_checkpointing=False,
-            **TRAINER_OPTIONS,
             default_root_dir=run.folder,
-            inference_mode=True,
+            inference_mode=not run.method.needs_gradients,
         )
-        known = {"image", "mask"} if run.protocol.get("composite") else set()
+        known = {"image", "mask"} if run.protocol.composite else set()
         items = run.items(missing, {*run.method.task.inputs, *known})
         loader = _loader(run, items, partial(_with_noise, seed=run.plain["seed"]))
         with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
@@ -194,7 +188,7 @@ def _loader(run: Run, dataset: Dataset, make_batch: Callable[..., Batch] = colla
 def write_manifest(run: Run) -> None:
     """Writes manifest.json: every sample with its file, hash and prompt; proof that none is missing."""
     prompt = run.method.task.prompt
-    texts = run.data.texts(run.protocol["split"], run.samples, run.protocol["seed"])[prompt] if prompt else None
+    texts = run.data.texts(run.protocol.split, run.samples, run.protocol.seed)[prompt] if prompt else None
     entries = [
         {
             "id": sample.id,

@@ -4,10 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import DictConfig
-
 from mmbench.core import config
-from mmbench.core.files import sha256_json
 from mmbench.core.results import Result
 from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.missing import missing
@@ -26,8 +23,8 @@ class Found:
 
 def row_config(
     experiment: Experiment, row: Row, protocol: str, source: str, seed: int, overrides: Sequence[str]
-) -> DictConfig:
-    """The settled configuration of one row, protocol and seed.
+) -> dict[str, Any]:
+    """The configuration of one row, protocol and seed as plain values.
 
     Raises:
         ValueError: a name or key in `overrides`, or the row's method or data set, does not exist.
@@ -79,22 +76,11 @@ def _found(
     if not wanted:
         return Found()
     try:
-        plains = of_seeds(row_config(experiment, row, protocol, source, wanted[0], overrides), wanted)
+        plain = row_config(experiment, row, protocol, source, wanted[0], overrides)
     except ValueError as error:
         return Found(reason=str(error))
-    hashes = [sha256_json(described(plain)) for plain in plains]
+    facts = described(plain)  # they say the seed once, so that a row is composed once for all of them
+    hashes = [config.config_hash({**facts, "seed": seed}) for seed in wanted]
     records = [held[key] for key in hashes if key in held]
-    lacks = missing(plains[0]) if not records and source != "toy" else None
+    lacks = missing(plain) if not records and source != "toy" else None
     return Found(records, lacks or NO_RECORD)
-
-
-def of_seeds(cfg: DictConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """A settled configuration as plain values under each of several seeds, which only `seed` and what refers to it say.
-
-    Composing takes a hundred times as long.
-    """
-    plains = []
-    for seed in seeds:
-        cfg["seed"] = seed
-        plains.append(config.plain(cfg))
-    return plains

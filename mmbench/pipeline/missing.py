@@ -1,25 +1,14 @@
 """Why a row is not run, told from cards, marks of data sets and folders of trained stages: nothing is built or read."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmbench.core.cards import Card, absence
 from mmbench.data import marks, sources
-from mmbench.pipeline.stages import official_cards, predecessors, stage
+from mmbench.pipeline.stages import known_stage, official_cards, predecessors
 
 CARD = f"{Card.__module__}.{Card.__qualname__}"
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a mark knows of a data set; stands for its data module where a stage's key is wanted."""
-
-    sha256: str
-
-    def fingerprint(self) -> str:
-        return self.sha256
 
 
 def missing(plain: dict[str, Any]) -> str | None:
@@ -39,7 +28,7 @@ def _missing(plain: dict[str, Any]) -> Iterator[str]:
     mark = marks.read(marks.place(assets, root, module["split_scheme"]))
     if not mark or not root.is_dir():
         yield from _archives(plain["data"]["name"], root)
-    yield from _weights(plain, Known(mark["fingerprint"]) if mark else None)
+    yield from _weights(plain, mark["fingerprint"] if mark else None)
 
 
 def _archives(name: str, root: Path) -> Iterator[str]:
@@ -51,14 +40,14 @@ def _archives(name: str, root: Path) -> Iterator[str]:
         yield f"expected data set {name} in {root}, found no folder: run `mmbench prepare` for this data set"
 
 
-def _weights(plain: dict[str, Any], known: Known | None) -> Iterator[str]:
+def _weights(plain: dict[str, Any], fingerprint: str | None) -> Iterator[str]:
     """Of the stages before, then of the networks that the method is given, then its own."""
     method, assets, choice = plain["method"], plain["paths"]["assets"], plain["weights"]
     for before in predecessors(plain).values():
         own = before["weights"] if before["weights"] in ("official", "none") else "trained"
-        yield from _weights({**before, "weights": own}, known)
+        yield from _weights({**before, "weights": own}, fingerprint)
     yield from filter(None, (absence(card, assets) for card in _cards(method["module"])))
-    if choice == "none" or not {"training", "official"} & method.keys():  # a method that has no weights
+    if choice == "none" or "training" not in method:  # what learns nothing has no weights of its own
         return
     if choice == "official":
         cards = official_cards(plain)
@@ -66,19 +55,18 @@ def _weights(plain: dict[str, Any], known: Known | None) -> Iterator[str]:
         if not cards:
             yield unpublished(plain)
     elif choice == "trained":
-        yield from _untrained(plain, known)
+        yield from _untrained(plain, fingerprint)
     elif not Path(choice).is_file():
         yield f"{choice}: expected a file of weights, found none: put it there or correct the path"
 
 
 def _cards(node: Any) -> Iterator[Card]:
     """The cards anywhere in what a method is built of."""
-    if isinstance(node, dict):
-        if node.get("_target_") == CARD:
-            yield Card(**{key: value for key, value in node.items() if key != "_target_"})
-        else:
-            for item in node.values():
-                yield from _cards(item)
+    if isinstance(node, dict) and node.get("_target_") == CARD:
+        yield Card(**{key: value for key, value in node.items() if key != "_target_"})
+    elif isinstance(node, dict | list):
+        for item in node.values() if isinstance(node, dict) else node:
+            yield from _cards(item)
 
 
 def unpublished(plain: dict[str, Any]) -> str:
@@ -90,14 +78,12 @@ def unpublished(plain: dict[str, Any]) -> str:
     )
 
 
-def _untrained(plain: dict[str, Any], known: Known | None) -> Iterator[str]:
-    if "training" not in plain["method"]:
-        return
-    wanted = stage(plain, known or Known(""))
-    if known and not wanted.weights.is_file():
+def _untrained(plain: dict[str, Any], fingerprint: str | None) -> Iterator[str]:
+    wanted = known_stage(plain, fingerprint or "")
+    if fingerprint and not wanted.weights.is_file():
         yield untrained(plain, wanted.weights)
     # Without a mark nobody knows the key: any training of this method, data set and seed will do.
-    if not known and not any(wanted.folder.parent.glob(f"*/{wanted.weights.name}")):
+    if not fingerprint and not any(wanted.folder.parent.glob(f"*/{wanted.weights.name}")):
         yield untrained(plain, wanted.folder.parent)
 
 

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
-
-from mmbench.core import config
 from mmbench.core.progress import console
 from mmbench.pipeline.assembly import prepared_data
 from mmbench.pipeline.evaluation import evaluate
@@ -14,6 +12,7 @@ from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.generation import Run, shown
 from mmbench.pipeline.grid import write_grid
 from mmbench.pipeline.lookup import row_config
+from mmbench.pipeline.stages import learns
 from mmbench.pipeline.training import trained
 
 
@@ -54,11 +53,10 @@ def run(
     return outcome
 
 
-def _run(cfg: DictConfig) -> Run:
-    plain = config.plain(cfg)
-    if plain["weights"] == "trained" and "training" in plain["method"]:
+def _run(plain: dict[str, Any]) -> Run:
+    if plain["weights"] == "trained" and learns(plain):
         trained(plain, prepared_data(plain))
-    return evaluate(cfg)[1]
+    return evaluate(plain)[1]
 
 
 def write_grids(experiment: Experiment, source: str, outcome: Outcome, folder: Path) -> list[Path]:

@@ -3,22 +3,26 @@
 from typing import Any
 
 from mmbench.core import config
+from mmbench.core.protocol import Protocol
 from mmbench.pipeline.stages import predecessors
 
 ROW = (("method", "method", "name"), ("data", "data", "name"), ("source", "data", "source"))
-# What the images themselves depend on, among the keys of a protocol. (The data module is told `mask`, `preprocessing`
-# and `bird_crop`.)
-SAMPLE_SET = ("split", "captions_per_image", "draws", "count", "drop_partial_batch")
-SAMPLING = (*SAMPLE_SET, "seed", "rounding", "composite")
-TO_NEAREST = {"_target_": "mmbench.core.images.to_uint8"}  # how a protocol rounds that does not say
 
 
 def described(plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a plain configuration that makes a row what it is; its hash is the record's `config_hash`."""
-    facts = config.scientific({key: plain[key] for key in ("data", "protocol", "weights", "seed")})
-    facts["data"]["module"].pop("seed", None)  # of training, and `seed` already
-    facts["data"].pop("parts", None)  # the protocol's metrics have them
-    return {**facts, "method": _method_facts(plain)}
+    return {
+        "data": {**_data_facts(plain), "evaluation": config.scientific(plain["data"]["evaluation"])},
+        "protocol": config.scientific(Protocol.of(plain["protocol"]).facts()),
+        "method": _method_facts(plain),
+        **{key: plain[key] for key in ("weights", "scale", "seed")},
+    }
+
+
+def _data_facts(plain: dict[str, Any]) -> dict[str, Any]:
+    # The seed of training is `seed` already, and the protocol's metrics have the parts.
+    facts = {key: item for key, item in plain["data"].items() if key not in ("evaluation", "parts")}
+    return config.scientific({**facts, "module": {key: item for key, item in facts["module"].items() if key != "seed"}})
 
 
 def _method_facts(plain: dict[str, Any]) -> dict[str, Any]:
@@ -29,5 +33,9 @@ def _method_facts(plain: dict[str, Any]) -> dict[str, Any]:
         facts |= {key: method[key] for key in ("start", "training") if key in method}
     if plain["weights"] == "official":
         facts["official"] = method.get("official", {}).get(plain["data"]["name"])
-    stages = {argument: _method_facts(before) for argument, before in predecessors(plain).items()}
+    stages = {}
+    for argument, before in predecessors(plain).items():
+        stages[argument] = _method_facts(before)
+        if plain["weights"] == "trained" and before["data"]["module"] != plain["data"]["module"]:
+            stages[argument]["data"] = _data_facts(before)
     return {**facts, "stages": stages} if stages else facts

@@ -20,7 +20,7 @@ from mmbench.core.application import within_memory
 from mmbench.core.files import locked, sha256_bytes, sha256_json, written_atomically
 from mmbench.core.noise import Sample
 from mmbench.core.progress import track
-from mmbench.data.base import collate
+from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite
 
 BATCH = 32  # images that are read together; a multiple of what goes through a network at once

@@ -6,15 +6,15 @@ the stages before: nothing is trained twice and nothing stale is used.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmbench.core import config
 from mmbench.core.cards import Card
-from mmbench.core.files import sha256_json
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
     from mmbench.data.base import DataModule
 
 FULL_PRECISION = "32-true"  # of the trainer; weights trained in another are others
@@ -22,11 +22,19 @@ FULL_PRECISION = "32-true"  # of the trainer; weights trained in another are oth
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: a settled plain configuration, its key, and the folder of its checkpoint and weights."""
+    """One training: a settled plain configuration, its key, the folder of its checkpoint and weights, what it rests on.
+
+    Attributes:
+        plain: the settled configuration.
+        key: hash of all that its weights depend on.
+        folder: where checkpoint, weights and log lie; named by the key.
+        before: constructor argument to the stage that fills it.
+    """
 
     plain: dict[str, Any]
     key: str
     folder: Path
+    before: dict[str, "Stage"]
 
     @property
     def weights(self) -> Path:
@@ -39,37 +47,57 @@ class Stage:
 
 def stage(plain: dict[str, Any], data: "DataModule") -> Stage:
     """The training that a configuration asks for, whether it has been run or not."""
+    return known_stage(plain, data.fingerprint())
+
+
+def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
+    """As `stage`, of data of which no more than the fingerprint is known."""
+    before = {argument: known_stage(one, fingerprint) for argument, one in predecessors(plain).items()}
     facts = {
         "method": config.scientific(
             {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
         ),
-        "training": plain["method"]["training"],
+        "training": plain["method"].get("training"),
         "data": config.scientific({key: value for key, value in plain["data"].items() if key != "evaluation"}),
-        "fingerprint": data.fingerprint(),
+        "fingerprint": fingerprint,
+        "scale": plain["scale"],
         "seed": plain["seed"],
-        "stages": {argument: stage(before, data).key for argument, before in predecessors(plain).items()},
+        "stages": {argument: one.key for argument, one in before.items()},
     }
     if (precision := plain["trainer"]["precision"]) != FULL_PRECISION:
         facts["precision"] = precision
-    key = sha256_json(facts)
+    if not plain["trainer"]["sync_batchnorm"] and (processes := num_processes(plain)) > 1:
+        facts["processes"] = processes  # each normalises its own part of a batch
+    key = config.config_hash(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
-    return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16])
+    return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16], before)
+
+
+def num_processes(plain: dict[str, Any]) -> int:
+    """How many processes a training is divided among."""
+    return trainer_of(plain, logger=False, enable_checkpointing=False).world_size
+
+
+def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
+    """Lightning's trainer on the hardware that a configuration names.
+
+    Batch normalisation is synchronised in training by us (`core/batch_norm.py`), since Lightning's cannot on a
+    processor.
+    """
+    from mmbench.core.progress import TRAINER_OPTIONS
+
+    hardware = {key: item for key, item in plain["trainer"].items() if key != "sync_batchnorm"}
+    return config.construct(hardware, **TRAINER_OPTIONS, **arguments)
 
 
 def predecessors(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Constructor argument to the plain configuration of the stage that fills it; data, seed and hardware are ours."""
-    data, assets = plain["data"], plain["paths"]["assets"]
-    return {
-        argument: {**plain, "method": _composed_method(method, data["name"], data["source"], assets)}
-        for argument, method in plain["method"].get("stages", {}).items()
-    }
+    """Constructor argument to the plain configuration of the stage that fills it; seed and hardware are ours."""
+    return {argument: {**plain, **before} for argument, before in plain["method"].get("stages", {}).items()}
 
 
-@cache  # composing takes half a second, and a run asks for its stages time and again
-def _composed_method(method: str, data: str, source: str, assets: str) -> dict[str, Any]:
-    quoted = assets.replace("\\", "\\\\").replace("'", "\\'")
-    words = [f"method={method}", f"data={data}", f"data.source={source}", f"paths.assets='{quoted}'"]
-    return config.plain(config.composed(words).method)
+def learns(plain: dict[str, Any]) -> bool:
+    """Whether there is something to train: the method itself, or a stage that it stands on."""
+    return "training" in plain["method"] or any(map(learns, predecessors(plain).values()))
 
 
 def official_cards(plain: dict[str, Any]) -> dict[str, Card]:

@@ -5,18 +5,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from safetensors.torch import save_file
 
 from mmbench.core import application, config, results
+from mmbench.core.batch_norm import synchronised
 from mmbench.core.files import locked, write_json, written_atomically
-from mmbench.core.method import last_checkpoint
+from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
-from mmbench.core.progress import TRAINER_OPTIONS, console, progress_bar, wandb_mode
+from mmbench.core.progress import console, progress_bar, wandb_mode
 from mmbench.data.base import DataModule
-from mmbench.pipeline.assembly import VOCABULARY, assembled, load_start
-from mmbench.pipeline.stages import Stage, predecessors, stage
+from mmbench.pipeline.assembly import VOCABULARY, assembled, load_start, prepared_data
+from mmbench.pipeline.stages import Stage, learns, predecessors, stage, trainer_of
 
 
 def trained(plain: dict[str, Any], data: DataModule) -> Stage:
@@ -32,22 +34,39 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
     plain = {**plain, "weights": "trained"}
     wanted = stage(plain, data)
     for before in predecessors(plain).values():
-        trained(before, data)
+        if learns(before):
+            trained(before, _data_of(before, plain, data))
+    if "training" not in plain["method"]:  # what it stands on is all that it has learnt
+        return wanted
     with locked(wanted.folder):
         if not wanted.weights.is_file():
             _fit(wanted, data)
     return wanted
 
 
+def _data_of(before: dict[str, Any], plain: dict[str, Any], data: DataModule) -> DataModule:
+    """The data module of a stage: the one that is there, unless the stage sees the data set in another way."""
+    return data if before["data"]["module"] == plain["data"]["module"] else prepared_data(before)
+
+
 def require_training(plain: dict[str, Any]) -> None:
-    if "training" not in plain["method"]:
-        raise ValueError(f"expected a method that learns, found {plain['method']['name']}: evaluate it as it is")
-    smallest, found = config.target(plain["method"]["module"]).smallest_batch, plain["method"]["training"]["batch_size"]
-    if found < smallest:
+    """Refuses what cannot be trained, before anything is made for it.
+
+    Raises:
+        ValueError: the method has nothing to train and stands on nothing that has; or needs larger batches.
+    """
+    method = plain["method"]
+    if not learns(plain):
+        raise ValueError(f"expected a method that learns, found {method['name']}: evaluate it as it is")
+    if "training" in method and method["training"]["batch_size"] < (smallest := _smallest_batch(plain)):
         raise ValueError(
-            f"expected batches of {smallest} images or more to train {plain['method']['name']}, found {found}: raise "
-            "method.training.batch_size"
+            f"expected batches of {smallest} images or more to train {method['name']}, found "
+            f"{method['training']['batch_size']}: raise method.training.batch_size"
         )
+
+
+def _smallest_batch(plain: dict[str, Any]) -> int:
+    return config.target(plain["method"]["module"]).smallest_batch
 
 
 class SeededSteps(Callback):
@@ -81,28 +100,67 @@ class FiniteWeights(Callback):
 
 
 def _fit(wanted: Stage, data: DataModule) -> None:
-    plain, folder = wanted.plain, wanted.folder
-    training = plain["method"]["training"]
+    plain, training = wanted.plain, wanted.plain["method"]["training"]
     method, _ = assembled(plain, data)
     load_start(method, plain)
-    data.batch_size = training["batch_size"]
     if missing := sorted(method.trains_on - data.fields):
         raise ValueError(
             f"expected the fields {', '.join(missing)} to train {wanted.name}, found {plain['data']['name']} without "
             "them: choose another data set"
         )
     data.training_fields = method.trains_on
-    checkpoint = folder / "last.ckpt"
+    checkpoint = wanted.folder / "last.ckpt"
+    resumed = str(checkpoint) if checkpoint.is_file() else None
     console.print(
         f"training {wanted.name}: {training['epochs']} epochs of {plain['data']['name']} "
-        f"({plain['data']['source']}), seed {plain['seed']}, in {folder}"
-        + (", resumed" if checkpoint.is_file() else ""),
+        f"({plain['data']['source']}), seed {plain['seed']}, in {wanted.folder}" + (", resumed" if resumed else ""),
         highlight=False,
     )
     start = time.monotonic()
-    trainer: pl.Trainer = config.construct(
-        plain["trainer"],
-        max_epochs=training["epochs"],
+    trainer = _trainer(wanted)
+    data.batch_size = share_of_batch(plain, trainer.world_size)
+    if trainer.world_size > 1 and plain["trainer"]["sync_batchnorm"]:
+        synchronised(method, native=not isinstance(trainer.accelerator, CPUAccelerator))
+    try:
+        with application.within_memory(data.batch_size, "lower method.training.batch_size"):
+            trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    if trainer.is_global_zero:
+        _keep(wanted, method, trainer, time.monotonic() - start)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # what comes next reads the weights that the first process wrote
+
+
+def share_of_batch(plain: dict[str, Any], processes: int) -> int:
+    """How many images of a training batch each of several processes takes, so that together they make the batch.
+
+    Raises:
+        ValueError: they cannot be shared out evenly, or a share is smaller than the method needs.
+    """
+    name, size = plain["method"]["name"], plain["method"]["training"]["batch_size"]
+    remedy = "change method.training.batch_size or trainer.devices"
+    if size % processes:
+        raise ValueError(
+            f"expected batches of {size} images of {name} to divide by the {processes} processes, found a remainder of "
+            f"{size % processes}: {remedy}"
+        )
+    share, smallest = size // processes, _smallest_batch(plain)
+    if share < smallest:
+        raise ValueError(
+            f"expected {smallest} images or more of {name} for each process, found {share}, a batch of {size} by "
+            f"{processes}: {remedy}"
+        )
+    return share
+
+
+def _trainer(wanted: Stage) -> pl.Trainer:
+    plain, folder = wanted.plain, wanted.folder
+    return trainer_of(
+        plain,
+        max_epochs=plain["method"]["training"]["epochs"],
         callbacks=[
             SeededSteps(plain["seed"]),
             FiniteWeights(),
@@ -111,28 +169,20 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         ],
         logger=_loggers(wanted),
         default_root_dir=folder,
-        **TRAINER_OPTIONS,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    resumed = str(checkpoint) if checkpoint.is_file() else None
-    try:
-        with application.within_memory(training["batch_size"], "lower method.training.batch_size"):
-            trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    if trainer.is_global_zero:
-        facts = {"key": wanted.key, "seconds": round(time.monotonic() - start, 1), "commit": results.commit()}
-        terms = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        write_json(folder / "training.json", {**facts, "versions": results.versions(), "terms": terms})
-        if hasattr(method, "vocabulary"):
-            method.vocabulary.write(folder / VOCABULARY)
-        with written_atomically(wanted.weights) as partial:
-            save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, partial)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()  # what comes next reads the weights that the first process wrote
+
+
+def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) -> None:
+    """Writes what is known of a training that ended, and last its weights."""
+    facts = {"key": wanted.key, "seconds": round(seconds, 1), "commit": results.commit()}
+    terms = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    write_json(wanted.folder / "training.json", {**facts, "versions": results.versions(), "terms": terms})
+    if hasattr(method, "vocabulary"):
+        method.vocabulary.write(wanted.folder / VOCABULARY)
+    with written_atomically(wanted.weights) as partial:
+        save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, partial)
 
 
 def _loggers(wanted: Stage) -> list[Any]:

@@ -24,9 +24,11 @@ import requests
 from server import serving
 
 from mmbench.core import download as downloading
+from mmbench.core import unpacking
 from mmbench.core.download import MissingAsset, download
-from mmbench.data import archives
-from mmbench.data.archives import Archive, obtain, pack, receipts
+from mmbench.data.archives import Archive, receipts
+from mmbench.data.fetching import obtain
+from mmbench.data.packing import pack
 
 PICTURE = random.Random(0).randbytes(3_000_000)  # does not pack
 FILES = {"birds/a.jpg": PICTURE, "birds/sub/b.txt": b"two\n", "words/a.txt": b"a bird\n"}
@@ -358,7 +360,7 @@ def test_nothing_leads_out_of_an_archive(root, tmp_path, file, member, reason):
 
 def test_an_archive_out_of_all_proportion_is_refused(root, monkeypatch):
     (root / "archives").mkdir(parents=True)
-    monkeypatch.setattr(archives, "MAX_SMALL", 500_000)
+    monkeypatch.setattr(unpacking, "MAX_SMALL", 500_000)
     with tarfile.open(root / "archives" / "x.tgz", "w:gz") as archive:
         entry = tarfile.TarInfo("birds/zeros")
         entry.size = 10_000_000
@@ -368,7 +370,7 @@ def test_an_archive_out_of_all_proportion_is_refused(root, monkeypatch):
     with zipfile.ZipFile(root / "archives" / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("birds/zeros", bytes(10_000_000))
     _refused(f"x.zip: table of contents: {bound}", [_archive("x.zip")], root)
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(unpacking, "MAX_MEMBERS", 2)
     _tar(root / "archives" / "y.tgz", *(GOOD_TAR,) * 3)
     _refused("y.tgz: birds/a.jpg: expected at most 2 members, found more", [_archive("y.tgz")], root)
     assert _listed(root) == {}
@@ -488,14 +490,14 @@ def test_a_disk_too_small_is_said_before_anything_is_fetched(server, published, 
 
 def test_a_disk_that_fills_up_leaves_what_can_be_gone_on_with(server, published, root, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
-    write = archives._write
+    write = unpacking._write
 
     def failing(entry, *arguments):
         if entry.name == "words/a.txt":
             raise full
         write(entry, *arguments)
 
-    monkeypatch.setattr(archives, "_write", failing)
+    monkeypatch.setattr(unpacking, "_write", failing)
     _refused("expected more on this disk, found .* bytes free: make room and run this again", [published], root)
     assert _listed(root) == {}
     monkeypatch.undo()
@@ -508,7 +510,8 @@ SMALL_DISK = """
 import sys
 from pathlib import Path
 from mmbench.core import download
-from mmbench.data.archives import Archive, obtain
+from mmbench.data.archives import Archive
+from mmbench.data.fetching import obtain
 download.require_space = lambda path, needed: None  # as if something else took the room meanwhile
 archive = Archive("birds.tgz", sys.argv[2], None, None, "none", ("birds", "words"))
 try:
@@ -572,9 +575,9 @@ def test_killed_while_it_unpacks(server, published, root, where, monkeypatch):
         return kill() if path.name == "words" else os.replace(path, target)  # noqa: PTH105
 
     name, last = {
-        "unpacking": ("mmbench.data.archives._inside", inside),
+        "unpacking": ("mmbench.core.unpacking._inside", inside),
         "moving": ("pathlib.Path.replace", move),
-        "writing down": ("mmbench.data.archives.write_json", kill),
+        "writing down": ("mmbench.data.fetching.write_json", kill),
     }[where]
     with monkeypatch.context() as patch:
         patch.setattr(name, last)

@@ -7,10 +7,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from PIL import Image
+from torch.utils.data import BatchSampler
 
 from mmbench.core.images import from_uint8, read_rgb, to_uint8, write_png
 from mmbench.core.noise import Sample, random_stream
-from mmbench.data.base import EpochSampler, collate
+from mmbench.data.batches import EpochSampler, collate
 from mmbench.data.toy.birds import COLOURS, PALETTE, PARTS
 from mmbench.data.views import View, square_around
 
@@ -115,19 +116,44 @@ def test_lightning_shows_each_epoch_its_own_also_when_resumed(toy, tmp_path, num
     assert rest == {epoch: whole[epoch] for epoch in (1, 2)}
 
 
-def test_processes_share_an_epoch_without_overlap(monkeypatch):
+def _shares(monkeypatch, size, num_processes, epoch):
+    """What each of several processes is given of an epoch."""
     shares = []
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
-    for rank in range(3):
-        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-        sampler = EpochSampler(11, seed=0)
-        sampler.set_epoch(4)
-        shares.append(list(sampler))
-        assert len(sampler) == len(shares[-1]) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.distributed, "is_initialized", lambda: True)
+        patch.setattr(torch.distributed, "get_world_size", lambda: num_processes)
+        for rank in range(num_processes):
+            patch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+            sampler = EpochSampler(size, seed=0)
+            sampler.set_epoch(epoch)
+            shares.append(list(sampler))
+            assert len(sampler) == len(shares[-1])
+    return shares
+
+
+def test_processes_share_an_epoch_without_overlap(monkeypatch):
+    shares = _shares(monkeypatch, 11, 3, epoch=4)
+    assert [len(share) for share in shares] == [3, 3, 3]
     together = [index for share in shares for _, index in share]
     assert len(set(together)) == 9
     assert {epoch for share in shares for epoch, _ in share} == {4}
+
+
+def _whole_batches(share, size):
+    return list(BatchSampler(share, size, drop_last=True))
+
+
+@pytest.mark.parametrize("num_images", [96, 97, 101, 11, 103])
+@pytest.mark.parametrize(("num_processes", "each"), [(2, 3), (3, 4), (8, 1), (4, 6), (5, 2)])
+def test_batches_of_several_processes_are_those_of_one(monkeypatch, num_images, num_processes, each):
+    """The k-th batches of w processes, of b images each, are together the k-th batch of w * b images of one."""
+    [alone] = _shares(monkeypatch, num_images, 1, epoch=2)
+    expected = [set(batch) for batch in _whole_batches(alone, num_processes * each)]
+    shares = _shares(monkeypatch, num_images, num_processes, epoch=2)
+    batches = [_whole_batches(share, each) for share in shares]
+    found = [set().union(*together) for together in zip(*batches, strict=True)]
+    assert found == expected
+    assert all(len(batch) == num_processes * each for batch in found)
 
 
 def test_partial_batches_are_dropped_in_training_only(toy):

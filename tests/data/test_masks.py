@@ -12,7 +12,7 @@ from PIL import Image
 from mmbench.core import config
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import random_stream
-from mmbench.data.base import collate
+from mmbench.data.batches import collate
 from mmbench.data.masks import Centre, LargestBox, LargestObject, Mixture, Rectangles, Salient, Strokes
 from mmbench.data.records import Instance, Record, Seen
 from mmbench.data.views import ShorterSide, Squash, View
@@ -218,7 +218,7 @@ WORDS = ["method=identity", "data=cub", "data.source=toy", "data.toy_images=40"]
 
 def test_a_protocol_fixes_holes_and_preprocessing_of_evaluation_alone(conf):
     (conf.folder / "protocol/filling.yaml").write_text(PROTOCOL)
-    plain = config.plain(config.composed([*WORDS, "protocol=filling", "data.module.batch_size=4"]))
+    plain = config.composed([*WORDS, "protocol=filling", "data.module.batch_size=4"])
     data = assembly.prepared_data(plain, evaluation=True)
     assert data.mask == Centre()
     assert type(data.preprocessing) is Squash
@@ -236,33 +236,31 @@ def test_a_protocol_fixes_holes_and_preprocessing_of_evaluation_alone(conf):
 def test_a_training_is_the_same_under_every_protocol(conf):
     (conf.folder / "protocol/filling.yaml").write_text(PROTOCOL)
     words = ["method=damsm", *WORDS[1:]]
-    plains = [config.plain(config.composed([*words, f"protocol={name}"])) for name in ("filling", "strict", "manigan")]
+    plains = [config.composed([*words, f"protocol={name}"]) for name in ("filling", "strict", "manigan")]
     assert len({stages.stage(plain, assembly.prepared_data(plain, evaluation=True)).key for plain in plains}) == 1
 
 
 def test_holes_are_part_of_what_a_row_is_and_those_of_training_of_what_a_training_is(conf):
     (conf.folder / "protocol/filling.yaml").write_text(PROTOCOL)
     margins = [
-        config.plain(config.composed([*WORDS, "protocol=filling", *words]))
+        config.composed([*WORDS, "protocol=filling", *words])
         for words in ([], ["protocol.mask.margin=4"], ["mask@protocol.mask=strokes"])
     ]
     assert [plain["data"]["evaluation"]["mask"] for plain in margins[:2]] == [
         {"_target_": "mmbench.data.masks.Centre", "margin": margin} for margin in (0, 4)
     ]
     assert len({config.config_hash(plain["data"]) for plain in margins}) == 3
-    filled = config.plain(
-        config.composed([*WORDS, "+mask@data.toy.module.mask=tdanet_birds", "data.module.batch_size=4"])
-    )
+    filled = config.composed([*WORDS, "+mask@data.toy.module.mask=tdanet_birds", "data.module.batch_size=4"])
     data = assembly.prepared_data(filled)
     assert data.mask is not None
     assert next(iter(data.train_dataloader()))["mask"].shape[1:] == (1, 64, 64)
-    assert config.config_hash(filled["data"]) != config.config_hash(config.plain(config.composed(WORDS))["data"])
+    assert config.config_hash(filled["data"]) != config.config_hash(config.composed(WORDS)["data"])
 
 
 def test_a_command_line_adds_holes_to_any_protocol_and_without_there_are_none():
-    plain = config.plain(config.composed([*WORDS, "+mask@protocol.mask=object"]))
+    plain = config.composed([*WORDS, "+mask@protocol.mask=object"])
     assert plain["data"]["evaluation"]["mask"] == {"_target_": "mmbench.data.masks.Salient"}
     assert "mask" not in plain
-    without = assembly.prepared_data(config.plain(config.composed(WORDS)), evaluation=True)
+    without = assembly.prepared_data(config.composed(WORDS), evaluation=True)
     assert without.mask is None
     assert "mask" not in without.fields

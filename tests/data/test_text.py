@@ -108,7 +108,7 @@ def test_weights_of_other_words_are_refused_with_both_hashes():
 
 def test_trained_weights_keep_their_vocabulary_and_are_refused_with_another(tiny, home):
     words = ["method=damsm", "data.source=toy", "data.toy_images=40", "trainer=cpu", "method.training.batch_size=8"]
-    plain = config.plain(config.composed(words))
+    plain = config.composed(words)
     data = assembly.prepared_data(plain)
     done = training.trained(plain, data)
     stored = Vocabulary.read(done.folder / "vocabulary.json")
@@ -127,7 +127,7 @@ def test_trained_weights_keep_their_vocabulary_and_are_refused_with_another(tiny
 def test_a_released_encoder_of_another_vocabulary_is_refused_before_any_shape(conf, home, toy_root, monkeypatch):
     """As where ManiGAN's encoder for COCO is put in the place of the one for birds."""
     words = ["method=damsm", "data=cub", "data.source=toy", "data.toy_images=40", "weights=official"]
-    plain = config.plain(config.composed(words))
+    plain = config.composed(words)
     data = assembly.prepared_data(plain)
     method, _ = assembly.built({**plain, "weights": "none"}, data)
     save_file({"encoder.weight": torch.zeros(27297, 64)}, home / "text_encoder.safetensors")

@@ -10,7 +10,7 @@ from torchvision.transforms import functional
 from mmbench.core import config
 from mmbench.core.images import opened
 from mmbench.core.noise import random_stream
-from mmbench.data.base import as_floats
+from mmbench.data.batches import as_floats
 from mmbench.data.records import decoded
 from mmbench.data.views import Fast, FastView, ShorterSide, Squash, View
 
@@ -135,5 +135,5 @@ def test_fast_is_a_protocol_of_its_own():
     assert isinstance(config.construct(nodes["exact"]), ShorterSide)
     assert isinstance(config.construct(nodes["fast"]).exact, ShorterSide)
     assert isinstance(config.construct(nodes["fast_squash"]).exact, Squash)
-    plain = config.plain(config.composed(["method=identity", "+preprocessing@protocol.preprocessing=fast"]))
+    plain = config.composed(["method=identity", "+preprocessing@protocol.preprocessing=fast"])
     assert plain["data"]["evaluation"]["preprocessing"] == nodes["fast"]

@@ -131,9 +131,9 @@ def test_the_published_encoders_are_those_that_manigan_stands_on(data, words, tm
         raise OSError("no route to host")
 
     monkeypatch.setattr("mmbench.core.cards.download", refused)
-    official = config.plain(config.composed(["method=damsm"]))["method"]["official"][data]
+    official = config.composed(["method=damsm"])["method"]["official"][data]
     with initialize_config_dir(str(config.shipped("conf")), version_base="1.3"):
-        node = config.plain(compose(f"network/damsm/{data}").network.damsm)
+        node = compose(f"network/damsm/{data}").network.damsm
     assert node["card"] == official
     assert node["network"]["max_words"] == words
     metrics = {"sim": {"_target_": "mmbench.metrics.sim.Sim", "extractor": "damsm"}}
@@ -159,7 +159,7 @@ def test_two_names_of_one_network_are_one(encoders, tmp_path):
 )
 def test_manigans_table_is_scored_under_the_names_that_its_experiment_expects(data, source, names):
     words = ["method=identity", "protocol=manigan", f"data={data}", f"data.source={source}"]
-    protocol = config.plain(config.composed(words))["protocol"]
+    protocol = config.composed(words)["protocol"]
     experiment = load("manigan")
     row = next(row for row in experiment.rows if row.data == data)
     for published, name in names.items():

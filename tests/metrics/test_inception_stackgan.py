@@ -73,7 +73,7 @@ def test_images_are_resized_to_the_level_as_pillow_does_it(shape):
 @pytest.mark.parametrize(("data", "count"), [("cub", 50), ("oxford102", 20)])
 def test_it_is_never_replaced_by_another(data, count, monkeypatch, tmp_path):
     path = config.shipped("conf") / f"network/inception/{data}.yaml"
-    node = config.plain(config.OmegaConf.load(path))
+    node = config.OmegaConf.load(path)
     assert (node["name"], node["network"]["num_classes"]) == (f"inception-{data}", count)
     assert node["card"]["origin"].startswith("gdrive:0B3y_msrWZaXLMzNMNWhWdW0zVWs")
 

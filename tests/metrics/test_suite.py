@@ -5,6 +5,7 @@ import hashlib
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from mmbench.core.cards import MissingAsset
 from mmbench.core.config import shipped
@@ -90,6 +91,24 @@ def test_an_extractor_remembers_the_tensor_and_not_its_values(make_extractor, pi
     calls = extractor.network.calls
     extractor(images)
     assert extractor.network.calls == calls + 1
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (4, 3, 8, 8)], ids=["images", "videos of 4 frames"])
+def test_a_batch_is_filled_up_along_its_first_axis(make_extractor, shape):
+    seen = []
+
+    class Whole(nn.Module):
+        def load(self, path):
+            pass
+
+        def forward(self, source):
+            seen.append(tuple(source.shape))
+            return {"features": source.flatten(1).float()}
+
+    images = torch.randint(0, 256, (11, *shape), generator=torch.Generator().manual_seed(0)).byte()
+    features = make_extractor(Whole())(images)["features"]
+    assert seen == [(8, *shape)] * 2
+    assert torch.equal(features, images.flatten(1).float())
 
 
 def test_a_long_evaluation_does_not_remember_old_batches(make_extractor, pixels):

@@ -295,7 +295,7 @@ def test_toy_scenes_are_judged_by_networks_of_scenes(home, monkeypatch):
 def test_each_toy_data_set_has_its_judges(name):
     for data, ending in (("coco", "_scenes"), ("cub", "")):
         words = ["method=identity", f"protocol={name}", f"data={data}", "data.source=toy"]
-        protocol = config.plain(config.composed(words))["protocol"]
+        protocol = config.composed(words)["protocol"]
         used = {node["extractor"] for node in protocol["metrics"].values() if "extractor" in node} - {"lpips"}
         files = {protocol["extractors"][key]["card"]["file"] for key in used}
         assert files <= {f"networks/toy/{network}{ending}.safetensors" for network in ("clip", "inception")}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention, linear_from_convolution
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
+from mmbench.losses.attngan import Discriminators, Guide
 from mmbench.losses.matching import word_correlation, word_level_term
 from mmbench.losses.perceptual import perceptual_loss
 from mmbench.methods.synthesis.controlgan import GENERATOR, ControlGAN, ControllableGenerator, Generated
@@ -125,17 +126,28 @@ def generator_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
         return _generator(fixture["config"]), GENERATOR
 
 
+class Recorded(nn.Module):
+    """In the place of DAMSM's image encoder: what it gave."""
+
+    def __init__(self, seen: EncodedImage) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def image_encoder(self, image: Tensor) -> EncodedImage:
+        return self.seen
+
+
 def stage(fixture: dict, given: dict[str, Tensor], sizes: Sequence[int]) -> tuple[SimpleNamespace, EncodedText]:
     """What a method's own `generator_terms` reads of it, with the recorded encoders' outputs; and the text."""
     config = fixture["config"]
     seen = EncodedImage(given["features"], given["image_code"])
+    gammas = {name: config[name] for name in ("gamma1", "gamma2", "gamma3")}
     described = SimpleNamespace(
-        sizes=sizes,
-        discriminators=[discriminator_network(fixture, size, prefix=f"D{size}.") for size in sizes],
-        damsm=SimpleNamespace(network=SimpleNamespace(image_encoder=lambda image: seen)),
-        gammas={name: config[name] for name in ("gamma1", "gamma2", "gamma3")},
-        lambda_damsm=config["LAMBDA"],
+        discriminators=Discriminators(sizes, config["DF_DIM"], config["EMBEDDING_DIM"]),
+        guide=Guide(Recorded(seen), **gammas, lambda_damsm=config["LAMBDA"]),
     )
+    for n, size in enumerate(sizes):
+        described.discriminators[n] = discriminator_network(fixture, size, prefix=f"D{size}.")
     words = given["words"].mT
     return described, EncodedText(words, masks.from_lengths(given["cap_lens"], words.shape[1]), given["sentence"])
 

@@ -7,8 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmbench.core.noise import random_stream
-from mmbench.data.base import Mask
-from mmbench.data.masks import LargestBox, Salient, middle
+from mmbench.data.masks import LargestBox, Mask, Salient, middle
 from mmbench.data.records import Instance, Record, Seen
 from mmbench.data.views import Squash
 

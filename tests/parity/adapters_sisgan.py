@@ -5,32 +5,29 @@ from types import SimpleNamespace
 import torch
 from fixture import gradients, inputs, outputs_of, part, state
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from mmbench.core.fasttext import SeededVectors
 from mmbench.core.frozen import Frozen
 from mmbench.core.text import END, Vocabulary
 from mmbench.core.weights import KeyMap, load_strictly
+from mmbench.losses.matching import row_before
 from mmbench.losses.ranking import pairwise_ranking_loss
 from mmbench.methods.manipulation.sisgan import (
     DISCRIMINATOR,
     EMBEDDING,
     GENERATOR,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     PLAIN_GENERATOR,
     SISGAN,
-    VGG_ENCODER,
     Discriminator,
     Generator,
     PlainEncoder,
     SISGANEmbedding,
     Synthesis,
     TextEncoder,
-    VGG16Trunk,
-    VGGEncoder,
-    mismatched_texts,
     relevant_texts,
 )
+from mmbench.networks.vgg import IMAGENET_MEAN, IMAGENET_STD, VGG_ENCODER, VGG16Trunk, VGGEncoder
 
 
 def _generator(config: dict, encoder: nn.Module) -> Generator:
@@ -90,7 +87,7 @@ def text_encoder(fixture: dict) -> dict[str, Tensor]:
     load_strictly(network.gru, part(weights, "txt_encoder."), fixture["name"])
     with torch.no_grad():
         text = network.encode(given["words"], given["lengths"])
-    return {"txt_feat": text, "mismatch": mismatched_texts(text), "relevant": relevant_texts(text)}
+    return {"txt_feat": text, "mismatch": row_before(text), "relevant": relevant_texts(text)}
 
 
 def losses(fixture: dict) -> dict[str, Tensor]:
@@ -151,7 +148,7 @@ def discriminator_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
 def embedding_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
     vocabulary, vectors = Vocabulary((END, "bird")), SeededVectors(fixture["config"]["embed_ndim"])
     with torch.device("meta"):
-        return SISGANEmbedding(vocabulary, vectors, VGG16Trunk(), margin=0.2, learning_rate=2e-4), EMBEDDING
+        return SISGANEmbedding(vocabulary, vectors, VGG16Trunk(), margin=0.2, optimizer=Adam), EMBEDDING
 
 
 ADAPTERS = {

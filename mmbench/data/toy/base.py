@@ -2,20 +2,26 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mmbench.core.files import locked, write_json
-from mmbench.data.archives import install, pack
 from mmbench.data.base import DataModule
+from mmbench.data.fetching import install
+from mmbench.data.packing import pack
+from mmbench.data.records import Record
+from mmbench.data.toy import truth
+
+TRUTH = frozenset({"parts", "attributes", "caption_attributes", "caption_mismatched_attributes"})
 
 
 class Toy(DataModule):
     """Comes before the real data set among the bases of a toy one.
 
     What `write` makes is packed as the data set's archives, into the folder `archives`, and unpacked from there, as the
-    real ones are.
+    real ones are. The fields `TRUTH` come with what is true of each image.
 
     Args:
         num_images: how many to make.
@@ -26,15 +32,36 @@ class Toy(DataModule):
         write: writes the data set's files below a folder, from a seed and a number of images; every file belongs to the
             contents of one of `archives`.
         version: of what `write` writes; raised when the same arguments give other files.
+        part_names: of the parts in the maps.
+        truth_folder: the folder, below the data set's, of what is true of each image (see `toy.truth`).
     """
 
     write: ClassVar[Callable[[Path, int, int], None]]
     version: ClassVar[int]
+    part_names: ClassVar[Sequence[str]]
+    truth_folder: ClassVar[str] = "toy"
 
     def __init__(self, *, num_images: int, toy_seed: int, **common: Any) -> None:
         super().__init__(**{**common, "complete": False})
         self.num_images = num_images
         self.toy_seed = toy_seed
+
+    def read_records(self) -> dict[str, list[Record]]:
+        found = super().read_records()
+        facts = truth.read(self.root / self.truth_folder)
+        return {
+            split: [self.with_truth(record, facts[record.id]) for record in records] for split, records in found.items()
+        }
+
+    def with_truth(self, record: Record, known: dict[str, Any]) -> Record:
+        """A record as the real data set has it, with true attributes and part maps besides."""
+        return replace(
+            record,
+            parts=self.root / self.truth_folder / "parts" / f"{record.id}.png",
+            num_parts=len(self.part_names),
+            attributes=known["attributes"],
+            caption_attributes=tuple(known["captions"]),
+        )
 
     def prepare_data(self) -> None:
         """Makes the data set if it is not there, and checks it.

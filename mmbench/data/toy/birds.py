@@ -6,16 +6,16 @@ and bill shape; everything else varies within it, so that a split by classes ask
 training.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmbench.data.toy.scenery import SUPERSAMPLING, background, choice, curve, draw_perch
+from mmbench.data.toy.drawing import SUPERSAMPLING, Colour, choice, curve, grained, listed, scaled
+from mmbench.data.toy.scenery import background, draw_perch
 
-PALETTE: dict[str, tuple[int, int, int]] = {
+PALETTE: dict[str, Colour] = {
     "red": (204, 36, 40),
     "orange": (242, 132, 24),
     "yellow": (250, 220, 44),
@@ -252,9 +252,9 @@ def _draw_bird(
 
     def fill(name: str, part: str, shade: float = 1.0, edge: float = 0.7) -> list[tuple[float, float]]:
         points = [tuple(point) for point in place(outlines[name]).tolist()]
-        colour = _scaled(PALETTE[getattr(bird, part)], shade)
+        colour = scaled(PALETTE[getattr(bird, part)], shade)
         brush.polygon(points, fill=colour)
-        brush.line([*points, points[0]], fill=_scaled(colour, edge), width=line)
+        brush.line([*points, points[0]], fill=scaled(colour, edge), width=line)
         marks.polygon(points, fill=1 + PARTS.index(part))
         return points
 
@@ -310,17 +310,10 @@ def _draw_pattern(picture: Image.Image, bird: Bird, wing: list[tuple[float, floa
 def _shade(
     image: np.ndarray, parts: np.ndarray, box: tuple[int, int, int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Light from above on the bird and a fine grain over all; weak enough that every part keeps its colour."""
+    """Light from above on the bird, weak enough that every part keeps its colour, and a fine grain over all."""
     height = np.arange(image.shape[0], dtype=np.float32)
     light = 1.06 - 0.14 * np.clip((height - box[1]) / box[3], 0, 1)
-    image = np.where((parts > 0)[..., None], image * light[:, None, None], image)
-    grain = rng.standard_normal(parts.shape, np.float32)[..., None] * 2.5
-    return np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
-
-
-def _scaled(colour: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
-    red, green, blue = (round(level * factor) for level in colour)
-    return red, green, blue
+    return grained(np.where((parts > 0)[..., None], image * light[:, None, None], image), rng)
 
 
 _WORDS = {
@@ -349,15 +342,15 @@ def describe(bird: Bird, rng: np.random.Generator) -> tuple[str, dict[str, str]]
     things = [_thing(part, named[part], adjectives[part], rng) for part in parts]
     match int(rng.integers(6)):
         case 0:
-            caption = f"this bird has {_listed([thing.short for thing in things])}."
+            caption = f"this bird has {listed([thing.short for thing in things])}."
         case 1:
-            caption = f"a bird with {_listed([thing.short for thing in things])}."
+            caption = f"a bird with {listed([thing.short for thing in things])}."
         case 2:
-            caption = f"this is a bird with {_listed([thing.short for thing in things])}."
+            caption = f"this is a bird with {listed([thing.short for thing in things])}."
         case 3:
             caption = "this bird has " + " and has ".join(thing.long for thing in things) + "."
         case 4:
-            caption = f"this bird's {_listed([thing.clause for thing in things])}."
+            caption = f"this bird's {listed([thing.clause for thing in things])}."
         case _:
             caption = f"the bird has {things[0].long}" + "".join(f", {thing.short}" for thing in things[1:])
     return caption, named
@@ -378,7 +371,3 @@ def _thing(part: str, colour: str, adjective: str | None, rng: np.random.Generat
     quality = f"{adjective} and {colour}" if adjective else colour
     bare = word if plural else f"a {word}"
     return _Thing(article + noun, f"{bare} that {verb} {quality}", f"{word} {verb} {quality}")
-
-
-def _listed(things: Sequence[str]) -> str:
-    return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"

@@ -1,6 +1,5 @@
 """Toy faces on disk as CelebAMask-HQ and the captions and lists of Multi-Modal-CelebA-HQ are."""
 
-import json
 import pickle
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from PIL import Image
 
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
+from mmbench.data.toy import truth
 from mmbench.data.toy.faces import Face, describe, render, sample_face
 
 NUM_CAPTIONS = 10
@@ -41,7 +41,7 @@ def write(root: Path, seed: int, num_images: int) -> None:
         (celeba / folder).mkdir(parents=True)
     for folder in ("celeba-caption", "toy/parts"):
         (root / folder).mkdir(parents=True)
-    faces, known = [], []
+    faces, facts = [], []
     for number in track(range(num_images), "drawing toy faces"):
         face = sample_face(random_stream(seed, number, "face"))
         wording = random_stream(seed, number, "captions")
@@ -49,12 +49,10 @@ def write(root: Path, seed: int, num_images: int) -> None:
         _write_picture(root, number, face, random_stream(seed, number, "picture"))
         _write_text(root / "celeba-caption" / f"{number}.txt", [caption for caption, _ in captions])
         faces.append(face)
-        known.append(
-            {"id": f"{number:05d}", "attributes": face.attributes, "captions": [named for _, named in captions]}
-        )
+        facts.append(truth.known(f"{number:05d}", face.attributes, captions))
     _write_text(celeba / "CelebA-HQ-to-CelebA-mapping.txt", _mapping(num_images))
     _write_text(celeba / "CelebAMask-HQ-attribute-anno.txt", _attribute_table(faces))
-    _write_text(root / "toy" / "attributes.jsonl", [json.dumps(record, sort_keys=True) for record in known])
+    truth.write(root / "toy", facts)
     num_train = num_images * 4 // 5
     for split, numbers in (("train", range(num_train)), ("test", range(num_train, num_images))):
         names = pickle.dumps([str(number) for number in numbers], protocol=2)

@@ -13,6 +13,7 @@ from pycocotools import mask as rle
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
 from mmbench.core.text import tokenise
+from mmbench.data.toy import truth
 from mmbench.data.toy.scenes import CATEGORIES, FLOCK, Rendering, describe, oddly, render, sample_scene
 
 VERSION = 1  # of what `write` writes; raise it when the same arguments give other pictures or captions
@@ -106,11 +107,7 @@ def write(root: Path, seed: int, num_images: int) -> None:
         _write_json(root / "annotations" / f"captions_{folder}.json", _captions(own, seed))
         _write_json(root / "annotations" / f"instances_{folder}.json", _instances(own))
     _write_lists(root, toys, seed)
-    facts = [
-        {"id": toy.key, "attributes": toy.attributes, "captions": [named for _, named in toy.captions]} for toy in toys
-    ]
-    lines = "".join(json.dumps(fact, sort_keys=True) + "\n" for fact in facts)
-    (root / "toy" / "attributes.jsonl").write_bytes(lines.encode())
+    truth.write(root / "toy", [truth.known(toy.key, toy.attributes, toy.captions) for toy in toys])
 
 
 def _captions(toys: list[_Toy], seed: int) -> dict[str, Any]:

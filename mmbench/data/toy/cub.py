@@ -1,6 +1,5 @@
 """Toy birds on disk as CUB-200-2011 and Reed's captions are, and a page of samples."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
+from mmbench.data.toy import truth
 from mmbench.data.toy.birds import NUM_CLASSES, class_name, describe, render, sample_bird
 
 NUM_CAPTIONS = 10
@@ -41,7 +41,7 @@ def write(root: Path, seed: int, num_images: int) -> None:
     tables: dict[str, list[str]] = {
         table: [] for table in ("images", "bounding_boxes", "image_class_labels", "train_test_split")
     }
-    records = []
+    facts = []
     images = track(list(_numbered(num_images)), "drawing toy birds")
     for image_id, (bird_class, number) in enumerate(images, 1):
         folder = names[bird_class - 1]
@@ -61,12 +61,11 @@ def write(root: Path, seed: int, num_images: int) -> None:
         tables["bounding_boxes"].append(" ".join([str(image_id), *(f"{value:.1f}" for value in box)]))
         tables["image_class_labels"].append(f"{image_id} {bird_class}")
         tables["train_test_split"].append(f"{image_id} {number % 2}")
-        records.append({"id": key, "attributes": bird.attributes, "captions": [named for _, named in captions]})
+        facts.append(truth.known(key, bird.attributes, captions))
     tables["classes"] = [f"{bird_class} {name}" for bird_class, name in enumerate(names, 1)]
     for table, lines in tables.items():
         (cub / f"{table}.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
-    attributes = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
-    (cub / "toy" / "attributes.jsonl").write_bytes(attributes.encode())
+    truth.write(cub / "toy", facts)
 
 
 def _numbered(num_images: int) -> Iterator[tuple[int, int]]:

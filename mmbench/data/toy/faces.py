@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 from mmbench.data.toy.birds import COLOURS, PALETTE
-from mmbench.data.toy.scenery import SUPERSAMPLING, background, choice, curve
+from mmbench.data.toy.drawing import SUPERSAMPLING, Colour, choice, curve, grained, listed, scaled
+from mmbench.data.toy.scenery import background
 
-Colour = tuple[int, int, int]
 Line = Sequence[tuple[float, float]] | np.ndarray  # points (M, 2)
 
 SIDE = 128  # of a picture; masks have half of it, as CelebAMask-HQ's have
@@ -192,7 +192,7 @@ class _Easel:
         outline = self.place(points)
         self.brush.polygon(outline, fill=colour)
         if edge < 1:
-            self.brush.line([*outline, outline[0]], fill=_scaled(colour, edge), width=self.thick(0.035), joint="curve")
+            self.brush.line([*outline, outline[0]], fill=scaled(colour, edge), width=self.thick(0.035), joint="curve")
         if region:
             self.marks.polygon(outline, fill=1 + REGIONS.index(region))
 
@@ -215,7 +215,7 @@ class _Easel:
 def _draw(easel: _Easel, face: Face, waves: np.ndarray) -> None:
     """Everything of a person, from the back to the front."""
     hair = PALETTE[face.hair]
-    easel.fill("hair", _back_of_hair(face, waves), _scaled(hair, 0.92))
+    easel.fill("hair", _back_of_hair(face, waves), scaled(hair, 0.92))
     _draw_neck_and_clothes(easel, face)
     if face.hair_length == "long":
         for side in (-1, 1):
@@ -300,11 +300,11 @@ def _draw_strands(easel: _Easel, hair: Colour, start: np.ndarray, end: np.ndarra
 
 def _strand(hair: Colour) -> Colour:
     """Darker than the hair; lighter than black hair."""
-    return _scaled(hair, 0.82) if sum(hair) > 150 else (64, 62, 70)
+    return scaled(hair, 0.82) if sum(hair) > 150 else (64, 62, 70)
 
 
 def _draw_neck_and_clothes(easel: _Easel, face: Face) -> None:
-    neck, cloth = _scaled(face.skin, 0.92), PALETTE[face.cloth]
+    neck, cloth = scaled(face.skin, 0.92), PALETTE[face.cloth]
     easel.fill("neck", ((-0.48, 0.7), (0.48, 0.7), (0.52, 1.5), (0.9, 2.2), (-0.9, 2.2), (-0.52, 1.5)), neck, 0.82)
     collar = {
         "round": [(0.56, 1.52), (0.40, 1.78), (0.0, 1.90), (-0.40, 1.78), (-0.56, 1.52)],
@@ -322,7 +322,7 @@ def _draw_neck_and_clothes(easel: _Easel, face: Face) -> None:
         (0.95, 1.60),
     ]
     easel.fill("cloth", [*collar, *shoulders], cloth)
-    shade = _scaled(cloth, 0.84) if sum(cloth) > 150 else (58, 58, 64)
+    shade = scaled(cloth, 0.84) if sum(cloth) > 150 else (58, 58, 64)
     easel.stroke(None, [(x, y + 0.10) for x, y in collar], shade, 0.04)
     for side in (-1, 1):
         easel.stroke(None, ((1.25 * side, 2.1), (1.18 * side, 2.4), (1.2 * side, 3.2)), shade, 0.04)
@@ -335,8 +335,8 @@ def _draw_neck_and_clothes(easel: _Easel, face: Face) -> None:
 def _draw_ears(easel: _Easel, face: Face) -> None:
     for side, name in ((-1, "r_ear"), (1, "l_ear")):  # the person's own right is on the left
         x = side * 1.04 * face.width
-        easel.fill(name, _ring(x, 0.10, 0.17, 0.28), _scaled(face.skin, 0.96), 0.8)
-        easel.stroke(None, ((x, -0.02), (x + 0.05 * side, 0.10), (x, 0.22)), _scaled(face.skin, 0.82), 0.03)
+        easel.fill(name, _ring(x, 0.10, 0.17, 0.28), scaled(face.skin, 0.96), 0.8)
+        easel.stroke(None, ((x, -0.02), (x + 0.05 * side, 0.10), (x, 0.22)), scaled(face.skin, 0.82), 0.03)
         if face.earrings:
             easel.fill("ear_r", _ring(x, 0.46, 0.08, 0.10), (232, 196, 96))
 
@@ -358,8 +358,8 @@ def _draw_features(easel: _Easel, face: Face) -> None:
         arch = np.array(((-0.26, 0.05), (-0.12, -0.05), (0.10, -0.06), (0.27, 0.03))) * (side, 1) + (x, -0.34)
         easel.stroke(brow, arch, dark, 0.10 if face.male else 0.07)
     nose = curve(np.array(((0, -0.02), (0.07, 0.20), (0.17, 0.38), (0.0, 0.47), (-0.17, 0.38), (-0.07, 0.20))))
-    easel.fill("nose", nose, _scaled(skin, 0.96), 1)
-    easel.stroke(None, ((-0.15, 0.38), (-0.08, 0.45), (0.08, 0.45), (0.15, 0.38)), _scaled(skin, 0.72), 0.04)
+    easel.fill("nose", nose, scaled(skin, 0.96), 1)
+    easel.stroke(None, ((-0.15, 0.38), (-0.08, 0.45), (0.08, 0.45), (0.15, 0.38)), scaled(skin, 0.72), 0.04)
     _draw_mouth(easel, face)
 
 
@@ -389,7 +389,7 @@ def _draw_hat(easel: _Easel, face: Face) -> None:
     hat = PALETTE[face.hat]
     dome = curve(np.array(((-1.24, -0.72), (-1.16, -1.30), (-0.66, -1.82), (0, -1.94), (0.66, -1.82), (1.16, -1.30), (1.24, -0.72), (0, -0.80))))  # fmt: skip  # noqa: E501
     easel.fill("hat", dome, hat)
-    shade = _scaled(hat, 0.86) if sum(hat) > 150 else (56, 56, 62)
+    shade = scaled(hat, 0.86) if sum(hat) > 150 else (56, 56, 62)
     match face.hat_shape:
         case "beanie":
             band = curve(
@@ -413,7 +413,7 @@ def _draw_hat(easel: _Easel, face: Face) -> None:
                 (0, -0.52),
                 (-0.96, -0.62),
             )
-            easel.fill("hat", curve(np.array(visor)), _scaled(hat, 0.94))
+            easel.fill("hat", curve(np.array(visor)), scaled(hat, 0.94))
 
 
 def _draw_glasses(easel: _Easel) -> None:
@@ -432,16 +432,9 @@ def _draw_glasses(easel: _Easel) -> None:
 
 
 def _shade(image: np.ndarray, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light from above on the person and a fine grain over all; weak enough that every part keeps its colour."""
+    """Light from above on the person, weak enough that every part keeps its colour, and a fine grain over all."""
     light = np.linspace(1.05, 0.93, len(image), dtype=np.float32)
-    image = np.where((region > 0)[..., None], image * light[:, None, None], image)
-    grain = rng.standard_normal(region.shape, np.float32)[..., None] * 2.5
-    return np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
-
-
-def _scaled(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (min(255, round(level * factor)) for level in colour)
-    return red, green, blue
+    return grained(np.where((region > 0)[..., None], image * light[:, None, None], image), rng)
 
 
 def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
@@ -472,8 +465,8 @@ def describe(face: Face, rng: np.random.Generator) -> tuple[str, dict[str, str]]
     subject = choice(rng, ("The", "This")) + (" man" if face.male else " woman")
     pronoun = "He" if face.male else "She"
     if len(clauses) > 1 and rng.random() < 0.5:
-        return f"{subject} {_joined(clauses[:-1])}. {pronoun} {clauses[-1]}.", named
-    return f"{choice(rng, (subject, pronoun))} {_joined(clauses)}.", named
+        return f"{subject} {listed(clauses[:-1])}. {pronoun} {clauses[-1]}.", named
+    return f"{choice(rng, (subject, pronoun))} {listed(clauses)}.", named
 
 
 def _clauses(named: dict[str, str], rng: np.random.Generator) -> list[str]:
@@ -484,8 +477,8 @@ def _clauses(named: dict[str, str], rng: np.random.Generator) -> list[str]:
     for _, colour in _colours(named, "cloth"):
         wears.append(choice(rng, (f"{colour} clothes", f"{_article(colour)} {colour} shirt")))
     wears += ["eyeglasses"] if "glasses" in named else []
-    clauses = [f"has {_joined(has)}"] if has else []
-    clauses += [f"{choice(rng, ('wears', 'is wearing'))} {_joined(wears)}"] if wears else []
+    clauses = [f"has {listed(has)}"] if has else []
+    clauses += [f"{choice(rng, ('wears', 'is wearing'))} {listed(wears)}"] if wears else []
     return [*clauses, "is smiling"] if "smiling" in named else clauses
 
 
@@ -495,7 +488,3 @@ def _colours(named: dict[str, str], *things: str) -> list[tuple[str, str]]:
 
 def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
-
-
-def _joined(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -14,15 +14,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmbench.data.toy.birds import COLOURS, PALETTE
-from mmbench.data.toy.scenery import SUPERSAMPLING, background, choice, curve
+from mmbench.data.toy.drawing import SUPERSAMPLING, Colour, choice, curve, grained, listed, scaled
+from mmbench.data.toy.scenery import background
 
 PARTS = ("petals", "centre", "stem", "leaves")
 PETAL_SHAPES = ("round", "pointed", "slender", "ruffled")
 PETAL_PATTERNS = ("plain", "striped", "spotted")
 
 NUM_CLASSES = 102
-
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -202,9 +201,9 @@ class _Painter:
 
     def _fill(self, part: str, points: np.ndarray, shade: float = 1.0, edge: float = 0.72) -> None:
         corners = points.ravel().tolist()
-        colour = _scaled(PALETTE[getattr(self.flower, part)], shade)
+        colour = scaled(PALETTE[getattr(self.flower, part)], shade)
         self.brush.polygon(corners, fill=colour)
-        self.brush.line([*corners, *corners[:2]], fill=_scaled(colour, edge), width=self.edge)
+        self.brush.line([*corners, *corners[:2]], fill=scaled(colour, edge), width=self.edge)
         self.marks.polygon(corners, fill=1 + PARTS.index(part))
 
     def _stem(self) -> np.ndarray:
@@ -226,7 +225,7 @@ class _Painter:
         place = np.diag((side, -1)) @ _rotation(angle)
         self._fill("leaves", curve(outline, 5) @ place.T + foot)
         rib = np.array(((0.0, 0.0), (0.86, 0.0))) * length @ place.T + foot
-        self.brush.line(rib.ravel().tolist(), fill=_scaled(PALETTE[self.flower.leaves], 0.8), width=self.edge)
+        self.brush.line(rib.ravel().tolist(), fill=scaled(PALETTE[self.flower.leaves], 0.8), width=self.edge)
 
     def _placed(self, points: np.ndarray, angle: float, reach: float) -> np.ndarray:
         """Points of a petal that points up, in pixels: turned by `angle`, then seen from the side."""
@@ -267,7 +266,7 @@ class _Painter:
             angle, distance = 2.39996 * number, 0.88 * self.flower.disc * np.sqrt(number / 26)
             x, y = self._placed(distance * np.array((np.cos(angle), np.sin(angle))), 0.0, 1.0)
             r = 0.022 * self.radius
-            self.brush.ellipse((x - r, y - r, x + r, y + r), fill=_scaled(colour, 0.8))
+            self.brush.ellipse((x - r, y - r, x + r, y + r), fill=scaled(colour, 0.8))
 
 
 def _rotation(angle: float) -> np.ndarray:
@@ -275,25 +274,16 @@ def _rotation(angle: float) -> np.ndarray:
 
 
 def _lit(image: np.ndarray, parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light from above on the flower and a fine grain over all; weak enough that every part keeps its colour."""
+    """Light from above on the flower, weak enough that every part keeps its colour, and a fine grain over all."""
     light = np.linspace(1.04, 0.94, image.shape[0], dtype=np.float32)[:, None, None]
-    image = np.where((parts > 0)[..., None], image * light, image)
-    grain = rng.standard_normal(parts.shape, np.float32)[..., None] * 2.5
-    return np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
-
-
-def _scaled(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (round(level * factor) for level in colour)
-    return red, green, blue
+    return grained(np.where((parts > 0)[..., None], image * light, image), rng)
 
 
 def _contrast(colour: Colour) -> Colour:
     """A dark tone of a light colour, a light one of a dark colour."""
     red, green, blue = colour
     light = 0.3 * red + 0.59 * green + 0.11 * blue > 110
-    return (
-        _scaled(colour, 0.5) if light else (round(0.3 * red + 175), round(0.3 * green + 175), round(0.3 * blue + 175))
-    )
+    return scaled(colour, 0.5) if light else (round(0.3 * red + 175), round(0.3 * green + 175), round(0.3 * blue + 175))
 
 
 _WORDS = {
@@ -319,21 +309,21 @@ def describe(flower: Flower, rng: np.random.Generator) -> tuple[str, dict[str, s
     parts = list(dict.fromkeys("petals" if name in (_SHAPE, _PATTERN) else name for name in named))
     true = flower.attributes
     things = [_thing(part, [true[name] for name in _qualities(part) if name in named], rng) for part in parts]
-    shorts = _listed([thing.short for thing in things])
+    shorts = listed([thing.short for thing in things])
     match int(rng.integers(6)):
         case 0:
-            others = _listed([thing.short for thing in things[1:]])
+            others = listed([thing.short for thing in things[1:]])
             caption = f"this flower has {things[0].long}" + (f" with {others}" if others else "")
         case 1:
             caption = f"this flower has {shorts}"
         case 2:
             caption = f"a flower with {shorts}"
         case 3:
-            caption = f"the flower shown has {_listed([thing.long for thing in things])}"
+            caption = f"the flower shown has {listed([thing.long for thing in things])}"
         case 4:
             caption = "on this flower the " + " and the ".join(thing.clause for thing in things)
         case _:
-            caption = f"this is a flower that has {_listed([things[0].long, *(thing.short for thing in things[1:])])}"
+            caption = f"this is a flower that has {listed([things[0].long, *(thing.short for thing in things[1:])])}"
     return f"{caption}.", {name: true[name] for name in true if name in named}
 
 
@@ -355,9 +345,5 @@ def _thing(part: str, qualities: Sequence[str], rng: np.random.Generator) -> _Th
     article = "" if plural else "an " if noun[0] in "aeiou" else "a "
     verb = "are" if plural else "is"
     bare = word if plural else f"a {word}"
-    quality = _listed(qualities)
+    quality = listed(qualities)
     return _Thing(article + noun, f"{bare} that {verb} {quality}", f"{word} {verb} {quality}")
-
-
-def _listed(things: Sequence[str]) -> str:
-    return f"{', '.join(things[:-1])} and {things[-1]}" if len(things) > 1 else "".join(things)

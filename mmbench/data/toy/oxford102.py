@@ -1,8 +1,8 @@
 """Toy flowers on disk as Oxford-102, its segmentations and Reed's captions are."""
 
 import io
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
+from mmbench.data.toy import truth
 from mmbench.data.toy.flowers import NUM_CLASSES, Rendering, describe, render, sample_flower
 
 NUM_CAPTIONS = 10
@@ -39,8 +40,7 @@ def write(root: Path, seed: int, num_images: int) -> None:
     for folder in ("jpg", "segmim", "toy/parts", *(f"text_c10/{_folder(c)}" for c in range(1, NUM_CLASSES + 1))):
         (root / folder).mkdir(parents=True)
     numbers = range(1, num_images + 1)
-    lines = [_write_image(root, seed, number) for number in track(numbers, "drawing toy flowers")]
-    (root / "toy" / "attributes.jsonl").write_bytes("".join(lines).encode())
+    truth.write(root / "toy", [_write_image(root, seed, number) for number in track(numbers, "drawing toy flowers")])
     labels = np.array([[_class(number) for number in numbers]], np.uint8)
     (root / "imagelabels.mat").write_bytes(mat(labels=labels))
     by_class = sorted(numbers, key=lambda number: (_class(number), number))  # the real sets are not sorted by id either
@@ -65,8 +65,8 @@ def _set(number: int) -> str:
     return {0: "trnid", 1: "valid"}.get((rounds + place) % 8, "tstid")
 
 
-def _write_image(root: Path, seed: int, number: int) -> str:
-    """Everything of one image; returns its line of `attributes.jsonl`."""
+def _write_image(root: Path, seed: int, number: int) -> dict[str, Any]:
+    """Everything of one image; returns what is true of it."""
     key = f"image_{number:05d}"
     flower = sample_flower(random_stream(seed, number, "flower"), _class(number))
     rendering = render(flower, random_stream(seed, number, "picture"))
@@ -77,8 +77,7 @@ def _write_image(root: Path, seed: int, number: int) -> str:
     _segmentation(rendering).save(root / "segmim" / f"segmim_{number:05d}.jpg")
     text = "".join(f"{caption}\n" for caption, _ in captions)
     (root / "text_c10" / _folder(_class(number)) / f"{key}.txt").write_bytes(text.encode())
-    known = {"id": key, "attributes": flower.attributes, "captions": [named for _, named in captions]}
-    return json.dumps(known, sort_keys=True) + "\n"
+    return truth.known(key, flower.attributes, captions)
 
 
 def _segmentation(rendering: Rendering) -> Image.Image:

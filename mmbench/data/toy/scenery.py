@@ -1,40 +1,17 @@
-"""Where toy birds are: blurred backgrounds that say nothing of the bird, and something to stand on."""
+"""Where toy things are: blurred backgrounds that say nothing of them, and something for birds to stand on."""
 
-from collections.abc import Sequence
-from functools import cache
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-Option = TypeVar("Option")
-
-SUPERSAMPLING = 3  # pictures are drawn three times as wide and high as they will be
-
-
-def choice(rng: np.random.Generator, options: Sequence[Option]) -> Option:
-    """One of the options, as it is (numpy's own `choice` makes arrays of them)."""
-    return options[int(rng.integers(len(options)))]
-
-
-def curve(points: np.ndarray, steps: int = 8) -> np.ndarray:
-    """A closed Catmull-Rom curve through `points` (M, 2): (M * steps, 2)."""
-    neighbours = np.stack([np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2)])  # (4, M, 2)
-    return np.einsum("sk,kmd->msd", _catmull_rom(steps), neighbours).reshape(-1, 2)
-
-
-@cache
-def _catmull_rom(steps: int) -> np.ndarray:
-    t = np.linspace(0, 1, steps, endpoint=False)
-    powers = np.stack((np.ones_like(t), t, t**2, t**3), 1)
-    basis = np.array(((0, 2, 0, 0), (-1, 0, 1, 0), (2, -5, 4, -1), (-1, 3, -3, 1))) / 2
-    return powers @ basis
+from mmbench.data.toy.drawing import SUPERSAMPLING, Colour, choice, curve
 
 
 class _Scene(NamedTuple):
-    top: tuple[int, int, int]
-    bottom: tuple[int, int, int]
-    blobs: tuple[tuple[int, int, int], ...]
+    top: Colour
+    bottom: Colour
+    blobs: tuple[Colour, ...]
     detail: str
 
 
@@ -86,9 +63,7 @@ def _draw_details(picture: Image.Image, scene: _Scene, rng: np.random.Generator)
                 brush.ellipse((x, y, x + 4 + 8 * size, y + 4 + 8 * size), fill=(246, 248, 250))
 
 
-def _draw_leaf(
-    brush: ImageDraw.ImageDraw, foot: np.ndarray, length: float, angle: float, colour: tuple[int, int, int]
-) -> None:
+def _draw_leaf(brush: ImageDraw.ImageDraw, foot: np.ndarray, length: float, angle: float, colour: Colour) -> None:
     along = length * np.array((np.cos(angle), np.sin(angle)))
     side = 0.3 * np.array((-along[1], along[0]))
     points = curve(np.stack((foot, foot + along / 2 + side, foot + along, foot + along / 2 - side)), 4)

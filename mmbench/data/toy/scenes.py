@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmbench.data.toy.birds import COLOURS, PALETTE
-from mmbench.data.toy.scenery import SUPERSAMPLING, background, choice, curve
+from mmbench.data.toy.drawing import SUPERSAMPLING, Colour, choice, curve, grained, listed, scaled
+from mmbench.data.toy.scenery import background
 
-Paint = float | tuple[int, int, int]  # the thing's colour times a factor, or a colour that never changes
+Paint = float | Colour  # the thing's colour times a factor, or a colour that never changes
 Shape = tuple[np.ndarray, Paint]  # a filled outline (M, 2) and its paint
 
 
@@ -319,40 +320,34 @@ def _draw_flock(picture: Image.Image, scene: Scene, rng: np.random.Generator) ->
     return np.asarray(region)
 
 
-def _draw_thing(picture: Image.Image, index: Image.Image, thing: Thing, ground: tuple[int, int, int]) -> None:
+def _draw_thing(picture: Image.Image, index: Image.Image, thing: Thing, ground: Colour) -> None:
     brush, marks = ImageDraw.Draw(picture), ImageDraw.Draw(index)
     outlines = [(outline * SUPERSAMPLING, paint) for outline, paint in thing.outlines()]
     points = np.concatenate([outline for outline, _ in outlines])
     left, right = points[:, 0].min(), points[:, 0].max()
     if thing.category != "kite":
         foot, down = thing.foot * SUPERSAMPLING, 0.06 * (right - left)
-        brush.ellipse((left, foot - down, right, foot + down), fill=_scaled(ground, 0.8))
+        brush.ellipse((left, foot - down, right, foot + down), fill=scaled(ground, 0.8))
     line = max(2, round(0.02 * thing.height * SUPERSAMPLING))
     for outline, paint in outlines:
         corners = [tuple(point) for point in outline.tolist()]
         own = isinstance(paint, float)
-        colour = _scaled(PALETTE[thing.colour], paint) if isinstance(paint, float) else paint
+        colour = scaled(PALETTE[thing.colour], paint) if isinstance(paint, float) else paint
         brush.polygon(corners, fill=colour)
         marks.polygon(corners, fill=1 + PARTS.index(thing.category) if own else _REST)
         if paint == 1.0:
-            brush.line([*corners, corners[0]], fill=_scaled(colour, 0.7), width=line)
+            brush.line([*corners, corners[0]], fill=scaled(colour, 0.7), width=line)
             marks.line([*corners, corners[0]], fill=_REST, width=line)
 
 
 def _shade(image: np.ndarray, parts: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Light from above on each thing and a fine grain over all; weak enough that every part keeps its colour."""
+    """Light from above on each thing, weak enough that every part keeps its colour, and a fine grain over all."""
     rows = np.arange(image.shape[0], dtype=np.float32)
     light = np.ones(parts.shape, np.float32)
     for thing in scene.things:
         down = np.clip((rows - (thing.foot - thing.height)) / thing.height, 0, 1)
         light = np.where(parts == 1 + PARTS.index(thing.category), (1.06 - 0.14 * down)[:, None], light)
-    grain = rng.standard_normal(parts.shape, np.float32)[..., None] * 2.5
-    return np.clip(np.rint(image * light[..., None] + grain), 0, 255).astype(np.uint8)
-
-
-def _scaled(colour: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
-    red, green, blue = (round(level * factor) for level in colour)
-    return red, green, blue
+    return grained(image * light[..., None], rng)
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, str]]:
@@ -380,11 +375,11 @@ def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, str
         case 2, 0 | 1:
             caption = f"{said[0]} {_relation(things[0], things[1], rng)} {said[1]}{place}"
         case _, 0:
-            caption = f"a picture of {_listed(said)}{place}"
+            caption = f"a picture of {listed(said)}{place}"
         case _, 1:
-            caption = f"there are {_listed(said)}{place}"
+            caption = f"there are {listed(said)}{place}"
         case _:
-            caption = f"{_listed(said)}{place}"
+            caption = f"{listed(said)}{place}"
     return f"{caption[0].upper()}{caption[1:]}.", named
 
 
@@ -415,10 +410,6 @@ def _relation(first: Thing, second: Thing, rng: np.random.Generator) -> str:
     if first.row == second.row:
         return choice(rng, (*options, "next to", "beside"))
     return choice(rng, (*options, "behind" if first.row < second.row else "in front of"))
-
-
-def _listed(things: Sequence[str]) -> str:
-    return f"{', '.join(things[:-1])} and {things[-1]}"
 
 
 def oddly(caption: str, rng: np.random.Generator) -> str:

@@ -17,22 +17,23 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
-from mmbench.core.frozen import Frozen
+from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.weights import KeyMap
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
 from mmbench.layers.first_stage import FirstStage
 from mmbench.layers.gated_convolution import ResizeBlock, UpBlock
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import linear_from_convolution
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
+from mmbench.losses.attngan import Guide
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.losses.matching import matching_terms
 from mmbench.losses.perceptual import feature_loss
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
@@ -86,11 +87,7 @@ class LightweightGenerator(nn.Module):
         self.regions_path = ResizeBlock(embedding_dim, width, base_size)
         self.coarse = Fusion(2 * width, width, base_size, *fusion)
         self.widen = UpBlock(6 * width, width)
-        self.features_path = nn.Sequential(
-            nn.Conv2d(feature_channels, width, kernel_size=4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.LeakyReLU(0.2, inplace=True),
-        )
+        self.features_path = ConvNorm(feature_channels, width, 4, 2, nn.LeakyReLU(0.2, inplace=True))
         self.fine = Fusion(width, width, 2 * base_size, *fusion)
         self.upsample = nn.Sequential(UpBlock(3 * width, width), UpBlock(width, width))
         self.details_path = nn.Sequential(UpBlock(width, width), UpBlock(width, width))
@@ -148,7 +145,7 @@ GENERATOR = KeyMap(
         **affine_keys("ACM", "head.combination"),
     },
     convert={r".*_attention\.project\.weight": linear_from_convolution},
-    fill={r".*num_batches_tracked": 0},
+    fill=BATCHES_TRACKED,
 )
 
 
@@ -196,12 +193,10 @@ class LightweightManiGAN(Adversarial):
         decay: float,
     ) -> None:
         super().__init__(optimizers)
-        self.damsm = Frozen(damsm)
+        self.guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm, max_words, max_prompt_words)
         self.perceptual = perceptual
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
-        self.max_words, self.max_prompt_words = max_words, max_prompt_words
-        self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
-        self.lambda_damsm, self.lambda_perceptual = lambda_damsm, lambda_perceptual
+        self.lambda_perceptual = lambda_perceptual
         self.generator = LightweightGenerator(
             width,
             damsm.embedding_dim,
@@ -236,24 +231,17 @@ class LightweightManiGAN(Adversarial):
         self, features: Tensor, output: Edited, text: EncodedText, class_id: Tensor
     ) -> dict[str, Tensor]:
         """The generator's objective on images that are to be what they were, since the caption is their own."""
-        judged = self.discriminator(output.image)
-        adversarial = matching_aware_generator(
-            self.discriminator.unconditional(judged), self.discriminator.conditional(judged, text.sentence)
-        )
-        seen = self.damsm.network.image_encoder(output.image)
         return {
-            "L_G": adversarial,
-            **matching_terms(seen, text, class_id, **self.gammas, lambda_damsm=self.lambda_damsm),
+            "L_G": matching_aware_generator(*self.discriminator.judge(output.image, text.sentence)),
+            **self.guide.terms(output.image, text, class_id),
             "L_per": self.lambda_perceptual * feature_loss(self.perceptual(output.image), features),
             "KL": kl_to_standard_normal(output.mu, output.log_variance),
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        noise, real, damsm = batch["noise"], batch["image"], self.damsm.network
-        with torch.no_grad():
-            text = damsm.encode_text(batch["caption"], noise.streams("words"), self.max_words)
-            seen, features = damsm.image_encoder(real), self.perceptual(real)
-        output = self.edited(self.generator, seen, features, text, noise)
+        real, text = batch["image"], self.guide.captions(batch)
+        features = self.perceptual(real)
+        output = self.edited(self.generator, self.guide.images(real), features, text, batch["noise"])
         judged = self.discriminator.judge_pairs(real, output.image, text.sentence)
         self.minimise("discriminator", {"L_D": matching_aware_discriminator(*judged)})
         with self.held(self.discriminator):
@@ -261,6 +249,5 @@ class LightweightManiGAN(Adversarial):
         self.ema.update(self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        text = self.damsm.network.encode_text(batch[self.task.prompt], max_words=self.max_prompt_words)
-        seen = self.damsm.network.image_encoder(batch["image"])
+        seen, text = self.guide.images(batch["image"]), self.guide.prompts(batch[self.task.prompt])
         return self.edited(self.ema, seen, self.perceptual(batch["image"]), text, noise).image

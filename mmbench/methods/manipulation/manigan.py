@@ -15,24 +15,24 @@ Deviations:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import pyramid
+from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.weights import KeyMap
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
+from mmbench.losses.attngan import Discriminators, Guide
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.losses.matching import matching_terms, word_level_term
-from mmbench.losses.perceptual import perceptual_loss
+from mmbench.losses.perceptual import pyramid_perceptual_loss
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.manigan import DETAIL_CORRECTION, MAIN_MODULE, DetailCorrection, MainModule, MainOutput
@@ -44,13 +44,44 @@ from mmbench.networks.manigan_ablations import (
 )
 
 
-class Stage(Adversarial):
-    """What the stages share: the frozen networks that guide them, and how much each of these counts.
+class Guided(Adversarial):
+    """What both modules' training shares: the frozen networks that guide it, and what these see.
+
+    Args:
+        optimizers: partials for the generating network and for what judges it, by name.
+        guide: the trained DAMSM.
+        perceptual: frozen network from images to features, VGG-16's relu2_2.
+    """
+
+    task = TEXT_GUIDED_EDITING
+    trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
+    smallest_batch = 2  # the next image's caption is what the discriminator takes for a false one
+
+    def __init__(self, optimizers: Mapping[str, OptimizerPartial], guide: Guide, perceptual: nn.Module) -> None:
+        super().__init__(optimizers)
+        self.guide = guide
+        self.perceptual = perceptual
+
+    def encoded(self, batch: Batch) -> tuple[EncodedImage, EncodedText, Tensor]:
+        """Images and their own captions for a training step, and the word-level term, which is a number to log."""
+        seen, text = self.guide.images(batch["image"]), self.guide.captions(batch)
+        return seen, text, self.guide.word_level_term(batch, seen, text)
+
+    def shown(self, batch: Batch) -> tuple[EncodedImage, EncodedText]:
+        """Images and the texts that they are to be edited by."""
+        return self.guide.images(batch["image"]), self.guide.prompts(batch[self.task.prompt])
+
+
+class ManiGANMain(Guided):
+    """The main module and its training: the stage that edits. Alone it is the table's "w/o DCM".
 
     Args:
         damsm: the trained stage before, with `encode_text`, `image_encoder` and `embedding_dim`.
         perceptual: frozen network from images to features, VGG-16's relu2_2.
-        optimizers: partials for the generating network and for what judges it, by name.
+        optimizers: partials for `generator` and `discriminators`.
+        width, noise_dim, condition_dim, num_residual, base_size, shared_width: as `MainModule`.
+        discriminator_width: channels after the discriminators' first convolution.
+        decay: of the generator's moving average, which makes the images.
         gamma1, gamma2, gamma3: smoothing factors of DAMSM.
         lambda_damsm: weight of the DAMSM terms.
         max_words: captions longer than this keep so many of their words in training, 18 for CUB and 12 for COCO.
@@ -59,59 +90,14 @@ class Stage(Adversarial):
             https://github.com/mrlibw/ManiGAN/tree/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/cfg
     """
 
-    task = TEXT_GUIDED_EDITING
-    trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
-    smallest_batch = 2  # the next image's caption is what the discriminator takes for a false one
+    network: ClassVar[type[MainModule]] = MainModule
+    official: ClassVar[dict[str, KeyMap]] = {"ema.average": MAIN_MODULE}
 
     def __init__(
         self,
         damsm: nn.Module,
         perceptual: nn.Module,
         optimizers: Mapping[str, OptimizerPartial],
-        gamma1: float,
-        gamma2: float,
-        gamma3: float,
-        lambda_damsm: float,
-        max_words: int = 18,
-        max_prompt_words: int = 25,
-    ) -> None:
-        super().__init__(optimizers)
-        self.damsm = Frozen(damsm)
-        self.perceptual = perceptual
-        self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
-        self.lambda_damsm = lambda_damsm
-        self.max_words, self.max_prompt_words = max_words, max_prompt_words
-
-    @torch.no_grad()
-    def encoded(self, batch: Batch) -> tuple[EncodedImage, EncodedText, Tensor]:
-        """Images and their own captions for a training step, and the word-level term, which is a number to log."""
-        noise, damsm = batch["noise"], self.damsm.network
-        text = damsm.encode_text(batch["caption"], noise.streams("words"), self.max_words)
-        mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"), self.max_words)
-        seen = damsm.image_encoder(batch["image"])
-        return seen, text, word_level_term(seen, text, mismatched, self.gammas["gamma1"], self.gammas["gamma2"])
-
-    def shown(self, batch: Batch) -> tuple[EncodedImage, EncodedText]:
-        """Images and the texts that they are to be edited by."""
-        text = self.damsm.network.encode_text(batch[self.task.prompt], max_words=self.max_prompt_words)
-        return self.damsm.network.image_encoder(batch["image"]), text
-
-
-class ManiGANMain(Stage):
-    """The main module and its training: the stage that edits. Alone it is the table's "w/o DCM".
-
-    Args:
-        width, noise_dim, condition_dim, num_residual, base_size, shared_width: as `MainModule`.
-        discriminator_width: channels after the discriminators' first convolution.
-        decay: of the generator's moving average, which makes the images.
-        stage: as `Stage`, with `optimizers` for `generator` and `discriminators`.
-    """
-
-    network: ClassVar[type[MainModule]] = MainModule
-    official: ClassVar[dict[str, KeyMap]] = {"ema.average": MAIN_MODULE}
-
-    def __init__(
-        self,
         width: int,
         noise_dim: int,
         condition_dim: int,
@@ -120,18 +106,21 @@ class ManiGANMain(Stage):
         shared_width: int,
         discriminator_width: int,
         decay: float,
-        **stage: Any,
+        gamma1: float,
+        gamma2: float,
+        gamma3: float,
+        lambda_damsm: float,
+        max_words: int = 18,
+        max_prompt_words: int = 25,
     ) -> None:
-        super().__init__(**stage)
+        guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm, max_words, max_prompt_words)
+        super().__init__(optimizers, guide, perceptual)
         self.sizes = [base_size, 2 * base_size, 4 * base_size]
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
-        embedding_dim = self.damsm.network.embedding_dim
         self.generator = self.network(
-            width, embedding_dim, noise_dim, condition_dim, num_residual, base_size, shared_width
+            width, damsm.embedding_dim, noise_dim, condition_dim, num_residual, base_size, shared_width
         )
-        self.discriminators = nn.ModuleList(
-            Discriminator(size, discriminator_width, embedding_dim) for size in self.sizes
-        )
+        self.discriminators = Discriminators(self.sizes, discriminator_width, damsm.embedding_dim)
         initialise_orthogonally(self.generator)
         initialise_orthogonally(self.discriminators)
         self.ema = EMA(self.generator, decay)
@@ -152,37 +141,22 @@ class ManiGANMain(Stage):
             "regions": image.regions,
         }
 
-    def discriminator_terms(
-        self, real: Sequence[Tensor], fake: Sequence[Tensor], text: EncodedText
-    ) -> dict[str, Tensor]:
-        """Images alone, and with their sentences, of each size; `fake` is detached by the discriminators."""
-        return {
-            f"L_D{size}": matching_aware_discriminator(*discriminator.judge_pairs(*images, text.sentence))
-            for size, discriminator, *images in zip(self.sizes, self.discriminators, real, fake, strict=True)
-        }
-
     def generator_terms(
         self, real: Sequence[Tensor], output: MainOutput, text: EncodedText, class_id: Tensor
     ) -> dict[str, Tensor]:
         """The generator's objective on images that are to be what they were, since the caption is their own."""
-        terms = {}
-        for size, discriminator, fake in zip(self.sizes, self.discriminators, output.images, strict=True):
-            features = discriminator(fake)
-            terms[f"L_G{size}"] = matching_aware_generator(
-                discriminator.unconditional(features), discriminator.conditional(features, text.sentence)
-            )
-        seen = self.damsm.network.image_encoder(output.images[-1])
-        terms |= matching_terms(seen, text, class_id, **self.gammas, lambda_damsm=self.lambda_damsm)
-        compared = [perceptual_loss(self.perceptual, *pair) for pair in zip(output.images, real, strict=True)]
-        terms["L_per"] = sum(compared) / 3
-        terms["KL"] = kl_to_standard_normal(output.mu, output.log_variance)
-        return terms
+        return {
+            **self.discriminators.generator_terms(output.images, text.sentence),
+            **self.guide.terms(output.images[-1], text, class_id),
+            "L_per": pyramid_perceptual_loss(self.perceptual, output.images, real),
+            "KL": kl_to_standard_normal(output.mu, output.log_variance),
+        }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real = pyramid(batch["image"], self.sizes)
         seen, text, word_level = self.encoded(batch)
         output = self.edited(self.generator, seen, text, batch["noise"])
-        terms = self.discriminator_terms(real, output.images, text)
+        terms = self.discriminators.discriminator_terms(real, output.images, text.sentence)
         self.minimise("discriminators", terms | {"L_word": word_level})
         with self.held(self.discriminators):
             self.minimise("generator", self.generator_terms(real, output, text, batch["class_id"]))
@@ -193,31 +167,41 @@ class ManiGANMain(Stage):
         return self.edited(self.ema, seen, text, noise).images[-1]
 
 
-class CorrectionStage(Stage):
+class Correction(Guided):
     """The training of a detail correction module, whatever it has beside words and the image's features.
 
     Args:
+        damsm, perceptual, gamma1, gamma2, gamma3, lambda_damsm, max_words, max_prompt_words: as `ManiGANMain`.
+        optimizers: partials for `correction` and `discriminator`.
         image_size: height and width of the images.
         width, num_residual, shared_width: as `DetailCorrection`.
         discriminator_width: channels after the discriminator's first convolution.
         decay: of the module's moving average, which makes the images.
-        stage: as `Stage`, with `optimizers` for `correction` and `discriminator`.
     """
 
     network: ClassVar[type[DetailCorrection]]
 
     def __init__(
         self,
+        damsm: nn.Module,
+        perceptual: nn.Module,
+        optimizers: Mapping[str, OptimizerPartial],
         image_size: int,
         width: int,
         num_residual: int,
         shared_width: int,
         discriminator_width: int,
         decay: float,
-        **stage: Any,
+        gamma1: float,
+        gamma2: float,
+        gamma3: float,
+        lambda_damsm: float,
+        max_words: int = 18,
+        max_prompt_words: int = 25,
     ) -> None:
-        super().__init__(**stage)
-        embedding_dim, channels = self.damsm.network.embedding_dim, self.perceptual.network.channels
+        guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm, max_words, max_prompt_words)
+        super().__init__(optimizers, guide, perceptual)
+        embedding_dim, channels = damsm.embedding_dim, perceptual.network.channels
         self.correction = self.network(width, image_size, embedding_dim, channels, num_residual, shared_width)
         self.discriminator = Discriminator(image_size, discriminator_width, embedding_dim)
         # The authors leave the correction module at PyTorch's own start.
@@ -235,14 +219,9 @@ class CorrectionStage(Stage):
 
     def generator_terms(self, real: Tensor, fake: Tensor, text: EncodedText, class_id: Tensor) -> dict[str, Tensor]:
         """The correction module's objective (equation 6): the last term pushes it *away* from the input image."""
-        features = self.discriminator(fake)
-        adversarial = matching_aware_generator(
-            self.discriminator.unconditional(features), self.discriminator.conditional(features, text.sentence)
-        )
-        seen = self.damsm.network.image_encoder(fake)
         return {
-            "L_G": adversarial,
-            **matching_terms(seen, text, class_id, **self.gammas, lambda_damsm=self.lambda_damsm),
+            "L_G": matching_aware_generator(*self.discriminator.judge(fake, text.sentence)),
+            **self.guide.terms(fake, text, class_id),
             # The paper adds 1 - L1; the constant changes nothing, and the released code leaves it out.
             # https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/miscc/lossesDCM.py
             "L_reg": -(fake - real).abs().mean(),
@@ -263,19 +242,51 @@ class CorrectionStage(Stage):
         return self.corrected(self.ema, self.hidden(seen, text, noise), text, batch["image"])
 
 
-class ManiGAN(CorrectionStage):
+class ManiGAN(Correction):
     """The detail correction module on the frozen main module: the last stage, and the published method.
 
     Args:
-        main: the trained stage before.
-        correction: as `CorrectionStage`; the image's size and the guiding networks are the main module's.
+        main: the trained stage before, whose image size and guiding networks these are.
+        optimizers, width, num_residual, shared_width, discriminator_width, decay: as `Correction`.
+        gamma1, gamma2, gamma3, lambda_damsm, max_words, max_prompt_words: as `ManiGANMain`.
     """
 
     network = DetailCorrection
     official: ClassVar[dict[str, KeyMap]] = {"ema.average": DETAIL_CORRECTION}
 
-    def __init__(self, main: ManiGANMain, **correction: Any) -> None:
-        super().__init__(image_size=main.sizes[-1], damsm=main.damsm.network, perceptual=main.perceptual, **correction)
+    def __init__(
+        self,
+        main: ManiGANMain,
+        optimizers: Mapping[str, OptimizerPartial],
+        width: int,
+        num_residual: int,
+        shared_width: int,
+        discriminator_width: int,
+        decay: float,
+        gamma1: float,
+        gamma2: float,
+        gamma3: float,
+        lambda_damsm: float,
+        max_words: int = 18,
+        max_prompt_words: int = 25,
+    ) -> None:
+        super().__init__(
+            main.guide.network,
+            main.perceptual,
+            optimizers,
+            main.sizes[-1],
+            width,
+            num_residual,
+            shared_width,
+            discriminator_width,
+            decay,
+            gamma1,
+            gamma2,
+            gamma3,
+            lambda_damsm,
+            max_words,
+            max_prompt_words,
+        )
         self.main = Frozen(main)
 
     def hidden(self, image: EncodedImage, text: EncodedText, noise: Noise) -> tuple[Tensor, ...]:
@@ -305,10 +316,10 @@ class ManiGANConcat(ManiGAN):
     official: ClassVar[dict[str, KeyMap]] = {}
 
 
-class ManiGANWithoutMain(CorrectionStage):
+class ManiGANWithoutMain(Correction):
     """The ablation "w/o main module": the detail correction module alone, on its own features of the image.
 
-    Args: as `CorrectionStage`.
+    Args: as `Correction`.
     """
 
     network = DetailCorrectionAlone

@@ -25,18 +25,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
-from mmbench.core.frozen import Frozen
+from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.layers.affine_combination import AffineCombination
-from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, conv3x3
+from mmbench.layers.convolution import conv3x3
+from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import SpatialAttention
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
-from mmbench.losses.matching import sentence_loss, words_loss
+from mmbench.losses.attngan import Guide
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedText
 
@@ -101,7 +102,7 @@ class ManiGANDirect(Adversarial):
         lambda_damsm: weight of the DAMSM terms.
         lambda_own: weight of the perceptual term where the caption is the image's own.
         lambda_other: its weight where the caption is another image's; smaller, since there the image is to change.
-        own_share: share of a batch that is given with its own captions, one image at least.
+        own_share: share of a batch that is given with its own captions, one image at least (of each process's part).
         decay: of the generator's moving average, which makes the images.
     """
 
@@ -129,10 +130,9 @@ class ManiGANDirect(Adversarial):
         decay: float,
     ) -> None:
         super().__init__(optimizers)
-        self.damsm = Frozen(damsm)
+        self.guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm)
         self.perceptual = perceptual
-        self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
-        self.lambda_damsm, self.lambda_own, self.lambda_other = lambda_damsm, lambda_own, lambda_other
+        self.lambda_own, self.lambda_other = lambda_own, lambda_other
         self.own_share = own_share
         self.generator = DirectEditor(width, image_size, damsm.embedding_dim, num_residual, shared_width)
         self.discriminator = Discriminator(image_size, discriminator_width, damsm.embedding_dim)
@@ -156,42 +156,36 @@ class ManiGANDirect(Adversarial):
 
     def generator_terms(self, real: Tensor, fake: Tensor, prompt: EncodedText, num_own: int) -> dict[str, Tensor]:
         """The generator's objective on images of which the first `num_own` are given with their own captions."""
-        features = self.discriminator(fake)
-        adversarial = matching_aware_generator(
-            self.discriminator.unconditional(features), self.discriminator.conditional(features, prompt.sentence)
-        )
-        seen = self.damsm.network.image_encoder(fake)
-        # Without classes: a caption of another image has none among the images of the batch.
-        words = words_loss(seen.regions, prompt.words, prompt.word_mask, None, **self.gammas)
-        sentence = sentence_loss(seen.code, prompt.sentence, None, self.gammas["gamma3"])
+        return {
+            "L_G": matching_aware_generator(*self.discriminator.judge(fake, prompt.sentence)),
+            # Without classes: a caption of another image has none among the images of the batch.
+            **self.guide.terms(fake, prompt, class_id=None),
+            **self.perceptual_terms(real, fake, num_own),
+        }
+
+    def perceptual_terms(self, real: Tensor, fake: Tensor, num_own: int) -> dict[str, Tensor]:
+        """Images are to look like their inputs, those that are given with other captions less so."""
         with torch.no_grad():
             target = self.perceptual(real)
         distance = (self.perceptual(fake) - target).square().mean(dim=(1, 2, 3))  # (N,)
         return {
-            "L_G": adversarial,
-            "DAMSM_words": self.lambda_damsm * sum(words),
-            "DAMSM_sentence": self.lambda_damsm * sum(sentence),
             "L_per_own": self.lambda_own * distance[:num_own].mean(),
             "L_per_other": self.lambda_other * distance[num_own:].mean(),
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        noise, damsm, real = batch["noise"], self.damsm.network, batch["image"]
+        real = batch["image"]
         num_own = max(1, round(self.own_share * len(real)))
-        with torch.no_grad():
-            text = damsm.encode_text(batch["caption"], noise.streams("words"))
-            mismatched = damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
-            seen = damsm.image_encoder(real)
+        text, mismatched = self.guide.captions(batch), self.guide.mismatched(batch)
         prompt = first_of(text, mismatched, num_own)
-        fake = self.generator(real, seen.regions, prompt.words, prompt.word_mask)
+        fake = self.generator(real, self.guide.images(real).regions, prompt.words, prompt.word_mask)
         self.minimise("discriminator", self.discriminator_terms(real, fake, text, mismatched, prompt))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(real, fake, prompt, num_own))
         self.ema.update(self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        text = self.damsm.network.encode_text(batch[self.task.prompt])
-        seen = self.damsm.network.image_encoder(batch["image"])
+        seen, text = self.guide.images(batch["image"]), self.guide.prompts(batch[self.task.prompt])
         return self.ema(batch["image"], seen.regions, text.words, text.word_mask).clamp(-1, 1)
 
 

@@ -19,71 +19,33 @@ Deviations:
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
-from torchvision.models.vgg import cfgs, make_layers
 
-from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.adversarial import Adversarial
 from mmbench.core.fasttext import WordEmbedding, WordVectors
 from mmbench.core.frozen import Frozen
-from mmbench.core.method import Batch, Method
+from mmbench.core.learner import Learner, OptimizerPartial
+from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.schedules import halved, set_learning_rates
 from mmbench.core.task import TEXT_GUIDED_EDITING, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
-from mmbench.core.weights import KeyMap, load_strictly, read_state
+from mmbench.core.weights import KeyMap
+from mmbench.layers.conditioning_augmentation import Condition
+from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
+from mmbench.layers.initialisation import initialise_normally
 from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.kl import kl_to_standard_normal
+from mmbench.losses.matching import row_before
 from mmbench.losses.ranking import pairwise_ranking_loss
 
 SIZE = 64  # of the images: the discriminator's last convolution covers 4x4, a sixteenth of it
-POOL3, RELU4_3 = 23, 32  # places among torchvision's layers of VGG-16 with batch normalisation
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of values in [0, 1]
-
-
-def _imagenet(image: Tensor) -> Tensor:
-    """Images from [-1, 1] to what torchvision's networks were trained on."""
-    mean, std = (image.new_tensor(numbers)[:, None, None] for numbers in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((image + 1) / 2 - mean) / std
-
-
-class VGG16Trunk(nn.Module):
-    """VGG-16 up to its second hidden layer behind the convolutions, with a trunk's interface.
-
-    Dropout between the hidden layers is active in training, as the authors', who train none of its parameters.
-
-    Attributes:
-        global_channels: 4096.
-    """
-
-    size = 224
-    global_channels = 4096
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolutions = make_layers(cfgs["D"])
-        self.fc6 = nn.Sequential(nn.Linear(512 * 7 * 7, self.global_channels), nn.ReLU(), nn.Dropout())
-        self.fc7 = nn.Sequential(nn.Linear(self.global_channels, self.global_channels), nn.ReLU(), nn.Dropout())
-
-    def load(self, path: str | Path) -> None:
-        """Fills the network from torchvision's file of VGG-16.
-
-        Raises:
-            ValueError: the file holds something else.
-        """
-        load_strictly(self, VGG16_TRUNK(read_state(path), self), str(path))
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in [-1, 1], resized to 224 x 224, to features (N, 512, 7, 7) and (N, 4096)."""
-        if image.shape[-2:] != (self.size, self.size):
-            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
-        features = self.convolutions(_imagenet(image))
-        return features, self.fc7(self.fc6(features.flatten(1)))
 
 
 class EmbeddingImageEncoder(nn.Module):
@@ -133,47 +95,6 @@ class TextEncoder(nn.Module):
         return state[0]
 
 
-class ConvNorm(nn.Sequential):
-    """A convolution without bias and batch normalisation; by default 3x3, keeping the size."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> None:
-        padding = (kernel - 1) // 2
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False), nn.BatchNorm2d(out_channels)
-        )
-
-
-class VGGEncoder(nn.Module):
-    """VGG-16 with batch normalisation up to relu4_3, without its third pooling: the paper's image encoder.
-
-    The paper spares the pooling for more detail. The code goes on to dilate the convolutions behind it, but sets the
-    dilation on the normalisations that have taken their places, so that none is dilated.
-    https://github.com/woozzu/dong_iccv_2017/blob/e7f371aefb3aa2208df832ed779c16027c8f3600/model.py#L78
-
-    Attributes:
-        channels: 512.
-    """
-
-    channels = 512
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers = make_layers(cfgs["D"], batch_norm=True)
-        self.layers = nn.Sequential(*layers[:POOL3], *layers[POOL3 + 1 : RELU4_3 + 1])
-
-    def load(self, path: str | Path) -> None:
-        """Fills the network from torchvision's file of VGG-16 with batch normalisation.
-
-        Raises:
-            ValueError: the file holds something else.
-        """
-        load_strictly(self, VGG_ENCODER(read_state(path), self), str(path))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] to (N, 512, H/4, W/4)."""
-        return self.layers(_imagenet(image))
-
-
 class PlainEncoder(nn.Module):
     """The image encoder without VGG, trained with the generator: the paper's comparison, and ours on toy data.
 
@@ -193,20 +114,6 @@ class PlainEncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to (N, 4 * width, H/4, W/4)."""
         return self.layers(image)
-
-
-class Condition(nn.Module):
-    """A caption as a normal distribution, of which one condition is drawn; sigma is predicted as its logarithm."""
-
-    def __init__(self, text_dim: int, condition_dim: int) -> None:
-        super().__init__()
-        self.mu = nn.Linear(text_dim, condition_dim, bias=False)
-        self.log_sigma = nn.Linear(text_dim, condition_dim, bias=False)
-
-    def forward(self, text: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, text_dim) and standard normal (N, condition_dim) to the condition, mu and log sigma."""
-        mu, log_sigma = F.leaky_relu(self.mu(text), 0.2), F.leaky_relu(self.log_sigma(text), 0.2)
-        return mu + log_sigma.exp() * eps, mu, log_sigma
 
 
 class Residual(nn.Module):
@@ -256,7 +163,7 @@ class Generator(nn.Module):
         super().__init__()
         channels: int = (encoder.network if isinstance(encoder, Frozen) else encoder).channels
         self.encoder = encoder
-        self.condition = Condition(text_dim, condition_dim)
+        self.condition = Condition(text_dim, condition_dim, bias=False)
         self.join = ConvNorm(channels + condition_dim, channels)
         self.residual = nn.Sequential(*(Residual(channels) for _ in range(num_residual)))
         self.decoder = nn.Sequential(Upsampling(channels, channels // 2), Upsampling(channels // 2, channels // 4))
@@ -323,23 +230,6 @@ def _keys(names: Mapping[str, str]) -> dict[str, str]:
     return {rf"{theirs}\.(\w+)": rf"{ours}.\1" for theirs, ours in names.items()}
 
 
-BATCH_NORM_FILL = {r".*num_batches_tracked": 0}
-VGG16_TRUNK = KeyMap(
-    rename={r"features\.(.*)": r"convolutions.\1", **_keys({r"classifier\.0": "fc6.0", r"classifier\.3": "fc7.0"})},
-    drop={r"classifier\.6\..*": "ImageNet's classes"},
-)
-VGG_ENCODER = KeyMap(
-    rename={
-        r"encoder\.(.*)": r"layers.\1",
-        **{rf"features\.{n}\.(.*)": rf"layers.{n - 1}.\1" for n in range(POOL3 + 1, RELU4_3 + 1)},
-        r"features\.(.*)": r"layers.\1",
-    },
-    drop={
-        rf"features\.(?:{'|'.join(str(n) for n in range(RELU4_3 + 1, 43))})\..*": "later than relu4_3",
-        r"classifier\..*": "features only",
-    },
-    fill=BATCH_NORM_FILL,
-)
 EMBEDDING = KeyMap(
     rename={
         r"txt_encoder\.(.*)": r"text_encoder.gru.\1",
@@ -363,7 +253,7 @@ _PAINTING = {
 GENERATOR = KeyMap(
     rename=_keys(_PAINTING),
     drop={r"encoder\..*": "torchvision's VGG-16 as it was, which loads itself"},
-    fill=BATCH_NORM_FILL,
+    fill=BATCHES_TRACKED,
 )
 PLAIN_GENERATOR = KeyMap(
     rename=_keys(
@@ -373,7 +263,7 @@ PLAIN_GENERATOR = KeyMap(
             **{rf"encoder\.{3 * n + k - 1}": f"encoder.layers.{n}.0.{k}" for n in (1, 2) for k in (0, 1)},
         }
     ),
-    fill=BATCH_NORM_FILL,
+    fill=BATCHES_TRACKED,
 )
 DISCRIMINATOR = KeyMap(
     rename=_keys(
@@ -386,25 +276,8 @@ DISCRIMINATOR = KeyMap(
             r"classifier\.3": "to_logit",
         }
     ),
-    fill=BATCH_NORM_FILL,
+    fill=BATCHES_TRACKED,
 )
-
-
-def initialise(network: nn.Module) -> None:
-    """Weights N(0, 0.02^2), scales of normalisations N(1, 0.02^2), all shifts 0; what is frozen stays as it is.
-
-    https://github.com/woozzu/dong_iccv_2017/blob/e7f371aefb3aa2208df832ed779c16027c8f3600/model.py#L9
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d) and module.weight.requires_grad:
-            nn.init.normal_(module.weight, float(isinstance(module, nn.BatchNorm2d)), 0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
-def mismatched_texts(text: Tensor) -> Tensor:
-    """Row n becomes row n - 1: (N, D), every image with the caption of another one of its batch."""
-    return text.roll(1, dims=0)
 
 
 def relevant_texts(text: Tensor) -> Tensor:
@@ -413,7 +286,7 @@ def relevant_texts(text: Tensor) -> Tensor:
     return torch.cat((text[:half].roll(-1, dims=0), text[half:]))
 
 
-class SISGANEmbedding(Method):
+class SISGANEmbedding(Learner):
     """The visual-semantic embedding: encoders of images and captions, trained by pairwise ranking (Kiros et al.).
 
     Args:
@@ -421,30 +294,31 @@ class SISGANEmbedding(Method):
         vectors: where the vectors of words come from; their dimension is that of the common space.
         trunk: of the image encoder, pretrained; its parameters stay.
         margin: of the ranking loss.
-        learning_rate: of Adam.
+        optimizer: partial of the optimiser.
     """
 
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
 
     def __init__(
-        self, vocabulary: Vocabulary, vectors: WordVectors, trunk: nn.Module, margin: float, learning_rate: float
+        self,
+        vocabulary: Vocabulary,
+        vectors: WordVectors,
+        trunk: nn.Module,
+        margin: float,
+        optimizer: OptimizerPartial,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer)
         self.vocabulary = vocabulary
         self.text_encoder = TextEncoder(WordEmbedding(vocabulary, vectors), vectors.dim)
         self.image_encoder = EmbeddingImageEncoder(trunk.requires_grad_(False), vectors.dim)
         self.embedding_dim = vectors.dim
         self.margin = margin
-        self.learning_rate = learning_rate
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Every image is to be nearer to its own caption than to others', and the other way round."""
         image, text = self.image_encoder(batch["image"]), self.text_encoder(batch["caption"])
-        return self.total("embedding", {"ranking": pairwise_ranking_loss(image, text, self.margin)})
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(parameters, lr=self.learning_rate)
+        return {"ranking": pairwise_ranking_loss(image, text, self.margin)}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         """The embedding only reads.
@@ -490,8 +364,8 @@ class SISGAN(Adversarial):
         self.text_encoder = Frozen(embedding.text_encoder)
         self.generator = Generator(encoder, embedding.embedding_dim, condition_dim, num_residual)
         self.discriminator = Discriminator(embedding.embedding_dim, compressed_dim, discriminator_width)
-        initialise(self.generator)
-        initialise(self.discriminator)
+        initialise_normally(self.generator)
+        initialise_normally(self.discriminator)
         self.condition_dim = condition_dim
         self.lambda_mismatched, self.lambda_fake, self.lambda_kl = lambda_mismatched, lambda_fake, lambda_kl
         self.halving_epochs = halving_epochs
@@ -502,7 +376,7 @@ class SISGAN(Adversarial):
         seen = judge.features(real)
         terms = {"L_D_real": cross_entropy_real(judge(seen, text))}
         if len(text) > 1:
-            wrong = judge(seen, mismatched_texts(text))
+            wrong = judge(seen, row_before(text))
             terms["L_D_mismatched"] = self.lambda_mismatched * cross_entropy_fake(wrong)
         terms["L_D_fake"] = self.lambda_fake * cross_entropy_fake(judge(judge.features(fake), relevant))
         return terms
@@ -530,11 +404,7 @@ class SISGAN(Adversarial):
             self.minimise("generator", self.generator_terms(output, relevant))
 
     def on_train_epoch_start(self) -> None:
-        # From the epoch alone, so that a resumed run is the same run.
-        for wrapped in self.optimizers():
-            rate = wrapped.optimizer.defaults["lr"] / 2 ** (self.current_epoch // self.halving_epochs)
-            for group in wrapped.optimizer.param_groups:
-                group["lr"] = rate
+        set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         text = self.text_encoder(batch[self.task.prompt])

@@ -25,16 +25,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.adversarial import Adversarial
 from mmbench.core.fasttext import WordEmbedding, WordVectors
+from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.schedules import halved, set_learning_rates
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
+from mmbench.layers.conditioning_augmentation import Condition
+from mmbench.layers.convolution import ConvNorm
+from mmbench.layers.initialisation import initialise_normally
 from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.kl import kl_to_standard_normal
+from mmbench.losses.matching import row_before
 from mmbench.losses.precision import in_float32
 
 
@@ -64,39 +70,15 @@ class TextEncoder(nn.Module):
         return words, words.sum(dim=1) / lengths[:, None].to(words)
 
 
-class Condition(nn.Module):
-    """A sentence as a normal distribution, and a condition drawn from it (StackGAN's conditioning augmentation)."""
-
-    def __init__(self, hidden_dim: int, condition_dim: int) -> None:
-        super().__init__()
-        self.mu = nn.Sequential(nn.Linear(hidden_dim, condition_dim), nn.LeakyReLU(0.2))
-        self.log_sigma = nn.Sequential(nn.Linear(hidden_dim, condition_dim), nn.LeakyReLU(0.2))
-
-    def forward(self, sentence: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Condition mu + eps * sigma, mu and log sigma, each (N, condition_dim), as eps is."""
-        mu, log_sigma = self.mu(sentence), self.log_sigma(sentence)
-        return mu + eps * log_sigma.exp(), mu, log_sigma
-
-
 class Residual(nn.Module):
     """x + f(x), with nothing after the sum."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*_normalised(width, width), *_normalised(width, width)[:2])
+        self.layers = nn.Sequential(*ConvNorm(width, width, activation=nn.ReLU(inplace=True)), *ConvNorm(width, width))
 
     def forward(self, features: Tensor) -> Tensor:
         return features + self.layers(features)
-
-
-def _normalised(in_channels: int, out_channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
-
-
-def _halved(in_channels: int, out_channels: int, activation: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module]:
-    convolution = nn.Conv2d(in_channels, out_channels, 4, 2, 1, bias=False)
-    return convolution, nn.BatchNorm2d(out_channels), activation
 
 
 class Edited(NamedTuple):
@@ -127,11 +109,12 @@ class Generator(nn.Module):
         deepest = channels[-1]
         self.encoder = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1), nn.ReLU(inplace=True))
         for n in range(3):
-            self.encoder.extend(_halved(channels[n], channels[n + 1], nn.ReLU(inplace=True)))
+            self.encoder.extend(ConvNorm(channels[n], channels[n + 1], 4, 2, nn.ReLU(inplace=True)))
         self.text_encoder = TextEncoder(word_dim, hidden_dim)
-        self.condition = Condition(hidden_dim, condition_dim)
+        self.condition = Condition(hidden_dim, condition_dim, bias=True)
         self.fusion = nn.Sequential(
-            *_normalised(deepest + condition_dim, deepest), *(Residual(deepest) for _ in range(4))
+            *ConvNorm(deepest + condition_dim, deepest, activation=nn.ReLU(inplace=True)),
+            *(Residual(deepest) for _ in range(4)),
         )
         self.decoder = nn.Sequential()
         for n in reversed(range(3)):
@@ -178,11 +161,6 @@ class WordJudges(NamedTuple):
         return type(self)([row_before(level) for level in self.filters], weights, attention)
 
 
-def row_before(tensor: Tensor) -> Tensor:
-    """Row n - 1 in the place of row n, the last row in that of the first: others' texts."""
-    return tensor.roll(1, dims=0)
-
-
 class Discriminator(nn.Module):
     """The text-adaptive discriminator: judges an image alone, and word by word with a text.
 
@@ -203,14 +181,14 @@ class Discriminator(nn.Module):
                 nn.Sequential(
                     nn.Conv2d(3, width, 4, 2, 1),
                     slope,
-                    *_halved(width, 2 * width, slope),
-                    *_halved(2 * width, channels[0], slope),
+                    *ConvNorm(width, 2 * width, 4, 2, slope),
+                    *ConvNorm(2 * width, channels[0], 4, 2, slope),
                 ),
-                nn.Sequential(*_halved(channels[0], channels[1], slope)),
-                nn.Sequential(*_halved(channels[1], channels[2], slope)),
+                ConvNorm(channels[0], channels[1], 4, 2, slope),
+                ConvNorm(channels[1], channels[2], 4, 2, slope),
             ]
         )
-        self.pools = nn.ModuleList(nn.Sequential(*_normalised(each, each)[:2], slope) for each in channels)
+        self.pools = nn.ModuleList(ConvNorm(each, each, activation=slope) for each in channels)
         self.text_encoder = TextEncoder(word_dim, hidden_dim)
         self.filters = nn.ModuleList(nn.Linear(hidden_dim, each + 1) for each in channels)
         self.level_weights = nn.Sequential(nn.Linear(hidden_dim, len(channels)), nn.Softmax(dim=-1))
@@ -253,17 +231,6 @@ class Discriminator(nn.Module):
         return (judges.attention * scores.log()).sum(dim=1).exp()
 
 
-def initialise(network: nn.Module) -> None:
-    """Weights N(0, 0.02^2), batch normalisation with scales N(1, 0.02^2), biases 0; recurrence as PyTorch has it."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1, 0.02)
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 TEXT_ENCODER = {
     r"txt_encoder_f\.(.*)": r"text_encoder.recurrence.\1_l0",
     r"txt_encoder_b\.(.*)": r"text_encoder.recurrence.\1_l0_reverse",
@@ -272,7 +239,7 @@ TEXT_ENCODER = {
 GENERATOR = KeyMap(
     rename={
         **TEXT_ENCODER,
-        r"(mu|log_sigma)\.(.*)": r"condition.\1.\2",
+        r"(mu|log_sigma)\.0\.(.*)": r"condition.\1.\2",
         r"residual_blocks\.(\d+)\.encoder\.(.*)": r"fusion.\1.layers.\2",
         r"residual_blocks\.(.*)": r"fusion.\1",
         # Theirs upsamples in a layer of its own.
@@ -345,8 +312,8 @@ class TAGAN(Adversarial):
         self.words = WordEmbedding(vocabulary, word_vectors)
         self.generator = Generator(width, word_vectors.dim, hidden_dim, condition_dim)
         self.discriminator = Discriminator(image_size, width, word_vectors.dim, hidden_dim)
-        initialise(self.generator)
-        initialise(self.discriminator)
+        initialise_normally(self.generator)
+        initialise_normally(self.discriminator)
 
     def discriminator_terms(
         self, real: Tensor, real_match: Tensor, real_mismatch: Tensor, fake: Tensor
@@ -409,9 +376,7 @@ class TAGAN(Adversarial):
             self.minimise("generator", self.generator_terms(real, logits, match, fake, reconstructed))
 
     def on_train_epoch_start(self) -> None:
-        for optimizer in self.optimizers():
-            halvings = self.current_epoch // self.halving_epochs
-            optimizer.param_groups[0]["lr"] = optimizer.optimizer.defaults["lr"] / 2**halvings
+        set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
     def sized(self, image: Tensor) -> Tensor:
         """The images.

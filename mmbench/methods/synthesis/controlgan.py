@@ -24,24 +24,23 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial, OptimizerPartial
+from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
-from mmbench.core.frozen import Frozen
 from mmbench.core.images import pyramid
+from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.weights import KeyMap
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.convolution import BATCHES_TRACKED, conv3x3
 from mmbench.layers.first_stage import FirstStage
-from mmbench.layers.gated_convolution import GatedResidual, UpBlock, conv3x3
+from mmbench.layers.gated_convolution import GatedResidual, UpBlock
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention, linear_from_convolution
-from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
+from mmbench.losses.attngan import Discriminators, Guide
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.losses.matching import matching_terms, word_level_term
-from mmbench.losses.perceptual import perceptual_loss
-from mmbench.networks.attngan import Discriminator
+from mmbench.losses.perceptual import pyramid_perceptual_loss
 from mmbench.networks.damsm import EncodedText
 
 
@@ -169,7 +168,7 @@ GENERATOR = KeyMap(
         r"h_net3\.channel_att\.conv_context2\.weight": "the projection for the other stage's size, never used",
     },
     convert={r".*_attention\.project\.weight": linear_from_convolution},
-    fill={r".*num_batches_tracked": 0},
+    fill=BATCHES_TRACKED,
 )
 
 
@@ -216,19 +215,15 @@ class ControlGAN(Adversarial):
         decay: float,
     ) -> None:
         super().__init__(optimizers)
-        self.damsm = Frozen(damsm)
+        self.guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm, max_words, max_prompt_words)
         self.perceptual = perceptual
         self.sizes = [base_size, 2 * base_size, 4 * base_size]
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
-        self.max_words, self.max_prompt_words = max_words, max_prompt_words
-        self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
-        self.lambda_perceptual, self.lambda_damsm = lambda_perceptual, lambda_damsm
+        self.lambda_perceptual = lambda_perceptual
         self.generator = ControllableGenerator(
             width, damsm.embedding_dim, noise_dim, condition_dim, num_residual, base_size
         )
-        self.discriminators = nn.ModuleList(
-            Discriminator(size, discriminator_width, damsm.embedding_dim) for size in self.sizes
-        )
+        self.discriminators = Discriminators(self.sizes, discriminator_width, damsm.embedding_dim)
         initialise_orthogonally(self.generator)
         initialise_orthogonally(self.discriminators)
         self.ema = EMA(self.generator, decay)
@@ -243,49 +238,27 @@ class ControlGAN(Adversarial):
             word_mask=text.word_mask,
         )
 
-    def discriminator_terms(
-        self, real: Sequence[Tensor], fake: Sequence[Tensor], text: EncodedText
-    ) -> dict[str, Tensor]:
-        """Images alone, and with their sentences, of each size; `fake` is detached by the discriminators."""
-        return {
-            f"L_D{size}": matching_aware_discriminator(*discriminator.judge_pairs(*images, text.sentence))
-            for size, discriminator, *images in zip(self.sizes, self.discriminators, real, fake, strict=True)
-        }
-
     def generator_terms(
         self, real: Sequence[Tensor], output: Generated, text: EncodedText, class_id: Tensor
     ) -> dict[str, Tensor]:
         """The generator's objective: to be judged real at each size, to match the caption, to look like its image."""
-        terms = {}
-        for size, discriminator, fake in zip(self.sizes, self.discriminators, output.images, strict=True):
-            features = discriminator(fake)
-            terms[f"L_G{size}"] = matching_aware_generator(
-                discriminator.unconditional(features), discriminator.conditional(features, text.sentence)
-            )
-        seen = self.damsm.network.image_encoder(output.images[-1])
-        terms |= matching_terms(seen, text, class_id, **self.gammas, lambda_damsm=self.lambda_damsm)
-        compared = [perceptual_loss(self.perceptual, *pair) for pair in zip(output.images, real, strict=True)]
-        terms["L_per"] = self.lambda_perceptual * sum(compared) / 3
-        terms["KL"] = kl_to_standard_normal(output.mu, output.log_variance)
-        return terms
+        return {
+            **self.discriminators.generator_terms(output.images, text.sentence),
+            **self.guide.terms(output.images[-1], text, class_id),
+            "L_per": self.lambda_perceptual * pyramid_perceptual_loss(self.perceptual, output.images, real),
+            "KL": kl_to_standard_normal(output.mu, output.log_variance),
+        }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        noise, damsm = batch["noise"], self.damsm.network
         real = pyramid(batch["image"], self.sizes)
-        with torch.no_grad():
-            text = damsm.encode_text(batch["caption"], noise.streams("words"), self.max_words)
-            mismatched = damsm.encode_text(
-                batch["caption_mismatched"], noise.streams("mismatched words"), self.max_words
-            )
-            seen = damsm.image_encoder(batch["image"])
-        output = self.drawn(self.generator, text, noise)
-        terms = self.discriminator_terms(real, output.images, text)
-        terms["L_word"] = word_level_term(seen, text, mismatched, self.gammas["gamma1"], self.gammas["gamma2"])
+        text = self.guide.captions(batch)
+        output = self.drawn(self.generator, text, batch["noise"])
+        terms = self.discriminators.discriminator_terms(real, output.images, text.sentence)
+        terms["L_word"] = self.guide.word_level_term(batch, self.guide.images(batch["image"]), text)
         self.minimise("discriminators", terms)
         with self.held(self.discriminators):
             self.minimise("generator", self.generator_terms(real, output, text, batch["class_id"]))
         self.ema.update(self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        text = self.damsm.network.encode_text(batch[self.task.prompt], max_words=self.max_prompt_words)
-        return self.drawn(self.ema, text, noise).images[-1]
+        return self.drawn(self.ema, self.guide.prompts(batch[self.task.prompt]), noise).images[-1]

@@ -11,15 +11,14 @@ Deviations: none that changes a number. The authors pick up the learning rate wh
 epoch alone, so that a resumed run is the same run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-import torch
 from numpy.random import Generator
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
-from mmbench.core.method import Batch, Method
+from mmbench.core.learner import Learner, OptimizerPartial
+from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary, padded
@@ -28,7 +27,7 @@ from mmbench.losses.matching import sentence_loss, words_loss
 from mmbench.networks.damsm import IMAGE_ENCODER, TEXT_ENCODER, EncodedText, ImageEncoder, TextEncoder
 
 
-class DAMSM(Method):
+class DAMSM(Learner):
     """Text and image encoders trained by attention-driven matching.
 
     Args:
@@ -37,7 +36,7 @@ class DAMSM(Method):
         embedding_dim: size of the common space.
         token_dim: width of the word embedding.
         max_words: captions longer than this keep so many of their words, in order.
-        learning_rate: at the first epoch, of Adam.
+        optimizer: partial of the optimiser, with the learning rate of the first epoch.
         gradient_clip: largest norm of the text encoder's gradient.
         gamma1, gamma2, gamma3: the paper's smoothing factors.
     """
@@ -53,20 +52,18 @@ class DAMSM(Method):
         embedding_dim: int,
         token_dim: int,
         max_words: int,
-        learning_rate: float,
+        optimizer: OptimizerPartial,
         gradient_clip: float,
         gamma1: float,
         gamma2: float,
         gamma3: float,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, gradient_clip, learning_rate)
         self.vocabulary = vocabulary
         self.text_encoder = TextEncoder(len(self.vocabulary), embedding_dim, token_dim)
         self.image_encoder = ImageEncoder(trunk.requires_grad_(False), embedding_dim)
         self.embedding_dim = embedding_dim
         self.max_words = max_words
-        self.learning_rate = learning_rate
-        self.gradient_clip = gradient_clip
         self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
 
     def encode_text(
@@ -105,22 +102,14 @@ class DAMSM(Method):
             "L2_s": image_to_sentence,
         }
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.total("damsm", self.terms(batch))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.5, 0.999))
+    def clipped(self) -> Iterable[nn.Parameter]:
+        return self.text_encoder.parameters()
 
     def on_train_epoch_start(self) -> None:
-        # The authors make a new optimiser each epoch, with two per cent less of a learning rate until a tenth is left.
+        super().on_train_epoch_start()
+        # The authors make a new optimiser each epoch.
         # https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/pretrain_DAMSM.py#L267
-        optimizer = self.optimizers().optimizer
-        optimizer.state.clear()
-        optimizer.param_groups[0]["lr"] = learning_rate(self.learning_rate, self.current_epoch)
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        clip_grad_norm_(self.text_encoder.parameters(), self.gradient_clip)
+        self.optimizers().optimizer.state.clear()
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         """DAMSM judges and guides.
@@ -132,7 +121,7 @@ class DAMSM(Method):
 
 
 def learning_rate(first: float, epoch: int) -> float:
-    """Two per cent less each epoch, until it is no more than a tenth of the first."""
+    """The authors' schedule: two per cent less each epoch, until it is no more than a tenth of the first."""
     rate = first
     for _ in range(epoch):
         if rate <= first / 10:
