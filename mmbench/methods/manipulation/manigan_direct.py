@@ -100,6 +100,7 @@ class ManiGANDirect(Adversarial):
         discriminator_width: channels after the discriminator's first convolution.
         gamma1, gamma2, gamma3: smoothing factors of DAMSM.
         lambda_damsm: weight of the DAMSM terms.
+        lambda_perceptual: weight of the perceptual term.
         own_share: share of a batch that is given with its own captions, one image at least.
         decay: of the generator's moving average, which makes the images.
     """
@@ -122,6 +123,7 @@ class ManiGANDirect(Adversarial):
         gamma2: float,
         gamma3: float,
         lambda_damsm: float,
+        lambda_perceptual: float,
         own_share: float,
         decay: float,
     ) -> None:
@@ -129,7 +131,8 @@ class ManiGANDirect(Adversarial):
         self.damsm = Frozen(damsm)
         self.perceptual = perceptual
         self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
-        self.lambda_damsm, self.own_share = lambda_damsm, own_share
+        self.lambda_damsm, self.lambda_perceptual = lambda_damsm, lambda_perceptual
+        self.own_share = own_share
         self.generator = DirectEditor(width, image_size, damsm.embedding_dim, num_residual, shared_width)
         self.discriminator = Discriminator(image_size, discriminator_width, damsm.embedding_dim)
         initialise_orthogonally(self.discriminator)
@@ -164,7 +167,7 @@ class ManiGANDirect(Adversarial):
             "L_G": adversarial,
             "DAMSM_words": self.lambda_damsm * sum(words),
             "DAMSM_sentence": self.lambda_damsm * sum(sentence),
-            "L_per": perceptual_loss(self.perceptual, fake, real),
+            "L_per": self.lambda_perceptual * perceptual_loss(self.perceptual, fake, real),
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
