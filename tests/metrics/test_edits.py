@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmbench.core.config import composed, construct, node, plain
+from mmbench.core.config import composed, construct, node
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
 from mmbench.data.toy import faces as toy_faces
@@ -139,6 +139,6 @@ def test_the_votes_of_a_part_decide_and_small_parts_are_passed_over():
     ],
 )
 def test_palette_and_parts_are_the_toys(data, parts):
-    metrics = plain(composed(["method=identity", f"data={data}", "data.source=toy"]))["protocol"]["metrics"]
+    metrics = composed(["method=identity", f"data={data}", "data.source=toy"])["protocol"]["metrics"]
     assert metrics["edit_accuracy"]["palette"] == {name: list(levels) for name, levels in PALETTE.items()}
     assert metrics["edit_accuracy"]["parts"] == metrics["preservation"]["parts"] == list(parts)
