@@ -27,7 +27,7 @@ from mmbench.metrics.outside_mask import L1OutsideMask, LPIPSOutsideMask
 from mmbench.metrics.preservation import Preservation
 from mmbench.metrics.r_precision import RPrecision
 from mmbench.metrics.ssim import SSIM
-from mmbench.metrics.tdanet import TDANetL1, TDANetSSIM, TDANetTV
+from mmbench.metrics.tdanet import TDANetL1, TDANetTV
 from mmbench.pipeline import by_sample, evaluation, scoring
 
 SAMPLES = [Sample(f"Vögel/{number:02d}", caption, draw) for number in range(7) for caption in (0, 3) for draw in (0, 1)]
@@ -257,11 +257,12 @@ def threads():
 def test_values_depend_on_no_batch_and_on_no_number_of_threads(threads, make_extractor):
     extractor = make_extractor(Wide())
     found = []
-    for number, batch_size in ((1, 28), (2, 1), (2, 2), (3, 5)):
+    for number, batch_size in ((1, 5), (2, 1)):
         threads(number)
-        metrics = {"tdanet_tv": TDANetTV(), "tdanet_ssim": TDANetSSIM(), "lpips": LPIPS(extractor, "image")}
-        suite = MetricSuite({**metrics, "lpips_outside_mask": LPIPSOutsideMask(extractor), "ssim": SSIM("image")})
-        show(suite, SAMPLES, batch_size)
+        suite = MetricSuite(
+            {"lpips": LPIPS(extractor, "image"), "outside": LPIPSOutsideMask(extractor), "tv": TDANetTV()}
+        )
+        show(suite, SAMPLES[:5], batch_size)
         found.append(suite.by_sample())
     assert all(one == found[0] for one in found)
 
