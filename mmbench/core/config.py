@@ -456,14 +456,15 @@ def config_hash(value: Any) -> str:
 
     Of the card of a file, what counts is which file it is (name, hash, member) and not where it comes from.
     """
-    return sha256_json(_identifying(scientific(value)))
+    return sha256_json(identifying(scientific(value)))
 
 
-def _identifying(value: Any) -> Any:
+def identifying(value: Any) -> Any:
+    """Plain values in which each card of a file is only which file it is."""
     if isinstance(value, dict):
         if {"file", "sha256", "origin"} <= value.keys():
             return {key: value[key] for key in ("file", "sha256", "member") if key in value}
-        return {key: _identifying(item) for key, item in value.items()}
+        return {key: identifying(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_identifying(item) for item in value]
+        return [identifying(item) for item in value]
     return value

@@ -1,8 +1,8 @@
 """Trains the small networks of `mmbench/networks/toy.py`: `make toy-networks`, of one kind with `ARGS=scenes`.
 
 Birds and scenes come from random streams whose keys begin with words, where those of a data set begin with its seed:
-no picture of any toy data set is among them, and judges and backbones share none. One core, some ten minutes for each
-kind, the same weights each time.
+no picture of any toy data set is among them, and judges and backbones share none. What guides methods is scaled to what
+its docstring says. One core, some ten minutes for each kind, the same weights each time.
 """
 
 import re
@@ -299,6 +299,19 @@ def train_lpips(network: toy.ToyLPIPS, train: Pictures, test: Pictures, epochs: 
     print(f"ToyLPIPS: pairs put in order, of {len(test.images)} unseen birds: {orders}")
 
 
+@torch.no_grad()
+def scale_vgg(network: toy.ToyVGG, birds: Pictures) -> None:
+    """Scales the last layer so that the features of two birds are `APART` from each other, in the mean square."""
+    squares = mean_square_apart(network(from_uint8(birds.images)))
+    for parameter in network.conv2_2.parameters():  # a rectifier of a multiple is the multiple of the rectifier
+        parameter.mul_((network.APART / squares) ** 0.5)
+
+
+def mean_square_apart(features: Tensor) -> float:
+    """Mean square of the difference of two pictures' features (N, ...), over all pairs of different pictures."""
+    return 2 * float(features.double().var(0).mean())
+
+
 def save(network: nn.Module, name: str) -> None:
     """Writes the weights to the file of the card of `conf/network/<name>.yaml`, and their hash into the card."""
     card = shipped("conf") / "network" / f"{name}.yaml"
@@ -342,6 +355,7 @@ def train_backbones() -> None:
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, sum(birds.sizes.values()))),
     )
     train_classifier(vgg, lambda images: tail(vgg(from_uint8(images))), [tail], birds, unseen, epochs=4)
+    scale_vgg(vgg, unseen)
     save(vgg, "vgg/toy")
 
 

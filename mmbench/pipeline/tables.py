@@ -135,7 +135,7 @@ def agreements(experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
 
 def summary(experiment: Experiment, cells: Sequence[Cell]) -> str:
     """The table at a glance, with what stands under it."""
-    return "\n".join([glance(cells), *agreements(experiment, cells), *notes(cells)])
+    return "\n".join([glance(cells), *agreements(experiment, cells), *(f"\n{note}" for note in notes(cells))])
 
 
 def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: Sequence[Cell]) -> str:

@@ -205,6 +205,7 @@ defaults:
   - /metric@metrics.l1: l1
   - _self_
 name: filling
+task: text-guided editing
 split: test
 captions_per_image: 1
 draws: 1

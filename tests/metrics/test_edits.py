@@ -11,7 +11,7 @@ from mmbench.core.noise import random_stream
 from mmbench.data.toy import faces as toy_faces
 from mmbench.data.toy import flowers as toy_flowers
 from mmbench.data.toy import scenes as toy_scenes
-from mmbench.data.toy.birds import PALETTE, PARTS, describe, part_masks, render, sample_bird
+from mmbench.data.toy.birds import PALETTE, PARTS, describe, render, sample_bird
 from mmbench.metrics.edit_accuracy import EditAccuracy
 from mmbench.metrics.preservation import Preservation
 
@@ -24,7 +24,9 @@ def metric(name):
 
 def drawn(bird, number):
     image, parts, _ = render(bird, random_stream("edits", number, "picture"))
-    return torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(part_masks(parts)).float()[None]
+    return torch.from_numpy(image).permute(2, 0, 1)[None], torch.stack(
+        [torch.from_numpy(parts == index).float() for index in range(1, len(PARTS) + 1)]
+    )[None]
 
 
 @pytest.fixture(scope="module")

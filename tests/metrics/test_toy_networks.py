@@ -17,7 +17,16 @@ from mmbench.core.noise import random_stream
 from mmbench.data.toy import scenes as toy_scenes
 from mmbench.data.toy.birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, describe, sample_bird
 from mmbench.data.toy.scenes import GROUNDS, sample_scene
-from mmbench.maintenance.toy_networks import PACKAGE, claims_of, picture_of_bird, picture_of_scene, values_of
+from mmbench.maintenance.toy_networks import (
+    PACKAGE,
+    aviary,
+    claims_of,
+    mean_square_apart,
+    picture_of_bird,
+    picture_of_scene,
+    scale_vgg,
+    values_of,
+)
 from mmbench.metrics.fid import FID
 from mmbench.metrics.inception_score import inception_score
 from mmbench.metrics.lpips import LPIPS
@@ -44,6 +53,10 @@ def judge_of(name):
 def backbone_of(name):
     cfg = card_of(name)
     return frozen(instantiate(cfg["network"]), instantiate(cfg["card"]), "unused")
+
+
+def rms(features):
+    return float(features.square().mean().sqrt())
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +178,58 @@ def test_backbones_have_the_interfaces_of_theirs_and_pass_gradients(birds):
     assert not any(parameter.requires_grad for network in (trunk, vgg) for parameter in network.parameters())
     assert trunk(torch.zeros(1, 3, 128, 128))[0].shape[-2:] == (8, 8)
     assert vgg(torch.zeros(1, 3, 128, 96)).shape[-2:] == (64, 48)
+
+
+@pytest.fixture(scope="module")
+def flock():
+    """Birds with independent attributes, as scales are stated for them."""
+    return aviary("scales of a test", 200)
+
+
+def test_the_features_of_two_birds_are_as_far_apart_as_stated(flock):
+    vgg = backbone_of("vgg/toy").network
+    images = from_uint8(flock.images)
+    features = vgg(images)
+    assert mean_square_apart(features) == pytest.approx(toy.ToyVGG.APART, rel=0.06)
+    assert rms(features) == pytest.approx(4.3, rel=0.04)
+    assert mean_square_apart(images) == pytest.approx(0.3, rel=0.06)
+
+
+def test_mean_square_apart_is_that_of_all_pairs():
+    features = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    pairs = [(a - b).square().mean() for n, a in enumerate(features) for b in features[:n]]
+    assert mean_square_apart(features) == pytest.approx(float(sum(pairs)) / 10, rel=1e-5)
+
+
+def test_whatever_is_trained_is_scaled_as_stated(flock):
+    torch.manual_seed(0)
+    vgg = toy.ToyVGG()
+    images = from_uint8(flock.images)
+    with torch.no_grad():
+        before = vgg(images)
+        scale_vgg(vgg, flock)
+        after = vgg(images)
+    assert mean_square_apart(before) < 0.1
+    assert mean_square_apart(after) == pytest.approx(toy.ToyVGG.APART, rel=1e-4)
+    torch.testing.assert_close(after / rms(after), before / rms(before))  # nothing else changes
+
+
+def test_the_trunks_features_have_the_stated_scale(flock):
+    regions, pooled = backbone_of("inception_trunk/toy").network(from_uint8(flock.images))
+    assert rms(regions) == pytest.approx(0.6, rel=0.05)
+    assert rms(pooled) == pytest.approx(3.5, rel=0.05)
+
+
+def test_cosines_have_the_stated_scale(flock):
+    rng = random_stream("captions of a scale")
+    captions = [flock.captioned(number, rng)[0] for number in range(len(flock.images))]
+    clip = judge_of("clip/toy").network
+    image, text = clip(flock.images)["embedding"], clip(captions)["embedding"]
+    torch.testing.assert_close(torch.cat((image, text)).norm(dim=1), torch.ones(2 * len(image)))
+    cosine = image @ text.T
+    assert float(cosine.diag().mean()) == pytest.approx(0.43, abs=0.03)
+    assert float(cosine.mean()) == pytest.approx(-0.05, abs=0.03)
+    assert float(cosine.std()) == pytest.approx(0.18, abs=0.02)
 
 
 def test_files_are_small_and_named_by_their_cards():

@@ -38,6 +38,7 @@ from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import SpatialAttention
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
 from mmbench.losses.attngan import Guide
+from mmbench.losses.perceptual import perceptual_loss
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedText
 
@@ -100,8 +101,6 @@ class ManiGANDirect(Adversarial):
         discriminator_width: channels after the discriminator's first convolution.
         gamma1, gamma2, gamma3: smoothing factors of DAMSM.
         lambda_damsm: weight of the DAMSM terms.
-        lambda_own: weight of the perceptual term where the caption is the image's own.
-        lambda_other: its weight where the caption is another image's; smaller, since there the image is to change.
         own_share: share of a batch that is given with its own captions, one image at least (of each process's part).
         decay: of the generator's moving average, which makes the images.
     """
@@ -124,15 +123,12 @@ class ManiGANDirect(Adversarial):
         gamma2: float,
         gamma3: float,
         lambda_damsm: float,
-        lambda_own: float,
-        lambda_other: float,
         own_share: float,
         decay: float,
     ) -> None:
         super().__init__(optimizers)
         self.guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm)
         self.perceptual = perceptual
-        self.lambda_own, self.lambda_other = lambda_own, lambda_other
         self.own_share = own_share
         self.generator = DirectEditor(width, image_size, damsm.embedding_dim, num_residual, shared_width)
         self.discriminator = Discriminator(image_size, discriminator_width, damsm.embedding_dim)
@@ -154,23 +150,13 @@ class ManiGANDirect(Adversarial):
         )
         return {"L_D": loss}
 
-    def generator_terms(self, real: Tensor, fake: Tensor, prompt: EncodedText, num_own: int) -> dict[str, Tensor]:
-        """The generator's objective on images of which the first `num_own` are given with their own captions."""
+    def generator_terms(self, real: Tensor, fake: Tensor, prompt: EncodedText) -> dict[str, Tensor]:
+        """The generator's objective on images edited to follow `prompt`."""
         return {
             "L_G": matching_aware_generator(*self.discriminator.judge(fake, prompt.sentence)),
             # Without classes: a caption of another image has none among the images of the batch.
             **self.guide.terms(fake, prompt, class_id=None),
-            **self.perceptual_terms(real, fake, num_own),
-        }
-
-    def perceptual_terms(self, real: Tensor, fake: Tensor, num_own: int) -> dict[str, Tensor]:
-        """Images are to look like their inputs, those that are given with other captions less so."""
-        with torch.no_grad():
-            target = self.perceptual(real)
-        distance = (self.perceptual(fake) - target).square().mean(dim=(1, 2, 3))  # (N,)
-        return {
-            "L_per_own": self.lambda_own * distance[:num_own].mean(),
-            "L_per_other": self.lambda_other * distance[num_own:].mean(),
+            "L_per": perceptual_loss(self.perceptual, fake, real),
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -181,7 +167,7 @@ class ManiGANDirect(Adversarial):
         fake = self.generator(real, self.guide.images(real).regions, prompt.words, prompt.word_mask)
         self.minimise("discriminator", self.discriminator_terms(real, fake, text, mismatched, prompt))
         with self.held(self.discriminator):
-            self.minimise("generator", self.generator_terms(real, fake, prompt, num_own))
+            self.minimise("generator", self.generator_terms(real, fake, prompt))
         self.ema.update(self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
