@@ -90,6 +90,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     Raises:
         ValueError: a word is not in Hydra's grammar.
     """
+    return list(_parsed(tuple(overrides)))
+
+
+@cache  # a command and each of its rows ask several times
+def _parsed(overrides: tuple[str, ...]) -> list[Override]:
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
             raise ValueError(f"expected key=value, found {word!r}: see `mmbench --help`")
