@@ -54,7 +54,10 @@ def test_a_data_set_that_is_not_here_is_named_as_when_it_is_read(home, data):
     [
         (["method=manigan"], "birds/captions.pickle of manigan/data/birds.zip (sha256 unpublished, from gdrive:"),
         (["method=manigan", "weights=trained"], "expected trained weights of damsm at "),
-        (["method=damsm", "weights=none.pt"], "none.pt: expected a file of weights, found none"),
+        (
+            ["method=damsm", "protocol=strict_synthesis", "weights=none.pt"],
+            "none.pt: expected a file of weights, found none",
+        ),
         (["method=manigan_direct", "weights=none"], "vgg16-397923af.pth (sha256 397923af, from https://"),
         (["method=manigan_concat_main", "weights=none"], "vgg16-397923af.pth (sha256 397923af, from https://"),
         (["method=tagan"], "fasttext/"),
@@ -110,6 +113,7 @@ def test_a_trained_stage_is_found_by_its_key_and_without_a_mark_by_its_folder(bi
         ("table", ["experiment=manigam"], "did you mean manigan"),
         ("reproduce", ["experiment=manigan", "trainr=cpu"], "did you mean trainer"),
         ("reproduce", ["experiment=manigan", "data=cup"], "did you mean cub"),
+        ("reproduce", ["experiment=manigan", "seed=3"], "expected seeds=0,1,2 for the rows of a table"),
     ],
 )
 def test_tables_and_answers_to_mistakes_need_no_torch(home, command, words, said):

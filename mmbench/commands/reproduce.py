@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmbench.core import config, results
 from mmbench.core.files import write_text
-from mmbench.pipeline.experiments import Experiment, Row, load
+from mmbench.pipeline.experiments import Experiment, Row, load, seeds_of
 
 HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=value ...]
 
@@ -79,6 +79,6 @@ def main(arguments: list[str]) -> int:
     source = own.get("data.source", experiment.sources[0])
     experiment = experiment.on(source)
     rows = selected(experiment, config.words(own.get("method", "")), config.words(own.get("data", "")))
-    seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
+    seeds = seeds_of(own.get("seeds"), rest, experiment)
     sys.stdout.reconfigure(line_buffering=True)
     return 0 if reproduce(experiment, source, seeds, rows, rest) else 1

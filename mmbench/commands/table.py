@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmbench.core import config, results
 from mmbench.core.files import write_text
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiments import load, seeds_of
 
 FORMATS = ("markdown", "latex", "html", "csv")
 HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={"|".join(FORMATS)}] [key=value ...]
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     if form and form not in FORMATS:
         config.unknown("format", form, FORMATS)
     chosen = [load(name) for name in ([own["experiment"]] if "experiment" in own else config.names("experiment"))]
-    asked = config.integers(own["seeds"]) if "seeds" in own else None
+    seeds_of(own.get("seeds"), rest, chosen[0])  # a mistake is said at once
     paths = config.composed(["method=identity", *rest])["paths"]
     from mmbench.pipeline import tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         held = results.by_configuration(paths["results"], experiment.name)
         for source in [own["data.source"]] if "data.source" in own else experiment.sources:
             here = experiment.on(source)
-            seeds = here.seeds if asked is None else asked
+            seeds = seeds_of(own.get("seeds"), rest, here)
             cells = cells_of(here, source, seeds, rest, paths, held, here.rows)
             if "experiment" not in own and all(cell.value.mean is None for cell in cells):
                 continue

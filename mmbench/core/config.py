@@ -90,6 +90,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     Raises:
         ValueError: a word is not in Hydra's grammar.
     """
+    return list(_parsed(tuple(overrides)))
+
+
+@cache  # a command and each of its rows ask several times
+def _parsed(overrides: tuple[str, ...]) -> list[Override]:
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
             raise ValueError(f"expected key=value, found {word!r}: see `mmbench --help`")
@@ -287,7 +292,10 @@ def _described(group: str, name: str, folder: Path) -> dict[str, Any]:
 @cache
 def _known(chosen: tuple[str, ...], folder: Path) -> frozenset[str]:
     """The keys that a command line can set, by its choices."""
-    cfg = _container(_compose(chosen))
+    method = next(word for word in chosen if word.startswith("method="))
+    cfg = _root(tuple(word for word in chosen if word is not method), folder)
+    described = _described("method", method.partition("=")[2], folder)
+    cfg["method"] = _laid_over(described, cfg.pop("method", {}))
     for group, blocks in BLOCKS.items():
         for block in blocks:
             cfg[group].pop(block, None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mmbench.core.config import names, shipped, unknown
+from mmbench.core.config import integers, names, shipped, unknown
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,17 @@ def load(name: str) -> Experiment:
     if "metrics" in experiment.toy and len(experiment.columns) > 1:
         raise ValueError(f"{path}: expected toy.metrics beside one protocol, found {len(experiment.columns)} columns")
     return experiment
+
+
+def seeds_of(asked: str | None, words: Sequence[str], experiment: Experiment) -> list[int]:
+    """The seeds that a command line asks for by `seeds=`, else the experiment's own.
+
+    Raises:
+        ValueError: they are no integers; another word sets the one seed of a run.
+    """
+    if any(word.startswith("seed=") for word in words):
+        raise ValueError("expected seeds=0,1,2 for the rows of a table, found seed=: write seeds=")
+    return experiment.seeds if asked is None else integers(asked)
 
 
 def parsed(name: str, content: Mapping[str, Any]) -> Experiment:
