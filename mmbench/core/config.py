@@ -74,7 +74,8 @@ def unknown(kind: str, found: str, valid: Iterable[str]) -> NoReturn:
     valid = sorted(set(valid))
     nearest = difflib.get_close_matches(found, valid, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(valid)}"
-    raise ValueError(f"expected a {kind}, found {found!r}: {hint}")
+    article = "an" if kind[0] in "aeiou" else "a"
+    raise ValueError(f"expected {article} {kind}, found {found!r}: {hint}")
 
 
 def config_groups() -> list[str]:
