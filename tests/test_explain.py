@@ -10,7 +10,7 @@ from mmbench.core import config, results
 from mmbench.pipeline import evaluation, explaining, generation
 from mmbench.pipeline.explaining import Side
 
-WORDS = ["data=cub", "data.source=toy", "data.toy_images=80", "trainer=cpu"]
+WORDS = ["method=real", "data=cub", "data.source=toy", "data.toy_images=80", "trainer=cpu"]
 FEWER = """# The first of the test images, in two splits
 defaults:
   - strict
@@ -32,8 +32,8 @@ def without_a_grid(monkeypatch):
 
 @cache  # composing takes longer than drawing and scoring twenty toy images
 def composed(protocol, *words):
-    method = [] if any(word.startswith("method=") for word in words) else ["method=real"]
-    return config.composed([*method, *WORDS, f"protocol={protocol}", *words])
+    common = WORDS[1:] if any(word.startswith("method=") for word in words) else WORDS
+    return config.composed([*common, f"protocol={protocol}", *words])
 
 
 def side(protocol, metric, *words):

@@ -159,7 +159,9 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     groups = config_groups()
     choices = [word for word in words if not _is_value(word) or word.key_or_group in groups]
     values = [(word.key_or_group, word.value()) for word in words if word not in choices and not word.is_delete()]
-    method = next(word for word in choices if word.key_or_group == "method" and not word.package)
+    method, *more = [word for word in choices if word.key_or_group == "method" and not word.package]
+    if more:
+        raise ValueError(f"expected one method=NAME, found {len(more) + 1}: remove all but one")
     beside = [word for word in choices if word is not method]
     root = _root(tuple(sorted(_line(word) for word in beside)), shipped("conf"))
     own = root.pop("method", {})  # what a choice put there, `+network/vgg@method.module.perceptual=toy` say
