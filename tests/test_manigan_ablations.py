@@ -182,7 +182,7 @@ def on_coco(method):
 
 @pytest.mark.parametrize(("name", "full"), FULL.items())
 def test_an_ablation_is_set_as_the_full_method_and_has_no_published_weights(name, full):
-    ablated, full = on_coco(name), on_coco(full)  # where recipes apply as well
+    ablated, full = on_coco(name), on_coco(full)
     assert ablated["training"] == full["training"]
     ignored = {"_target_", "perceptual", "image_size", *(["shared_width"] if "concat" in name else [])}
     common = (ablated["module"].keys() & full["module"].keys()) - ignored
