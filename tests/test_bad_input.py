@@ -27,14 +27,15 @@ FULL = (
 def birds(tiny, home):
     """The folder of 40 toy birds that a test may damage, 30 of them to train on, and the words that choose them."""
     for stage in STAGES:
-        tiny.change(f"method/{stage}", {"toy": {"training": {"epochs": 1, "batch_size": 15}}})
+        tiny.change(f"method/{stage}", {"tiny": {"training": {"epochs": 1, "batch_size": 15}}})
     words = ["data.source=toy", "data.toy_images=40", f"data.root={home / 'birds'}", "trainer=cpu"]
     data = assembly.prepared_data(plain_of("method=identity", *words))
     return home / "birds", words, data
 
 
 def plain_of(*words):
-    return config.composed(words)
+    protocol = ["protocol=strict_synthesis"] if "method=controlgan" in words else []
+    return config.composed([*protocol, *words])
 
 
 def trained(*words):
@@ -44,7 +45,7 @@ def trained(*words):
 
 def drawn(*words):
     """The images of a run, as files."""
-    run = generation.prepared(config.composed(words))
+    run = generation.prepared(plain_of(*words))
     generation.generate(run)
     return [run.image(sample) for sample in run.samples]
 
@@ -72,7 +73,7 @@ def test_a_caption_without_known_words_is_refused_before_anything_is_trained_or_
         trained(*words, *TRAINING)
     assert not list(home.glob("runs/train/**/log")), "no stage was begun"
     with pytest.raises(ValueError, match=expected):
-        generation.prepared(config.composed([*words, "weights=none"]))
+        generation.prepared(plain_of(*words, "weights=none"))
 
 
 def test_an_empty_caption_is_refused_by_the_data_set(birds):

@@ -61,12 +61,12 @@ def test_words_refine_what_sentence_and_noise_begin(generator, given, name):
 
 def test_networks_have_the_size_that_was_published(conf):
     for data, layout in (("cub", "generator-full-layout"), ("coco", "generator-coco-full-layout")):
-        module = config.composed(["method=controlgan", f"data={data}"])["method"].module
+        module = config.composed(["method=controlgan", f"data={data}"])["method"]["module"]
         published = json.loads((PARITY / f"{layout}.json").read_text())["config"]
-        assert module.width == published["GF_DIM"]
-        assert module.discriminator_width == published["DF_DIM"]
-        assert module.num_residual == published["R_NUM"]
-        assert (module.noise_dim, module.condition_dim) == (published["Z_DIM"], published["CONDITION_DIM"])
+        assert module["width"] == published["GF_DIM"]
+        assert module["discriminator_width"] == published["DF_DIM"]
+        assert module["num_residual"] == published["R_NUM"]
+        assert (module["noise_dim"], module["condition_dim"]) == (published["Z_DIM"], published["CONDITION_DIM"])
 
 
 def test_released_weights_stand_on_the_encoders_released_with_them(conf):

@@ -32,7 +32,8 @@ def without_a_grid(monkeypatch):
 
 @cache  # composing takes longer than drawing and scoring twenty toy images
 def composed(protocol, *words):
-    return config.composed([*WORDS, f"protocol={protocol}", *words])
+    common = WORDS[1:] if any(word.startswith("method=") for word in words) else WORDS
+    return config.composed([*common, f"protocol={protocol}", *words])
 
 
 def side(protocol, metric, *words):
@@ -74,7 +75,7 @@ def test_manigans_protocol_against_the_strict_one(home):
 
 
 def test_psnr_in_colour_against_tdanets_in_grey(home):
-    words = ["+metric@protocol.metrics.psnr=psnr", "protocol.count=12"]
+    words = ["method=grey_hole", "+metric@protocol.metrics.psnr=psnr", "protocol.count=12"]
     frame = explaining.explained(side("tdanet_centre", "psnr", *words), side("tdanet_centre", "tdanet_psnr", *words))
     record = scored("tdanet_centre", *words)
     parts = check(frame, record["psnr"], record["tdanet_psnr"])
@@ -91,7 +92,9 @@ def test_between_two_tasks_all_that_the_data_module_is_told_changes_in_order():
     modules = [explaining.under(first.plain, step.protocol)["data"]["evaluation"] for step in found]
     assert modules[-1] == second.plain["data"]["evaluation"]
     assert [module.get("bird_crop", True) for module in modules[:2]] == [True, False]
-    last = {key: value for key, value in found[-1].protocol.items() if key not in ("name", "metrics", "extractors")}
+    last = {
+        key: value for key, value in found[-1].protocol.items() if key not in ("name", "task", "metrics", "extractors")
+    }
     assert last == {key: second.protocol[key] for key in last}
 
 

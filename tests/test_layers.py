@@ -7,9 +7,10 @@ from torch import nn
 
 from mmbench.core.ema import EMA
 from mmbench.layers.affine_combination import AffineCombination
-from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.conditioning_augmentation import Condition, ConditioningAugmentation
+from mmbench.layers.convolution import ConvNorm
 from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, UpBlock
-from mmbench.layers.initialisation import initialise_orthogonally
+from mmbench.layers.initialisation import initialise_normally, initialise_orthogonally
 from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention
 
@@ -92,6 +93,37 @@ def test_a_condition_has_the_mean_and_variance_it_states():
     torch.testing.assert_close(condition.var(0), log_variance[0].exp(), atol=0.05, rtol=0.05)
     at_the_mean, _, _ = layer(sentence[:1], torch.zeros(1, 5))
     torch.testing.assert_close(at_the_mean, mu[:1])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_leaky_condition_has_the_mean_and_deviation_it_states(bias):
+    layer, sentence = Condition(8, 5, bias), torch.randn(1, 8).expand(20_000, 8)
+    condition, mu, log_sigma = layer(sentence, torch.randn(20_000, 5))
+    torch.testing.assert_close(condition.mean(0), mu[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(condition.std(0), log_sigma[0].exp(), atol=0.05, rtol=0.05)
+    assert any("bias" in name for name in layer.state_dict()) == bias
+
+
+@pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 1, 8), (1, 1, 8), (4, 2, 4)])
+def test_a_normalised_convolution_keeps_or_halves_the_size_and_has_no_bias(kernel, stride, size):
+    plain, activated = ConvNorm(3, 5, kernel, stride), ConvNorm(3, 5, kernel, stride, nn.ReLU())
+    found = plain(torch.randn(2, 3, 8, 8))
+    assert found.shape == (2, 5, size, size)
+    torch.testing.assert_close(found.mean(dim=(0, 2, 3)), torch.zeros(5), atol=1e-5, rtol=0)
+    assert plain.state_dict().keys() == activated.state_dict().keys()
+    assert "0.bias" not in plain.state_dict()
+    assert activated(torch.randn(2, 3, 8, 8)).min() == 0
+
+
+def test_normal_initialisation_starts_without_shift_and_leaves_what_is_frozen():
+    network = nn.Sequential(nn.Linear(50, 50), nn.BatchNorm2d(50), nn.Conv2d(20, 20, 3), nn.Linear(4, 4))
+    frozen = network[3].requires_grad_(False).weight.clone()
+    initialise_normally(network)
+    for layer, mean in zip(network, (0, 1, 0), strict=False):
+        assert float(layer.weight.detach().mean()) == pytest.approx(mean, abs=0.01)
+        assert 0.015 < float(layer.weight.detach().std()) < 0.025
+        assert not layer.bias.any()
+    assert torch.equal(network[3].weight, frozen)
 
 
 def test_orthogonal_initialisation_keeps_lengths_and_starts_without_shift():

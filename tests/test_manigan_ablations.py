@@ -16,7 +16,7 @@ from mmbench.networks.manigan_ablations import (
     DetailCorrectionAlone,
     MainModuleWithoutACM,
 )
-from mmbench.pipeline import assembly, stages, tables
+from mmbench.pipeline import assembly, lookup, stages
 from mmbench.pipeline.experiments import load
 
 BASE, WIDTH, TEXT, REGIONS = 16, 6, 10, 8
@@ -182,7 +182,7 @@ def on_coco(method):
 
 @pytest.mark.parametrize(("name", "full"), FULL.items())
 def test_an_ablation_is_set_as_the_full_method_and_has_no_published_weights(name, full):
-    ablated, full = on_coco(name), on_coco(full)  # where recipes apply as well
+    ablated, full = on_coco(name), on_coco(full)
     assert ablated["training"] == full["training"]
     ignored = {"_target_", "perceptual", "image_size", *(["shared_width"] if "concat" in name else [])}
     common = (ablated["module"].keys() & full["module"].keys()) - ignored
@@ -205,7 +205,7 @@ def test_the_toy_table_runs_every_row_and_trains_no_main_module_twice(home):
     rows = {data: [row for row in experiment.rows if row.data == data] for data in ("cub", "coco")}
     assert [row.method for row in rows["cub"]] == [row.method for row in rows["coco"]]
     words = ["data.toy_images=40", "trainer=cpu"]
-    plain = {row.label: tables.row_config(experiment, row, "toy", 0, words) for row in rows["coco"]}
+    plain = {row.label: lookup.row_config(experiment, row, "manigan", "toy", 0, words) for row in rows["coco"]}
     assert len(plain) == 7
     assert all(each["weights"] == "trained" and "training" in each["method"] for each in plain.values())
     data = assembly.prepared_data(plain["ManiGAN"])

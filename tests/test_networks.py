@@ -9,6 +9,8 @@ from torch import nn
 from torchvision.models import inception_v3, vgg16
 
 from mmbench.core.weights import load_strictly
+from mmbench.losses.adversarial import matching_aware_discriminator
+from mmbench.losses.attngan import Discriminators
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import ImageEncoder, TextEncoder
 from mmbench.networks.inception_v3 import INCEPTION_V3, InceptionV3Trunk
@@ -105,3 +107,19 @@ def test_a_mismatched_pair_is_an_image_with_the_next_sentence_and_fakes_get_no_g
     torch.testing.assert_close(logits.real_mismatched, network.conditional(network(real[:2]), sentence[1:]))
     sum(part.sum() for part in logits).backward()
     assert fake.grad is None
+
+
+def test_discriminators_of_several_sizes_have_a_term_for_each_side_and_size():
+    judges = Discriminators((8, 16), width=3, embedding_dim=5)
+    real, fake = ([torch.randn(3, 3, size, size, requires_grad=True) for size in (8, 16)] for _ in range(2))
+    sentence = torch.randn(3, 5)
+    judged = judges.discriminator_terms(real, fake, sentence)
+    assert list(judged) == ["L_D8", "L_D16"]
+    expected = matching_aware_discriminator(*judges[1].judge_pairs(real[1], fake[1], sentence))
+    torch.testing.assert_close(judged["L_D16"], expected)
+    sum(judged.values()).backward()
+    assert all(image.grad is None for image in fake)
+    terms = judges.generator_terms(fake, sentence)
+    assert list(terms) == ["L_G8", "L_G16"]
+    sum(terms.values()).backward()
+    assert all(image.grad.any() for image in fake)

@@ -171,16 +171,16 @@ def test_networks_have_the_size_that_was_published_for_coco(method, conf):
     )
     cub, coco = (config.composed([f"method={method}", f"data={data}"])["method"] for data in ("cub", "coco"))
     if method == "damsm":
-        assert (cub.module.max_words, coco.module.max_words) == (18, 15)
+        assert (cub["module"]["max_words"], coco["module"]["max_words"]) == (18, 15)
         return
     for composed, layout in ((cub, "full-layout"), (coco, "coco-full-layout")):
         part = "generator" if method == "manigan_main" else "dcm"
         published = paritykit.load(PARITY / f"fixtures/manigan/{part}-{layout}.json")["config"]
-        assert composed.module.width == published["GF_DIM"]
-        assert composed.module.num_residual == published["R_NUM"]
-        assert composed.module.discriminator_width == published["DF_DIM"]
-    assert (coco.module.max_words, coco.module.max_prompt_words) == (12, 20)
-    assert cub.official.cub == coco.official.cub
+        assert composed["module"]["width"] == published["GF_DIM"]
+        assert composed["module"]["num_residual"] == published["R_NUM"]
+        assert composed["module"]["discriminator_width"] == published["DF_DIM"]
+    assert (coco["module"]["max_words"], coco["module"]["max_prompt_words"]) == (12, 20)
+    assert cub["official"]["cub"] == coco["official"]["cub"]
 
 
 @cache
@@ -266,6 +266,7 @@ defaults:
   - /metric@metrics.diff: diff
   - _self_
 name: pixels
+task: text-guided editing
 split: test
 captions_per_image: 1
 draws: 1

@@ -14,7 +14,8 @@ from mmbench.core.noise import random_stream
 from mmbench.core.protocol import Protocol, explained_fields
 from mmbench.core.task import TEXT_GUIDED_INPAINTING, TEXT_TO_IMAGE, Task
 from mmbench.data.views import Window
-from mmbench.pipeline import evaluation, generation, tables
+from mmbench.pipeline import evaluation, generation, lookup
+from mmbench.pipeline.cells import cells_of
 from mmbench.pipeline.experiments import load
 
 DATA = {
@@ -196,17 +197,17 @@ def test_a_record_of_another_protocol_is_not_in_the_column(home):
     if records[0].coverage["count"] == 12:  # both are of one second
         records.reverse()
     assert len({record.protocol["hash"] for record in records}) == 2
-    paths = {"results": str(home / "results"), "assets": str(home)}
+    held = results.by_configuration(home / "results", "demo")
 
     def hashes(*more):
-        found, _ = tables.records_of(experiment, row, "toy", [0], [*words, *more], paths["results"])
-        return [record.protocol["hash"] for record in found]
+        found = lookup.records_of(experiment, row, "toy", [0], [*words, *more], held)
+        return [record.protocol["hash"] for record in found["strict"].records]
 
     assert hashes() == [records[0].protocol["hash"]]
     assert hashes("protocol.count=12") == [records[1].protocol["hash"]]
     assert hashes("protocol.count=11") == []
-    found = {cell["reproduced"] for cell in tables.lines(experiment, "toy", [0], ["protocol.seed=5"], paths, {}, [row])}
-    assert found == {"-"}
+    found = cells_of(experiment, "toy", [0], ["protocol.seed=5"], {"assets": str(home)}, held, [row])
+    assert {cell.value.mean for cell in found} == {None}
 
 
 def test_what_stands_at_its_default_is_no_part_of_the_hash():

@@ -7,6 +7,7 @@ import torch
 from mmbench.core import config
 from mmbench.core.results import Result
 from mmbench.maintenance import publish
+from mmbench.pipeline.lookup import Found
 
 
 @pytest.fixture
@@ -18,18 +19,20 @@ def own(tmp_path, monkeypatch):
 
     def found(*complete):
         def of(*asked):
-            return (records(*asked) if asked[0].name in complete else [], "")
+            experiment, row, source, seeds = asked[:4]
+            made = records(experiment, row, source, seeds) if experiment.name in complete else []
+            return {protocol: Found(made) for protocol in experiment.protocols(row.data)}
 
         monkeypatch.setattr(publish, "records_of", of)
 
     return path, found
 
 
-def records(experiment, row, source, seeds, overrides, folder):
+def records(experiment, row, source, seeds):
     """One record for each seed, in which every metric is a tenth of the seed, and a hundred for identity's."""
     names = [experiment.metric(metric, row, source) for metric in experiment.metrics]
     value = 100.0 if row.method == "identity" else 0.0
-    words = ["method=identity", "data.source=toy", f"protocol={experiment.protocol}"]
+    words = ["method=identity", "data.source=toy", f"protocol={experiment.protocols(row.data)[0]}"]
     protocol = config.composed(words)["protocol"]
     return [
         Result(

@@ -13,7 +13,9 @@ from mmbench.commands import score
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
+from mmbench.core.results import Result
 from mmbench.metrics import MetricSuite
+from mmbench.pipeline import by_sample
 from mmbench.pipeline.inspection import read_captions
 
 
@@ -194,3 +196,12 @@ def test_captions_in_a_table(folders, suffix):
     path.write_text("set/00\n")
     with pytest.raises(ValueError, match="expected"):
         read_captions(path)
+
+
+def test_the_values_by_sample_lie_beside_the_record(folders, capsys):
+    record = Result(**scored(capsys, folders, f"real={folders / 'real'}", "metrics=psnr,l1"))
+    values = by_sample.read(record, folders)
+    for name, found in values.items():
+        assert len(found) == 13
+        assert np.mean(list(found.values())) == pytest.approx(record.metrics[name]["value"], rel=1e-12)
+    assert set(values) == {"psnr", "l1"}

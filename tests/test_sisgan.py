@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 
 from mmbench.core import config
 from mmbench.core.fasttext import SeededVectors, WordEmbedding
@@ -232,21 +231,21 @@ def test_learning_rates_are_halved_every_hundred_epochs(method, monkeypatch):
     assert rates == [[rate] * 2 for rate in (2e-4, 2e-4, 1e-4, 5e-5, 2e-4 / 32)]
 
 
-def test_photographs_are_cut_to_64_out_of_74_pixels_and_toy_pictures_stay_as_they_are():
-    real = config.composed(["method=sisgan"])["data"].module
-    view = config.construct(real.preprocessing).evaluation((0, 0, 400, 300), real.image_size)
+@pytest.mark.parametrize("data", ["cub", "coco", "oxford102"])
+def test_photographs_are_cut_to_64_out_of_74_pixels_and_toy_pictures_stay_as_they_are(data):
+    plain = config.composed(["method=sisgan", f"data={data}"])
+    real = plain["data"]["module"]
+    view = config.construct(real["preprocessing"]).evaluation((0, 0, 400, 300), real["image_size"])
     assert (view.size, view.left, view.top, view.side) == ((98, 74), 17, 5, 64)
-    assert real.bird_crop is False
-    toy = config.composed(["method=sisgan", "data.source=toy"])["data"].module
-    assert toy.image_size == 64
+    assert real.get("bird_crop") is (False if data == "cub" else None)
+    toy = config.composed(["method=sisgan", f"data={data}", "data.source=toy"])["data"]["module"]
+    assert toy["image_size"] == 64
     assert "preprocessing" not in toy
 
 
-@pytest.mark.parametrize("data", ["coco", "oxford102"])
-def test_other_photographs_are_cut_as_birds_are(data):
-    birds, others = (
-        yaml.safe_load((config.shipped("conf") / f"recipe/sisgan_{name}.yaml").read_text(encoding="utf-8"))
-        for name in ("cub", data)
-    )
-    del birds["data"]["module"]["bird_crop"]
-    assert others == birds
+def test_the_embedding_sees_224_pixels_out_of_256():
+    (embedding,) = config.composed(["method=sisgan"])["method"]["stages"].values()
+    seen = embedding["data"]["module"]
+    view = config.construct(seen["preprocessing"]).evaluation((0, 0, 400, 300), seen["image_size"])
+    assert (min(view.size), view.side, seen["bird_crop"]) == (256, 224, False)
+    assert seen == config.composed(["method=sisgan_embedding"])["data"]["module"]

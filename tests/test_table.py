@@ -1,14 +1,19 @@
 """Records, verdicts and tables."""
 
 import json
+import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from mmbench.commands import table
 from mmbench.core import results
 from mmbench.core.results import Result
-from mmbench.pipeline import tables
-from mmbench.pipeline.experiments import Experiment, Published, Row, load
+from mmbench.pipeline import cells, tables
+from mmbench.pipeline.cells import Cell, Value, Verdict, cells_of, verdict
+from mmbench.pipeline.experiments import Column, Experiment, Published, Row, load
+from mmbench.pipeline.lookup import Found
 
 ROW = Row("identity", "cub", {"method": "Identity", "variant": "full", "dataset": "CUB"})
 EXPERIMENT = Experiment(
@@ -16,8 +21,11 @@ EXPERIMENT = Experiment(
     citation="Nobody. 2026.",
     published="manipulation",
     select={},
-    protocol="manigan",
-    metrics={"IS": {"cub": "is@inception-cub", "coco": "is@standard"}, "diff": "diff", "MP": "mp@damsm"},
+    columns={
+        "": Column(
+            "manigan", {"IS": {"cub": "is@inception-cub", "coco": "is@standard"}, "diff": "diff", "MP": "mp@damsm"}
+        )
+    },
     tolerance={"relative": 0.03, "absolute": {"MP": 0.001}},
     rows=[ROW],
 )
@@ -27,15 +35,32 @@ def _printed(text, verified=True, uncertainty=None):
     return Published(float(text), text, uncertainty, higher_is_better=True, verified=verified, protocol="")
 
 
+def _value(*values, **facts):
+    return Value(dict(enumerate(values)), statistics.fmean(values) if values else None, **facts)
+
+
+def _cell(metric, printed, value, source="real", **facts):
+    """A cell, judged as those of `EXPERIMENT` are."""
+    allowed = EXPERIMENT.allowed(metric, {metric: printed}) if printed else 0.0
+    judged = verdict(value, printed, allowed, is_toy=source == "toy")
+    common = {"method": "Identity", "data": "CUB", "size": (64, 64), "seeds": len(value.by_seed)}
+    return Cell(**{**common, **facts}, metric=metric, published=printed, value=value, verdict=judged)
+
+
+def _text(*cell, **facts):
+    (line,) = tables.texts([_cell(*cell, **facts)])
+    return line
+
+
 def test_a_published_spread_widens_the_tolerance():
-    for uncertainty, verdict in ((None, "differs"), (0.2, "differs"), (0.5, "reproduced")):
-        cells = tables._judged(EXPERIMENT, "IS", _printed("8.47", uncertainty=uncertainty), [9.4], "", "real")
-        assert cells["verdict"] == verdict
-    assert cells["published"] == "8.47 ± 0.5"
+    for uncertainty, judged in ((None, "differs"), (0.2, "differs"), (0.5, "reproduced")):
+        line = _text("IS", _printed("8.47", uncertainty=uncertainty), _value(9.4))
+        assert line["verdict"] == judged
+    assert line["published"] == "8.47 ± 0.5"
 
 
 @pytest.mark.parametrize(
-    ("text", "ours", "verdict"),
+    ("text", "ours", "judged"),
     [
         ("8.47", 8.70, "reproduced"),  # 3 % of 8.47 is 0.254
         ("8.47", 8.73, "differs"),
@@ -43,34 +68,39 @@ def test_a_published_spread_widens_the_tolerance():
         ("0.000", 0.0, "reproduced"),
     ],
 )
-def test_a_value_within_tolerance_is_reproduced(text, ours, verdict):
-    assert tables._judged(EXPERIMENT, "IS", _printed(text), [ours], "", "real")["verdict"] == verdict
+def test_a_value_within_tolerance_is_reproduced(text, ours, judged):
+    assert _cell("IS", _printed(text), _value(ours)).verdict == judged
 
 
 def test_truncated_printing_is_within_the_absolute_tolerance():
     # MP is printed truncated: 0.0729 appears as 0.072.
-    cells = tables._judged(EXPERIMENT, "MP", _printed("0.072"), [0.0729], "", "real")
-    assert (cells["reproduced"], cells["difference"], cells["verdict"]) == ("0.073", "+0.001", "reproduced")
+    line = _text("MP", _printed("0.072"), _value(0.0729))
+    assert (line["reproduced"], line["difference"], line["verdict"]) == ("0.073", "+0.001", "reproduced")
 
 
 def test_a_recalled_value_is_shown_as_unverified_and_not_judged():
-    cells = tables._judged(EXPERIMENT, "IS", _printed("8.47", verified=False), [1.0], "", "real")
-    assert (cells["published"], cells["verdict"]) == ("8.47 (unverified)", "unverified")
+    line = _text("IS", _printed("8.47", verified=False), _value(1.0))
+    assert (line["published"], line["verdict"]) == ("8.47 (unverified)", "unverified")
 
 
 def test_toy_data_are_never_compared_with_a_paper():
-    cells = tables._judged(EXPERIMENT, "IS", _printed("8.47"), [8.47], "", "toy")
-    assert (cells["difference"], cells["verdict"]) == ("-", "toy data")
+    line = _text("IS", _printed("8.47"), _value(8.47), "toy")
+    assert (line["difference"], line["verdict"]) == ("-", "toy data")
 
 
 def test_without_a_record_the_reason_is_the_verdict():
-    cells = tables._judged(EXPERIMENT, "IS", _printed("8.47"), [], "no file", "real")
-    assert (cells["reproduced"], cells["verdict"]) == ("-", "not run (no file)")
+    cell = _cell("IS", _printed("8.47"), _value(reason="no file"))
+    assert (cell.verdict, cell.value.mean, cell.spread, cell.difference) == (Verdict.NOT_RUN, None, None, None)
+    first, second = tables.texts([cell, replace(cell, metric="MP")])
+    assert (first["reproduced"], first["verdict"]) == ("-", "not run (no file)")
+    assert second["verdict"] == "not run (as for IS)"
 
 
 def test_seeds_are_averaged_with_their_spread():
-    cells = tables._judged(EXPERIMENT, "IS", _printed("2.00"), [1.9, 2.0, 2.1], "", "real")
-    assert cells["reproduced"] == "2.000 ± 0.100 (3 seeds)"
+    cell = _cell("IS", _printed("2.00"), _value(1.9, 2.0, 2.1))
+    assert cell.value.by_seed == {0: 1.9, 1: 2.0, 2: 2.1}
+    assert cell.spread == pytest.approx(0.1)
+    assert tables.texts([cell])[0]["reproduced"] == "2.000 ± 0.100 (3 seeds)"
 
 
 def test_metric_names_follow_data_set_and_source():
@@ -120,37 +150,37 @@ def test_a_damaged_record_is_named(tmp_path):
         results.read(tmp_path, "x")
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
-def test_every_format_holds_every_cell(form):
-    cells = {column: f"{column} 50%" for column in tables.COLUMNS}
-    text = tables.rendered([cells], form)
-    for value in cells.values():
+@pytest.mark.parametrize("form", table.FORMATS)
+def test_every_format_holds_every_cell(form, monkeypatch):
+    line = {column: f"{column} 50%" for column in tables.COLUMNS}
+    monkeypatch.setattr(tables, "texts", lambda _: [line])
+    text = tables.rendered([], form)
+    for value in line.values():
         assert value in text.replace("\\%", "%")
 
 
 def test_a_method_that_does_not_exist_yet_is_not_run(tmp_path):
-    experiment = load("manigan")
     row = Row("sculptor", "cub", {"method": "Sculptor", "dataset": "CUB"})
-    paths = {"results": str(tmp_path), "assets": str(tmp_path)}
-    first, *others = tables.lines(experiment, "toy", [0], [], paths, {}, [row])
+    found = cells_of(load("manigan"), "toy", [0], [], {"assets": str(tmp_path)}, {}, [row])
+    first, *others = tables.texts(found)
     assert first["verdict"] == "not run (method sculptor is not part of this version of mmbench)"
     assert {line["verdict"] for line in others} == {"not run (as for IS)"}
 
 
 def test_a_page_names_no_folder_of_its_maker(tmp_path):
     experiment = load("manigan")
-    reason = f"expected {tmp_path}/home/data/cub, found none"
-    paths = {"results": str(tmp_path), "assets": f"{tmp_path}/home"}
-    cells = tables.lines(experiment, "real", [0], [], paths, {("ManiGAN", "cub"): reason}, [experiment.rows[6]])
-    assert cells[0]["verdict"] == "not run (expected $MMBENCH_HOME/data/cub, found none)"
+    reasons = {("ManiGAN", "cub", "manigan"): f"expected {tmp_path}/home/data/cub, found none"}
+    paths = {"assets": f"{tmp_path}/home"}
+    found = cells_of(experiment, "real", [0], [], paths, {}, [experiment.rows[6]], reasons)
+    assert found[0].value.reason == "expected $MMBENCH_HOME/data/cub, found none"
 
 
 def test_tables_go_between_the_marks_of_a_readme(tmp_path):
     readme = tmp_path / "README.md"
     marks = {name: [mark.format(name) for mark in tables.MARKS] for name in ("tables", "x-toy")}
     readme.write_text("before\n" + "\nbetween\n".join(f"{first}\nold\n{last}" for first, last in marks.values()))
-    verdicts = [{"verdict": "reproduced"}, {"verdict": "not run (no file)"}]
-    summary = tables.summarised({tmp_path / "results/tables/x.md": verdicts}, tmp_path)
+    judged = [_cell("IS", _printed("2.0"), _value(2.0)), _cell("MP", _printed("2.0"), _value(reason="no file"))]
+    summary = tables.summarised({tmp_path / "results/tables/x.md": judged}, tmp_path)
     assert tables.update_readme(readme, {"tables": summary, "x-toy": "of x", "y": "of y"}) == ["tables", "x-toy"]
     text = readme.read_text()
     assert text.startswith("before\n")
@@ -166,15 +196,7 @@ def test_tables_go_between_the_marks_of_a_readme(tmp_path):
 
 def _cells(values, data="toy"):
     return [
-        {
-            "method": method,
-            "data": data,
-            "size": "64 x 64",
-            "seeds": "3",
-            "metric": metric,
-            "reproduced": f"{value:.2f} (3 seeds)",
-        }
-        | {"value": value}
+        _cell(metric, None, _value(value, value, value), method=method, data=data)
         for method, found in values.items()
         for metric, value in found.items()
     ]
@@ -183,26 +205,26 @@ def _cells(values, data="toy"):
 def test_a_judged_metric_is_ranked_beside_the_truth():
     experiment = replace(EXPERIMENT, judged={"metric": "MP", "by": ["truth", "kept"]})
     ranked = {"a": (0.1, 1, 9), "b": (0.2, 2, 7), "c": (0.4, 3, 8), "d": (0.5, 40, 2)}
-    cells = _cells({name: dict(zip(("MP", "truth", "kept"), row, strict=True)) for name, row in ranked.items()})
-    (sentence,) = tables.agreements(experiment, cells)
+    found = _cells({name: dict(zip(("MP", "truth", "kept"), row, strict=True)) for name, row in ranked.items()})
+    (sentence,) = tables.agreements(experiment, found)
     # By hand: the same order is +1; ranks (1 2 3 4) against (4 2 3 1) are 1 - 6 * 18 / 60 = -0.8.
     assert sentence == (
         "Rank correlation (Spearman) of MP on toy: +1.00 with truth (4 methods), -0.80 with kept (4 methods)."
     )
-    assert tables.agreements(experiment, cells[:6]) == []  # two methods have no ranks worth a number
-    assert tables.agreements(EXPERIMENT, cells) == []
-    missing = [cell for cell in cells if cell["metric"] != "MP"] + [{**cells[0], "data": "other"}]
+    assert tables.agreements(experiment, found[:6]) == []  # two methods have no ranks worth a number
+    assert tables.agreements(EXPERIMENT, found) == []
+    missing = [cell for cell in found if cell.metric != "MP"] + [replace(found[0], data="other")]
     assert tables.agreements(experiment, missing) == []
 
 
 def test_a_glance_is_one_line_for_each_method_and_data_set():
-    cells = _cells({"a": {"sim": 0.1, "diff": 0.2}, "b": {"sim": 0.3}}) + _cells({"a": {"sim": 0.5}}, "other")
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.glance(cells).splitlines()]
+    found = _cells({"a": {"sim": 0.1, "diff": 0.2}, "b": {"sim": 0.3}}) + _cells({"a": {"sim": 0.5}}, "other")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.glance(found).splitlines()]
     assert lines[0] == ["method", "data", "size", "seeds", "sim", "diff"]
     assert lines[2:] == [
-        ["a", "toy", "64 x 64", "3", "0.10", "0.20"],
-        ["b", "toy", "64 x 64", "3", "0.30", ""],
-        ["a", "other", "64 x 64", "3", "0.50", ""],
+        ["a", "toy", "64 x 64", "3", "0.1000 ± 0.0000", "0.2000 ± 0.0000"],
+        ["b", "toy", "64 x 64", "3", "0.3000 ± 0.0000", ""],
+        ["a", "other", "64 x 64", "3", "0.5000 ± 0.0000", ""],
     ]
 
 
@@ -210,32 +232,76 @@ def test_toy_data_have_more_seeds_and_the_truth_beside_the_published_metrics():
     real, toy = (load("manigan").on(source) for source in ("real", "toy"))
     assert real.seeds == [0]
     assert toy.seeds == [0, 1, 2]
-    assert list(toy.metrics)[: len(real.metrics)] == list(real.metrics)
-    assert {"edit accuracy", "preservation"} <= toy.metrics.keys() - real.metrics.keys()
+    assert toy.metrics[: len(real.metrics)] == real.metrics
+    assert {"edit accuracy", "preservation"} <= set(toy.metrics) - set(real.metrics)
     found = {row.data: row.seeds_of(toy.seeds) for row in toy.rows}
     assert found == {"cub": [0, 1, 2], "coco": [0]}
     with pytest.raises(ValueError, match=r"expected a data\.source of experiment demo, found 'real'"):
         load("demo").on("real")
 
 
-def test_the_size_of_the_scored_images_is_printed(tmp_path, monkeypatch):
-    score = {"value": 0.5, "std": None, "count": 1, "weights": None}
+PAGE = Path("here/results/tables/x.md").absolute()
+SCORE = {"value": 0.5, "std": None, "count": 1, "weights": None}
+
+
+def _rows(monkeypatch, records, seeds=(0,)):
+    """The cells of `EXPERIMENT`'s row where these are its records."""
+    monkeypatch.setattr(cells, "records_of", lambda *_: {"manigan": Found(records)})
+    return cells_of(EXPERIMENT, "toy", list(seeds), [], {"assets": "home"}, {}, [ROW])
+
+
+def test_the_size_of_the_scored_images_is_printed(monkeypatch):
     for sizes, printed in (([[], [64, 48]], "64 x 48"), ([[]], "-")):
-        records = [_record(metrics={"diff": score}, weights={"verified": True}, size=size) for size in sizes]
-        monkeypatch.setattr(tables, "records_of", lambda *_, found=records: (found, ""))
-        paths = {"results": str(tmp_path), "assets": str(tmp_path)}
-        cells = tables.lines(EXPERIMENT, "toy", [0], [], paths, {}, [ROW])
-        assert {cell["size"] for cell in cells} == {printed}
+        records = [
+            _record(metrics={"diff": SCORE}, weights={"verified": True}, size=size, seed=seed)
+            for seed, size in enumerate(sizes)
+        ]
+        assert {line["size"] for line in tables.texts(_rows(monkeypatch, records))} == {printed}
 
 
 @pytest.mark.parametrize(("verified", "marked"), [([True, True], False), ([True, False], True)])
-def test_weights_whose_hash_nobody_published_are_marked(tmp_path, monkeypatch, verified, marked):
-    score = {"value": 0.5, "std": None, "count": 1, "weights": None}
-    records = [_record(metrics={"diff": score}, weights={"verified": known}) for known in verified]
-    monkeypatch.setattr(tables, "records_of", lambda *_: (records, ""))
-    cells = tables.lines(EXPERIMENT, "toy", [0, 1], [], {"results": str(tmp_path), "assets": str(tmp_path)}, {}, [ROW])
-    (line,) = [line for line in cells if line["metric"] == "diff"]
-    assert line["reproduced"].startswith("0.500")
-    assert line["reproduced"].endswith(" *") == marked
-    assert [line["reproduced"] for line in cells if line["metric"] == "IS"] == ["-"]
+def test_weights_whose_hash_nobody_published_are_marked(monkeypatch, verified, marked):
+    records = [
+        _record(metrics={"diff": SCORE}, weights={"verified": known}, seed=seed) for seed, known in enumerate(verified)
+    ]
+    found = _rows(monkeypatch, records, (0, 1))
+    lines = {line["metric"]: line for line in tables.texts(found)}
+    assert lines["diff"]["reproduced"] == "0.5000 ± 0.0000 (2 seeds)" + (" *" if marked else "")
+    assert ("0.5000 ± 0.0000 *" in tables.glance(found)) == marked
+    assert lines["IS"]["reproduced"] == "-"
+    assert lines["IS"]["verdict"] == "not run (is@toy is not among the metrics of protocol manigan)"
     assert "hash nobody published" in tables.LEGEND
+
+
+def test_an_outdated_value_is_shown_with_its_reason_and_not_judged(monkeypatch):
+    reason = "trained through an older toy VGG"
+    records = [_record(metrics={"diff": SCORE}, weights={"verified": True}, outdated=reason)]
+    found = [
+        *_rows(monkeypatch, records),
+        _cell("MP", _printed("0.500"), _value(0.5, outdated="scored before a mend"), method="Other"),
+        _cell("MP", _printed("0.500"), _value(0.5), method="Other yet"),
+    ]
+    lines = {(line["method"], line["metric"]): line for line in tables.texts(found)}
+    old, older, kept = lines["Identity", "diff"], lines["Other", "MP"], lines["Other yet", "MP"]
+    assert (old["reproduced"], old["difference"], old["verdict"]) == ("0.5000 †", "-", "outdated")
+    assert (older["reproduced"], older["difference"], older["verdict"]) == ("0.500 ††", "-", "outdated")
+    assert (kept["reproduced"], kept["verdict"]) == ("0.500", "reproduced")
+    assert tables.notes(found) == [f"†: {reason}", "††: scored before a mend"]
+    page = tables.document(EXPERIMENT, "toy", [0], found)
+    assert page.count("0.5000 †") == page.count("0.500 ††") == 2, "at a glance and in the table"
+    assert (
+        page.index("outdated") < page.index(f"\n†: {reason}\n") < page.index("††: scored") < page.index(tables.LEGEND)
+    )
+    assert f"†: {reason}" in tables.summary(EXPERIMENT, found)
+    counted = tables.summarised({PAGE: found}, PAGE.parents[2])
+    assert [line.split("|")[-2].strip() for line in counted.splitlines()][::2] == ["outdated", "2"]
+
+
+def test_a_record_is_up_to_date_unless_it_says_otherwise(tmp_path):
+    path = _record().write(tmp_path)
+    content = json.loads(path.read_text())
+    assert content.pop("outdated") == ""
+    path.write_text(json.dumps(content))  # as those written before there was such a word
+    assert [record.outdated for record in results.read(tmp_path, "x")] == [""]
+    path.write_text(json.dumps({**content, "outdated": "why"}))
+    assert [record.outdated for record in results.by_configuration(tmp_path, "x").values()] == ["why"]

@@ -39,7 +39,7 @@ training.SeededSteps.on_train_batch_start = killed
 for method in sys.argv[2].split(","):
     child = os.fork()
     if not child:
-        plain = config.plain(config.composed([f"method={method}", *sys.argv[3:]]))
+        plain = config.composed([f"method={method}", *sys.argv[3:]])
         training.trained(plain, assembly.prepared_data(plain))
         os._exit(1)
     _, status = os.waitpid(child, 0)

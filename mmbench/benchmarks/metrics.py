@@ -104,20 +104,10 @@ def score(suite: MetricSuite, fake: Folder, real: Folder, assets: Path) -> float
     names = sorted(fake.files)
     start = time.perf_counter()
     scoring.show(suite, scoring.loader(Scored(names, {"generated": fake, "image": real}, captions, None), 1), "scoring")
-    scoring.add_reference(suite, _References(real), [real.sha256()], assets, 1)
+    references = Scored(sorted(real.files), {"image": real}, None, None)
+    scoring.add_reference(suite, references, [real.sha256()], assets, 1)
     suite.compute()
     return time.perf_counter() - start
-
-
-class _References(torch.utils.data.Dataset):
-    def __init__(self, real: Folder) -> None:
-        self.items = Scored(sorted(real.files), {"image": real}, None, None)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.items[index]
 
 
 def forward_alone(suite: MetricSuite, fake: Tensor, real: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,7 @@ def _print_published(first: dict[str, Any], name: str, asked: str) -> None:
 
     experiment, source = load(name), first["data"]["source"]
     known = "" if source == experiment.sources[0] else "; toy data, so that the rest says nothing about the paper"
-    card = _under(experiment.protocol, first)
-    for metric, row, number, frame in published_beside(first, card, experiment, asked):
+    for metric, row, number, frame in published_beside(first, partial(_under, plain=first), experiment, asked):
         under_card = frame["after"].iloc[-1]
         print(f"\n{metric} of {row.label}: published {number.text} ({number.protocol or 'no protocol stated'})")
         print(frame.to_markdown(index=False, floatfmt=".6g"))

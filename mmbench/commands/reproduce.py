@@ -4,28 +4,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytorch_lightning.utilities import rank_zero_only
-from rich.console import Console
-
-from mmbench.core import config
+from mmbench.core import config, results
 from mmbench.core.files import write_text
-from mmbench.pipeline import tables
-from mmbench.pipeline.assembly import prepared_data
-from mmbench.pipeline.evaluation import evaluate
-from mmbench.pipeline.experiments import Experiment, Row, load
-from mmbench.pipeline.generation import Run, shown
-from mmbench.pipeline.grid import write_grid
-from mmbench.pipeline.training import trained
-
-console = Console(stderr=True)
+from mmbench.pipeline.experiments import Experiment, Row, load, seeds_of
 
 HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=value ...]
 
   method=A,B  data=A,B   only these rows
   seeds=0,1,2            instead of the experiment's own seeds
 
-Runs the rows of a published table that have no record yet, prints the table and writes it below results/tables/.
-Other words are handed to every row, e.g. logger=wandb or trainer=cpu.
+Runs the rows of a published table that have no record yet, under every protocol that the table needs, prints the table
+and writes it below results/tables/. Other words are handed to every row, e.g. logger=wandb or trainer=cpu.
 
 Exit code 0 when every requested row ran (a verdict "differs" included), else 1.
 """
@@ -54,51 +43,32 @@ def reproduce(
 ) -> bool:
     """Runs the rows, prints and writes the table; returns whether every row ran."""
     paths = config.composed(["method=identity", *overrides])["paths"]
-    reasons: dict[tuple[str, str], str] = {}
-    first_runs: dict[tuple[str, str], Run] = {}
-    for row in rows:
-        for seed in row.seeds_of(seeds):
-            console.print(f"{experiment.name}: {row.label} on {row.data} ({source}), seed {seed}", highlight=False)
-            try:
-                plain = tables.row_config(experiment, row, source, seed, overrides)
-                if plain["weights"] == "trained" and "training" in plain["method"]:
-                    trained(plain, prepared_data(plain))
-                _, run = evaluate(plain)
-            except ValueError as error:
-                reasons[row.key] = " ".join(str(error).split())
-                console.print(f"  not run: {reasons[row.key]}", style="yellow", highlight=False, markup=False)
-                break
-            first_runs.setdefault(row.key, run)
+    from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
+
+    from mmbench.pipeline import reproducing, tables
+    from mmbench.pipeline.cells import cells_of
+
+    outcome = reproducing.run(experiment, source, seeds, rows, overrides)
     if rank_zero_only.rank > 0:
-        return not reasons
-    cells = tables.lines(experiment, source, seeds, overrides, paths, reasons, rows)
+        return not outcome.reasons
+    held = results.by_configuration(paths["results"], experiment.name)
     # The page has every row of the table, also when some were asked for.
-    whole = tables.lines(experiment, source, seeds, overrides, paths, reasons, experiment.rows)
+    whole = cells_of(experiment, source, seeds, overrides, paths, held, experiment.rows, outcome.reasons)
+    asked = {(row.label, row.published.get("dataset", row.data)) for row in rows}
+    cells = [cell for cell in whole if (cell.method, cell.data) in asked]
     path = tables.page(experiment, source, seeds, paths["results"])
     write_text(path, tables.document(experiment, source, seeds, whole))
     tables.show(cells, f"{experiment.name} ({source} data)")
     print("".join(f"{sentence}\n" for sentence in tables.agreements(experiment, cells)), end="")
     print(f"table: {path}")
-    for data in sorted({key[1] for key in first_runs}):
-        print(f"grid: {_grid(experiment, source, data, first_runs, Path(paths['results']))}")
-    if reasons:
-        print(f"{len(reasons)} of {len(rows)} rows did not run: see the last column, then run this command again")
+    for grid in reproducing.write_grids(experiment, source, outcome, Path(paths["results"])):
+        print(f"grid: {grid}")
+    if outcome.reasons:
+        lacking = len({key[:2] for key in outcome.reasons})
+        print(f"{lacking} of {len(rows)} rows did not run: see the last column, then run this command again")
     else:
         print(f"next: mmbench table experiment={experiment.name} data.source={source} format=latex")
-    return not reasons
-
-
-def _grid(experiment: Experiment, source: str, data: str, runs: dict[tuple[str, str], Run], folder: Path) -> Path:
-    """Samples as rows, methods as columns; only rows of the same data set share a picture."""
-    chosen = {label: run for (label, run_data), run in runs.items() if run_data == data}
-    samples = [list(shown(run, experiment.grid)) for run in chosen.values()]
-    cells = [
-        [examples[0][0], examples[0][1], *(example[2] for example in examples)]
-        for examples in zip(*samples, strict=True)
-    ]
-    path = folder / "tables" / f"{experiment.name}-{data}{'-toy' if source == 'toy' else ''}.png"
-    write_grid(path, cells, ["input", "prompt", *chosen])
-    return path
+    return not outcome.reasons
 
 
 def main(arguments: list[str]) -> int:
@@ -109,6 +79,6 @@ def main(arguments: list[str]) -> int:
     source = own.get("data.source", experiment.sources[0])
     experiment = experiment.on(source)
     rows = selected(experiment, config.words(own.get("method", "")), config.words(own.get("data", "")))
-    seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
+    seeds = seeds_of(own.get("seeds"), rest, experiment)
     sys.stdout.reconfigure(line_buffering=True)
     return 0 if reproduce(experiment, source, seeds, rows, rest) else 1

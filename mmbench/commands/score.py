@@ -96,8 +96,10 @@ def report(record: Result, path: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     request = requested(arguments)
-    from mmbench.pipeline.folders import score  # networks and metrics take seconds to import
+    from mmbench.pipeline import by_sample, folders  # networks and metrics take seconds to import
 
-    record = score(request)
-    report(record, record.write(request.plain["paths"]["results"], request.out))
+    record, values = folders.score(request)
+    place = request.plain["paths"]["results"], request.out
+    record = by_sample.keep(record, values, *place)
+    report(record, record.write(*place))
     return 0

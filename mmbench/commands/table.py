@@ -2,23 +2,14 @@
 
 from pathlib import Path
 
-from mmbench.core import config
+from mmbench.core import config, results
 from mmbench.core.files import write_text
-from mmbench.pipeline.experiments import load
-from mmbench.pipeline.tables import (
-    FORMATS,
-    agreements,
-    document,
-    glance,
-    lines,
-    page,
-    rendered,
-    show,
-    summarised,
-    update_readme,
-)
+from mmbench.pipeline.experiments import load, seeds_of
 
-HELP = """usage: mmbench table experiment=NAME [data.source=toy|real] [format=markdown|latex|html|csv] [key=value ...]
+FORMATS = ("markdown", "latex", "html", "csv")
+HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={"|".join(FORMATS)}] [key=value ...]
+
+  seeds=0,1,2            instead of the experiment's own seeds
 
 Prints the table of an experiment from the newest records of its current configuration, and writes it below
 results/tables/. Without experiment=: every experiment that has records.
@@ -30,28 +21,32 @@ def main(arguments: list[str]) -> int:
     form = own.get("format", "")
     if form and form not in FORMATS:
         config.unknown("format", form, FORMATS)
+    chosen = [load(name) for name in ([own["experiment"]] if "experiment" in own else config.names("experiment"))]
+    seeds_of(own.get("seeds"), rest, chosen[0])  # a mistake is said at once
     paths = config.composed(["method=identity", *rest])["paths"]
+    from mmbench.pipeline import tables  # pandas and scipy, which no mistake above needs
+    from mmbench.pipeline.cells import cells_of
+
     pages, parts = {}, {}
-    chosen = [own["experiment"]] if "experiment" in own else config.names("experiment")
-    for name in chosen:
-        for source in [own["data.source"]] if "data.source" in own else load(name).sources:
-            experiment = load(name).on(source)
-            seeds = config.integers(own["seeds"]) if "seeds" in own else experiment.seeds
-            cells = lines(experiment, source, seeds, rest, paths, {}, experiment.rows)
-            if "experiment" not in own and not any(line["reproduced"] != "-" for line in cells):
+    for experiment in chosen:
+        held = results.by_configuration(paths["results"], experiment.name)
+        for source in [own["data.source"]] if "data.source" in own else experiment.sources:
+            here = experiment.on(source)
+            seeds = seeds_of(own.get("seeds"), rest, here)
+            cells = cells_of(here, source, seeds, rest, paths, held, here.rows)
+            if "experiment" not in own and all(cell.value.mean is None for cell in cells):
                 continue
-            path = page(experiment, source, seeds, paths["results"])
-            write_text(path, document(experiment, source, seeds, cells))
-            pages[path] = cells
-            parts[path.stem] = "\n".join([glance(cells), *agreements(experiment, cells)])
+            path = tables.page(here, source, seeds, paths["results"])
+            write_text(path, tables.document(here, source, seeds, cells))
+            pages[path], parts[path.stem] = cells, tables.summary(here, cells)
             if form:
-                print(rendered(cells, form), end="")
+                print(tables.rendered(cells, form), end="")
             else:
-                show(cells, f"{name} ({source} data)")
+                tables.show(cells, f"{here.name} ({source} data)")
                 print(f"table: {path}")
     readme = Path("README.md")
     if "experiment" not in own and pages:
-        placed = update_readme(readme, {"tables": summarised(pages, Path()), **parts})
+        placed = tables.update_readme(readme, {"tables": tables.summarised(pages, Path()), **parts})
         print(f"in {readme}: {', '.join(placed) or 'no place for tables'}")
     if not form:
         print("next: mmbench reproduce experiment=NAME runs what is missing")

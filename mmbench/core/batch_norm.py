@@ -5,8 +5,9 @@ PyTorch's own, `torch.nn.SyncBatchNorm`, computes on accelerators alone; where t
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmbench.core.processes import divided, summed
 
 
 class SynchronisedBatchNorm(_BatchNorm):
@@ -19,14 +20,14 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, ...) to the same shape."""
-        if not self.training or not torch.distributed.is_initialized():
+        if not self.training or not divided():
             return super().forward(features)
         axes = [axis for axis in range(features.ndim) if axis != 1]
-        count = all_reduce(features.new_tensor(features.numel() / features.shape[1]))
-        mean = all_reduce(features.sum(axes)) / count
+        count = summed(features.new_tensor(features.numel() / features.shape[1]))
+        mean = summed(features.sum(axes)) / count
         shaped = [1, -1, *[1] * (features.ndim - 2)]
         centred = features - mean.view(shaped)
-        variance = all_reduce(centred.square().sum(axes)) / count
+        variance = summed(centred.square().sum(axes)) / count
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked += 1

@@ -57,6 +57,23 @@ class Card:
             return Path(mmbench.__file__).parent / self.file
         return Path(assets).expanduser() / "weights" / self.file
 
+    def wanted(self, assets: str | Path) -> str:
+        """The wanted file with its hash, its origin and its place, in words."""
+        return (
+            f"expected {self.name} (sha256 {self.sha256 or 'unpublished'}, from {self.origin}) at {self.path(assets)}"
+        )
+
+
+def absence(card: Card, assets: str | Path) -> str | None:
+    """Why the file of a card is not at hand, in one line; None where it, or the archive it is in, lies in its place.
+
+    No file is read, and none fetched.
+    """
+    if card.path(assets).is_file() or card.archive(assets).is_file():
+        return None
+    fetched = "; `mmbench reproduce` fetches it" if card.origin.startswith(SCHEMES) else ""
+    return f"{card.wanted(assets)}, found no file: put it there{fetched}; data.source=toy needs none"
+
 
 def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
     """The checked file of a card, fetched and unpacked first if it is not there.
@@ -74,7 +91,7 @@ def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
     """
     path = card.path(assets)
     if not path.is_file():
-        wanted = f"expected {card.name} (sha256 {card.sha256 or 'unpublished'}, from {card.origin}) at {path}"
+        wanted = card.wanted(assets)
         archive = card.archive(assets)
         if not archive.is_file():
             if not fetch or not card.origin.startswith(SCHEMES):

@@ -74,7 +74,8 @@ def unknown(kind: str, found: str, valid: Iterable[str]) -> NoReturn:
     valid = sorted(set(valid))
     nearest = difflib.get_close_matches(found, valid, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(valid)}"
-    raise ValueError(f"expected a {kind}, found {found!r}: {hint}")
+    article = "an" if kind[0] in "aeiou" else "a"
+    raise ValueError(f"expected {article} {kind}, found {found!r}: {hint}")
 
 
 def config_groups() -> list[str]:
@@ -90,6 +91,11 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     Raises:
         ValueError: a word is not in Hydra's grammar.
     """
+    return list(_parsed(tuple(overrides)))
+
+
+@cache  # a command and each of its rows ask several times
+def _parsed(overrides: tuple[str, ...]) -> list[Override]:
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
             raise ValueError(f"expected key=value, found {word!r}: see `mmbench --help`")
@@ -153,7 +159,9 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     groups = config_groups()
     choices = [word for word in words if not _is_value(word) or word.key_or_group in groups]
     values = [(word.key_or_group, word.value()) for word in words if word not in choices and not word.is_delete()]
-    method = next(word for word in choices if word.key_or_group == "method" and not word.package)
+    method, *more = [word for word in choices if word.key_or_group == "method" and not word.package]
+    if more:
+        raise ValueError(f"expected one method=NAME, found {len(more) + 1}: remove all but one")
     beside = [word for word in choices if word is not method]
     root = _root(tuple(sorted(_line(word) for word in beside)), shipped("conf"))
     own = root.pop("method", {})  # what a choice put there, `+network/vgg@method.module.perceptual=toy` say
@@ -287,10 +295,10 @@ def _described(group: str, name: str, folder: Path) -> dict[str, Any]:
 @cache
 def _known(chosen: tuple[str, ...], folder: Path) -> frozenset[str]:
     """The keys that a command line can set, by its choices."""
-    beside = tuple(word for word in chosen if not word.startswith("method="))
-    (method,) = (word.removeprefix("method=") for word in chosen if word not in beside)
-    cfg = _root(beside, folder)  # which `composed` needs as well
-    cfg["method"] = _described("method", method, folder)
+    method = next(word for word in chosen if word.startswith("method="))
+    cfg = _root(tuple(word for word in chosen if word is not method), folder)
+    described = _described("method", method.partition("=")[2], folder)
+    cfg["method"] = _laid_over(described, cfg.pop("method", {}))
     for group, blocks in BLOCKS.items():
         for block in blocks:
             cfg[group].pop(block, None)
@@ -459,14 +467,15 @@ def config_hash(value: Any) -> str:
 
     Of the card of a file, what counts is which file it is (name, hash, member) and not where it comes from.
     """
-    return sha256_json(_identifying(scientific(value)))
+    return sha256_json(identifying(scientific(value)))
 
 
-def _identifying(value: Any) -> Any:
+def identifying(value: Any) -> Any:
+    """Plain values in which each card of a file is only which file it is."""
     if isinstance(value, dict):
         if {"file", "sha256", "origin"} <= value.keys():
             return {key: value[key] for key in ("file", "sha256", "member") if key in value}
-        return {key: _identifying(item) for key, item in value.items()}
+        return {key: identifying(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_identifying(item) for item in value]
+        return [identifying(item) for item in value]
     return value

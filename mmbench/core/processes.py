@@ -25,6 +25,28 @@ class _Gathered(torch.autograd.Function):
         return gradient.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
+class _Summed(torch.autograd.Function):
+    """The sum over all processes; backwards, the sum of what all of them say of it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, differentiable; of one, as it is."""
+    return _Summed.apply(value.contiguous()) if divided() else value
+
+
 def gathered(rows: Tensor) -> Tensor:
     """The rows of all processes, (N, ...) to (processes * N, ...), in the order of processes; of one, as they are.
 
@@ -32,12 +54,12 @@ def gathered(rows: Tensor) -> Tensor:
     all processes. A loss that each of them computes of all rows thus has, once DDP has averaged gradients over
     processes, the gradient of one process that has the whole batch.
     """
-    return _Gathered.apply(rows.contiguous()) if _divided() else rows
+    return _Gathered.apply(rows.contiguous()) if divided() else rows
 
 
 def gathered_sequences(rows: Tensor) -> Tensor:
     """As `gathered`, of (N, L, ...) whose L differs between processes: zeros (False) fill up to the longest."""
-    if not _divided():
+    if not divided():
         return rows
     longest = torch.tensor(rows.shape[1], device=rows.device)
     distributed.all_reduce(longest, distributed.ReduceOp.MAX)
@@ -45,5 +67,6 @@ def gathered_sequences(rows: Tensor) -> Tensor:
     return gathered(F.pad(rows, (0, 0) * (rows.dim() - 2) + (0, missing)))
 
 
-def _divided() -> bool:
+def divided() -> bool:
+    """Whether several processes work together."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

@@ -36,6 +36,8 @@ class Result:
         size: height and width of the generated images, in pixels.
         canary: {"pictures", "changed"}: what the drift canary saw before (`mmbench/canary.py`).
         config: the resolved configuration without hardware and paths.
+        outdated: why the values are no longer what this version would compute, in a few words; "" where they are. A
+            table shows such a value and judges it not.
         commit, versions, device, date: provenance, not hashed.
     """
 
@@ -53,6 +55,7 @@ class Result:
     samples: dict[str, str] = field(default_factory=dict)
     size: list[int] = field(default_factory=list)
     canary: dict[str, Any] = field(default_factory=dict)
+    outdated: str = ""
     commit: str = field(default_factory=lambda: commit())
     versions: dict[str, str] = field(default_factory=lambda: versions())
     device: str = field(default_factory=lambda: device())
@@ -85,6 +88,15 @@ def read(results: str | Path, experiment: str) -> list[Result]:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: expected a record, found {error}: remove the file") from None
     return sorted(found, key=lambda record: record.date)
+
+
+def by_configuration(results: str | Path, experiment: str) -> dict[str, Result]:
+    """The newest record of each configuration and seed, by `config_hash`; every file is read once.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    return {record.config_hash: record for record in read(results, experiment)}
 
 
 def newest(results: str | Path, experiment: str, **wanted: str) -> Result | None:

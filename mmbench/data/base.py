@@ -4,7 +4,6 @@ Every random choice (caption, mismatched image, crop, flip, order) derives from 
 never from a worker, a rank, a batch or the order of calls.
 """
 
-import json
 from collections.abc import Mapping, Sequence, Set
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from mmbench.core.noise import Sample, random_stream
 from mmbench.core.progress import track
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.core.text import Vocabulary
+from mmbench.data import marks, sources
 from mmbench.data.archives import Archive, receipts
 from mmbench.data.batches import EpochSampler, Evaluation, Training, as_floats
 from mmbench.data.cache import prepared
@@ -121,10 +121,7 @@ class DataModule(pl.LightningDataModule):
         """
         for archive in self.archives:
             if not archive.optional and not self.holds(archive):
-                raise MissingAsset(
-                    f"expected {' and '.join(archive.contents)} in {self.root}, found none: run `mmbench prepare` for "
-                    f"this data set, or unpack {archive.described()} there; data.source=toy needs none"
-                )
+                raise MissingAsset(sources.absence(archive, self.root))
         records = {split: sorted(found, key=lambda record: record.id) for split, found in self.read_records().items()}
         found = {split: len(records[split]) for split in records}
         if self.complete and found != (expected := self.counts[self.split_scheme]):
@@ -160,11 +157,8 @@ class DataModule(pl.LightningDataModule):
 
     def checked(self) -> dict[str, Any] | None:
         """What `verify` wrote of these very files; None where it has not seen them, or not since they changed."""
-        try:
-            mark = json.loads(self._mark.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            return None
-        return mark if mark["fingerprint"] == self.fingerprint() else None
+        mark = marks.read(self._mark)
+        return mark if mark and mark["fingerprint"] == self.fingerprint() else None
 
     def verify(self, full: bool = False) -> dict[str, Any]:
         """Checks every file that the splits name, decodes a part of the images, and writes a mark with the counts.
@@ -199,8 +193,7 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def _mark(self) -> Path:
-        key = sha256_json([str(self.root.resolve()), self.split_scheme])
-        return self.assets / "checked" / f"{self.root.name}-{key[:12]}.json"
+        return marks.place(self.assets, self.root, self.split_scheme)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the tables and captions; images are read when they are wanted.

@@ -17,6 +17,7 @@ from mmbench.core.pickles import read_list
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, Size, read_captions
+from mmbench.data.sources.celeba_hq import ARCHIVES
 from mmbench.data.toy import celeba_hq as toy_celeba_hq
 from mmbench.data.toy import faces as toy_faces
 from mmbench.data.toy.base import TRUTH, Toy
@@ -33,7 +34,6 @@ FIRST_TEST = 24_000  # of TediGAN's split: https://github.com/IIGROUP/MM-CelebA-
 # CelebA's own partition, by an image's number there: the first of each part, and what follows the last.
 CELEBA_PARTITION = {"train": 0, "val": 162_770, "test": 182_637}
 NUM_CELEBA = 202_599
-TERMS = "non-commercial research only, no redistribution"
 
 
 class CelebAHQ(DataModule):
@@ -49,49 +49,7 @@ class CelebAHQ(DataModule):
             `official`, CelebA's train, val and test through the mapping to its numbers.
     """
 
-    archives: ClassVar[tuple[Archive, ...]] = (
-        # About 3 GB. One loader states an md5, of its own copy: nobody says that the authors' is the same file.
-        Archive(
-            "CelebAMask-HQ.zip",
-            "gdrive:1badu11NqxGf6qM3PTTooQDJvQbejgbTv",
-            None,
-            None,
-            TERMS,
-            (
-                "CelebAMask-HQ/CelebA-HQ-img",
-                "CelebAMask-HQ/CelebAMask-HQ-mask-anno",
-                "CelebAMask-HQ/CelebA-HQ-to-CelebA-mapping.txt",
-                "CelebAMask-HQ/CelebAMask-HQ-attribute-anno.txt",
-            ),
-        ),
-        Archive(
-            "celeba-caption.zip",
-            "gdrive:1LTBpJ0W_WLjqza3zdayligS8Dh1V1gA6",
-            None,
-            None,
-            TERMS,
-            ("celeba-caption",),
-        ),
-        # Both are published as `filenames.pickle`, in folders `train` and `test`.
-        Archive(
-            "mm_celeba_train_filenames.pickle",
-            "gdrive:1GdeTdBpi_IV7AuBpJAhLElqjswRmOy-7",
-            None,
-            None,
-            TERMS,
-            ("mm_celeba_train_filenames.pickle",),
-            optional=True,
-        ),
-        Archive(
-            "mm_celeba_test_filenames.pickle",
-            "gdrive:1JNxgdvPMI_HHUq2-JUuJp8L7cD-74OAf",
-            None,
-            None,
-            TERMS,
-            ("mm_celeba_test_filenames.pickle",),
-            optional=True,
-        ),
-    )
+    archives = ARCHIVES
     counts: ClassVar = {
         "mm_celeba": {"train": 24_000, "test": 6_000},
         "official": {"train": 24_183, "val": 2_993, "test": 2_824},

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, read_captions, read_map
+from mmbench.data.sources.cub import ARCHIVES
 from mmbench.data.toy import birds as toy_birds
 from mmbench.data.toy import cub as toy_cub
 from mmbench.data.toy.base import TRUTH, Toy
@@ -26,7 +27,6 @@ ZERO_SHOT_TEST_CLASSES = frozenset((
 ))
 # fmt: on
 TABLES = ("images", "bounding_boxes", "image_class_labels", "classes", "train_test_split")
-TERMS = "none stated; photographs from Flickr, rights with the photographers: non-commercial research"
 
 
 class CUB(DataModule):
@@ -41,35 +41,7 @@ class CUB(DataModule):
             `official`, `train_test_split.txt` over all classes.
     """
 
-    archives = (
-        Archive(
-            "CUB_200_2011.tgz",
-            "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
-            1_150_585_339,
-            "97eceeb196236b17998738112f37df78",
-            TERMS,
-            ("CUB_200_2011",),
-            sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
-        ),
-        Archive(
-            "cvpr2016_cub.tar.gz",
-            "gdrive:0B0ywwgffWnLLZW9uVHNjb2JmNlE?resourcekey=0-8y2UVmBHAlG26HafWYNoFQ",
-            None,
-            None,
-            "none stated",
-            ("text_c10",),
-        ),
-        Archive(
-            "segmentations.tgz",
-            "gdrive:1EamOKGLoTuZdtcVYbHMWNpkn3iAVj8TP",
-            39_272_883,
-            "4d47ba1228eae64f2fa547c47bc65255",
-            TERMS,
-            ("segmentations",),
-            sha256="dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
-            optional=True,
-        ),
-    )
+    archives = ARCHIVES
     counts: ClassVar = {"zero_shot": {"train": 8855, "test": 2933}, "official": {"train": 5994, "test": 5794}}
     num_captions = 10
     test_classes: frozenset[int] = ZERO_SHOT_TEST_CLASSES

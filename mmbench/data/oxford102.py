@@ -18,6 +18,7 @@ from mmbench.core.images import read_rgb
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, Size, read_captions
+from mmbench.data.sources.oxford102 import ARCHIVES
 from mmbench.data.toy import flowers as toy_flowers
 from mmbench.data.toy import oxford102 as toy_oxford102
 from mmbench.data.toy.base import TRUTH, Toy
@@ -31,9 +32,6 @@ SETS = {"train": "trnid", "val": "valid", "test": "tstid"}  # official split to 
 # than this, in levels of RGB, is background; petals, even blue ones, are darker or paler.
 BLUE = (0, 0, 254)
 NEAR_BLUE = 64
-
-ORIGIN = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
-TERMS = "none stated; mostly images from the web, some watermarked: non-commercial research"
 
 
 def read_mat(path: Path, *keys: str) -> dict[str, np.ndarray]:
@@ -116,49 +114,7 @@ class Oxford102(DataModule):
             `complete=False` leaves out those that are not there.
     """
 
-    archives: ClassVar[tuple[Archive, ...]] = (
-        Archive(
-            "102flowers.tgz",
-            f"{ORIGIN}102flowers.tgz",
-            344_862_509,
-            "52808999861908f626f3c1f4e79d11fa",
-            TERMS,
-            ("jpg",),
-        ),
-        Archive(
-            "imagelabels.mat",
-            f"{ORIGIN}imagelabels.mat",
-            502,
-            "e0620be6f572b9609742df49c70aed4d",
-            TERMS,
-            ("imagelabels.mat",),
-        ),
-        Archive(
-            "setid.mat",
-            f"{ORIGIN}setid.mat",
-            14_989,
-            "a5357ecc9cb78c4bef273ce3793fc85c",
-            TERMS,
-            ("setid.mat",),
-        ),
-        Archive(
-            "cvpr2016_flowers.tar.gz",
-            "gdrive:0B0ywwgffWnLLcms2WWJQRFNSWXM?resourcekey=0-Av8zFbeDDvNcF1sSjDR32w",
-            None,
-            None,
-            "none stated",
-            ("text_c10",),
-        ),
-        Archive(
-            "102segmentations.tgz",
-            f"{ORIGIN}102segmentations.tgz",
-            203_577_493,
-            "51375996b6c4f367a4b9f4492d7ecef5",
-            TERMS,
-            ("segmim",),
-            optional=True,
-        ),
-    )
+    archives = ARCHIVES
     counts: ClassVar = {
         "zero_shot": {"train": 7034, "test": 1155},
         "official": {"train": 1020, "val": 1020, "test": 6149},

@@ -202,7 +202,7 @@ class Enlarged(Preprocessing):
     leaves black corners; ours are not.
 
     Args:
-        ratio: 136 / 128 for TAGAN, 74 / 64 for SISGAN.
+        ratio: 136 / 128 for TAGAN, 74 / 64 for SISGAN, 256 / 224 for its embedding.
     """
 
     def __init__(self, ratio: float = 136 / 128) -> None:

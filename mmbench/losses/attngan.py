@@ -1,7 +1,8 @@
 """What AttnGAN and its descendants train a generator by: discriminators of several image sizes, and DAMSM as a guide.
 
 Tao Xu et al. AttnGAN. CVPR 2018. https://arxiv.org/abs/1711.10485. The networks are in `mmbench.networks.attngan` and
-`mmbench.networks.damsm`, the functions in `mmbench.losses.adversarial` and `mmbench.losses.matching`.
+`mmbench.networks.damsm`, the functions in `mmbench.losses.adversarial` and `mmbench.losses.matching`; equations are
+those of this paper.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class Discriminators(nn.ModuleList):
     ) -> dict[str, Tensor]:
         """Images alone, and with their sentences (N, D); `real` and `fake` are (N, 3, s, s), one for each size."""
         return {
+            # Equation 5, with mismatched pairs, which the code adds to it.
             f"L_D{size}": matching_aware_discriminator(*discriminator.judge_pairs(*images, sentence))
             for size, discriminator, *images in zip(self.sizes, self, real, fake, strict=True)
         }
@@ -40,7 +42,7 @@ class Discriminators(nn.ModuleList):
     def generator_terms(self, fake: Sequence[Tensor], sentence: Tensor) -> dict[str, Tensor]:
         """Generated images (N, 3, s, s), one for each size, are to be judged real, alone and with their sentences."""
         return {
-            f"L_G{size}": matching_aware_generator(*discriminator.judge(images, sentence))
+            f"L_G{size}": matching_aware_generator(*discriminator.judge(images, sentence))  # equation 4
             for size, discriminator, images in zip(self.sizes, self, fake, strict=True)
         }
 
@@ -98,7 +100,10 @@ class Guide(Frozen):
         seen = self.images(fake)
         words = words_loss(seen.regions, text.words, text.word_mask, class_id, **self.gammas)
         sentence = sentence_loss(seen.code, text.sentence, class_id, self.gammas["gamma3"])
-        return {"DAMSM_words": self.lambda_damsm * sum(words), "DAMSM_sentence": self.lambda_damsm * sum(sentence)}
+        return {  # equations 3 and 14
+            "DAMSM_words": self.lambda_damsm * sum(words),
+            "DAMSM_sentence": self.lambda_damsm * sum(sentence),
+        }
 
     def word_level_term(self, batch: Batch, seen: EncodedImage, text: EncodedText) -> Tensor:
         """`matching.word_level_term` of a batch's encoded images and captions."""

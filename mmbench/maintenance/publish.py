@@ -7,18 +7,18 @@ found. Run it after the demo has changed, and commit records and values together
 
 import statistics
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from mmbench.core import config
+from mmbench.core import config, results
 from mmbench.core.files import write_text
-from mmbench.core.results import Result
 from mmbench.pipeline.experiments import Experiment, Row, load
-from mmbench.pipeline.tables import records_of
+from mmbench.pipeline.lookup import Found, records_of
 
 SAME = ["method", "variant", "dataset", "metric"]
-HELP = """usage: python -m mmbench.publish
+HELP = """usage: python -m mmbench.maintenance.publish
 
 Writes what the records of the demo's experiments say into results/published/toy.csv, beside which others see their own
 values. Run `make demo demo-seeds` first.
@@ -29,54 +29,65 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return 0
-    paths = config.composed(["method=identity"])["paths"]
+    folder = config.composed(["method=identity"])["paths"]["results"]
     path = config.shipped("results/published") / "toy.csv"
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     for experiment in (load(name) for name in config.names("experiment")):
         if experiment.published != "toy":
             continue
-        rows = [
-            (row, records_of(experiment, row, "toy", experiment.seeds, [], paths["results"])[0])
-            for row in experiment.rows
-        ]
-        lacking = [row.label for row, records in rows if len(records) < len(experiment.seeds)]
+        held = {
+            key: record
+            for key, record in results.by_configuration(folder, experiment.name).items()
+            if not record.outdated
+        }
+        rows = [(row, records_of(experiment, row, "toy", experiment.seeds, [], held)) for row in experiment.rows]
+        wanted = len(experiment.seeds)
+        lacking = [row.label for row, found in rows if any(len(each.records) < wanted for each in found.values())]
         if lacking:
             print(f"{experiment.name}: left as it is, since records are missing of {', '.join(lacking)}")
             continue
         frame = frame[frame["table"] != experiment.select["table"]]
-        new = [line for row, records in rows for line in lines_of(experiment, row, records)]
+        new = [line for row, found in rows for line in lines_of(experiment, row, found)]
         frame = pd.concat([frame, pd.DataFrame(new, columns=frame.columns)], ignore_index=True)
         print(f"{experiment.name}: {len(new)} values of {len(rows)} rows")
-    # A training's values differ from machine to machine about as much as from seed to seed.
-    spread = frame[frame["uncertainty"] != ""].drop_duplicates(SAME).set_index(SAME)["uncertainty"]
-    known = pd.Series([spread.get(tuple(line), "") for line in frame[SAME].itertuples(index=False)], frame.index)
-    frame["uncertainty"] = frame["uncertainty"].where(frame["uncertainty"] != "", known)
-    write_text(path, frame.to_csv(index=False))
+    write_text(path, _with_spreads(frame).to_csv(index=False))
     print(f"values: {path}\nnext: make tables")
     return 0
 
 
-def lines_of(experiment: Experiment, row: Row, records: list[Result]) -> list[dict[str, Any]]:
+def _with_spreads(frame: pd.DataFrame) -> pd.DataFrame:
+    """Gives each value of one seed the spread over seeds that another table has of it.
+
+    A training's values differ from machine to machine about as much as from seed to seed.
+    """
+    spread = frame[frame["uncertainty"] != ""].drop_duplicates(SAME).set_index(SAME)["uncertainty"]
+    known = pd.Series([spread.get(tuple(line), "") for line in frame[SAME].itertuples(index=False)], frame.index)
+    return frame.assign(uncertainty=frame["uncertainty"].where(frame["uncertainty"] != "", known))
+
+
+def lines_of(experiment: Experiment, row: Row, found: Mapping[str, Found]) -> list[dict[str, Any]]:
     """The published values of a row, one line for each metric; the uncertainty is the deviation over the seeds."""
-    newest, lines = records[-1], []
-    for metric in experiment.metrics:
-        name = experiment.metric(metric, row, "toy")
-        found = [record.metrics[name]["value"] for record in records]
+    lines = []
+    for shown, (column, metric) in experiment.places.items():
+        records = found[experiment.protocol_of(shown, row.data)].records
+        newest, name = records[-1], experiment.metric(shown, row, "toy")
+        values = [record.metrics[name]["value"] for record in records]
         better = config.target(newest.config["protocol"]["metrics"][name.partition("@")[0]]).higher_is_better
         lines.append(
             {
+                "protocol": f"{newest.protocol['name']} {newest.protocol['hash'][:12]}",
                 **experiment.select,
                 **row.published,
+                **experiment.columns[column].published,
                 "year": newest.date[:4],
                 "venue": "",
                 "split": newest.data["split"],
                 "resolution": str(newest.size[0]),
                 "metric": metric,
-                "value": f"{statistics.fmean(found):.4f}",
-                "uncertainty": f"{statistics.stdev(found):.4f}" if len(found) > 1 else "",
+                "value": f"{statistics.fmean(values):.4f}",
+                "uncertainty": f"{statistics.stdev(values):.4f}" if len(values) > 1 else "",
                 "unit": "",
                 "higher_is_better": str(better).lower(),
-                "protocol": f"{newest.protocol['name']} {newest.protocol['hash'][:12]}",
                 "source": f"this repository at {newest.commit[:12]}, torch {newest.versions['torch']}",
                 "confidence": "read",
             }

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import torchmetrics
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from mmbench.metrics.features import Extractor
 
 Batch = dict[str, Any]
 KEY_BYTES = 256
+BLOCK = 16384  # numbers that a processor adds up in one thread
 
 
 class Score(NamedTuple):
@@ -261,6 +263,23 @@ def mean_score(name: str, values: Tensor) -> Score:
         return Score(mean, None, 1)
     variance = math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1)
     return Score(mean, math.sqrt(variance), len(numbers))
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """Sum over all but the first axis of (N, ...): (N,) float64, the same bits for any N and number of threads.
+
+    A sum of a whole tensor is cut into parts by the number of threads, and on CUDA by the number of rows.
+    """
+    sums = [
+        F.pad(row, (0, -len(row) % BLOCK)).unflatten(0, (-1, BLOCK)).sum(dim=1, dtype=torch.float64).sum()
+        for row in values.flatten(1)
+    ]
+    return torch.stack(sums) if sums else values.new_empty(0, dtype=torch.float64)
+
+
+def row_means(values: Tensor) -> Tensor:
+    """As `row_sums`, divided by the number of values in a row."""
+    return row_sums(values) / values[0].numel()
 
 
 def levels(images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from mmbench.metrics.base import (
     levels,
     mean_score,
     prompt_keys,
+    row_means,
     sample_keys,
     sample_order,
 )
@@ -104,7 +105,7 @@ def resized(images: Tensor) -> Tensor:
 def gradient_length(images: Tensor) -> Tensor:
     """Mean of sqrt(gx^2 + gy^2) over (N, ..., H, W), forward differences that wrap around: (N,) float64."""
     right, down = (images - images.roll(-1, dims=dim) for dim in (-1, -2))
-    return torch.hypot(right, down).flatten(1).mean(dim=1)
+    return row_means(torch.hypot(right, down))
 
 
 def signal_to_noise(error: Tensor, peak: float) -> Tensor:

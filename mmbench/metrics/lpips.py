@@ -1,9 +1,8 @@
 """LPIPS as a distance."""
 
-import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean
+from mmbench.metrics.base import Batch, SampleMean, row_sums
 from mmbench.metrics.features import Extractor
 
 
@@ -29,4 +28,4 @@ class LPIPS(SampleMean):
     def update(self, images: Tensor, batch: Batch) -> None:
         generated = self.extractor(images)["embedding"]
         real = self.extractor(batch[self.against])["embedding"]
-        self.record((generated - real).square().sum(dim=1, dtype=torch.float64))
+        self.record(row_sums((generated - real).square()))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, compared, levels
+from mmbench.metrics.base import Batch, SampleMean, compared, levels, row_sums
 from mmbench.metrics.features import Extractor
 
 
@@ -60,7 +60,7 @@ class LPIPSOutsideMask(SampleMean):
         inside = self.region(batch).to(images.device)
         composite = torch.where(inside, levels(batch["image"]).to(images.device), images)
         first, second = (self.extractor(pictures)["embedding"] for pictures in (composite, batch["image"]))
-        distances = (first - second).double().square().sum(dim=1)
+        distances = row_sums((first - second).double().square())
         self.record(distances, judged=~inside.flatten(1).all(dim=1))
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, compared
+from mmbench.metrics.base import Batch, SampleMean, compared, row_sums
 
 
 class Preservation(SampleMean):
@@ -38,7 +38,7 @@ class Preservation(SampleMean):
         count = kept.sum(dim=(2, 3), keepdim=True)
         mean = (source * kept).sum(dim=(2, 3), keepdim=True) / count.clamp(min=1)
         changed = ((output - source).abs() * kept).sum(dim=(1, 2, 3))
-        content = ((source - mean).abs() * kept).sum(dim=(1, 2, 3))
+        content = row_sums((source - mean).abs() * kept)
         # A flat picture has no content to lose: any change of it counts in full.
         scores = torch.where(changed == 0, 1.0, (1 - changed / content.clamp(min=1)).clamp(min=0))
         self.record(scores, judged=count.flatten() > 0)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean
+from mmbench.metrics.base import Batch, SampleMean, row_sums
 from mmbench.metrics.features import Extractor
 
 
@@ -30,4 +30,5 @@ def text_image_cosine(extractor: Extractor, images: Tensor, prompts: list[str]) 
     """Cosine of each image with its own text: (N,) float64 in [-1, 1]."""
     image = extractor(images)["embedding"].double()
     text = extractor(prompts)["embedding"].double()
-    return (image * text).sum(dim=1) / (image.norm(dim=1) * text.norm(dim=1))
+    product, *squares = (row_sums(values) for values in (image * text, image.square(), text.square()))
+    return product / (squares[0].sqrt() * squares[1].sqrt())

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmbench.metrics.base import row_means, row_sums
 from mmbench.metrics.best_of_k import BestOfK, gradient_length, signal_to_noise
 
 LUMINANCE = (0.2125, 0.7154, 0.0721)
@@ -20,8 +21,8 @@ class _TDANet(BestOfK):
 
     def candidate(self, truth: Tensor, output: Tensor) -> Tensor:
         first, second = grey(truth), grey(output)
-        l1 = (first - second).abs().sum(dim=(1, 2)) / (first + second).sum(dim=(1, 2))
-        psnr = signal_to_noise((first - second).square().mean(dim=(1, 2)), peak=1)
+        l1 = row_sums((first - second).abs()) / row_sums(first + second)
+        psnr = signal_to_noise(row_means((first - second).square()), peak=1)
         return torch.stack((l1, psnr, gradient_length(second)), dim=1)
 
 
@@ -84,8 +85,8 @@ class TDANetSSIM(_TDANet):
 
 def grey(images: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 to (N, H, W) float64 in [0, 1]."""
-    weights = torch.tensor(LUMINANCE, dtype=torch.float64, device=images.device)
-    return torch.einsum("nchw,c->nhw", images.double() / 255, weights)
+    red, green, blue = (weight * channel / 255 for weight, channel in zip(LUMINANCE, images.double().unbind(1)))
+    return red + green + blue
 
 
 def column_similarity(truth: Tensor, output: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ def column_similarity(truth: Tensor, output: Tensor) -> Tensor:
     covariance = sample * (_mean(truth * output) - mean_1 * mean_2)
     luminance = (2 * mean_1 * mean_2 + c1) / (mean_1**2 + mean_2**2 + c1)
     structure = (2 * covariance + c2) / (variance_1 + variance_2 + c2)
-    return (luminance * structure).mean(dim=(1, 2))
+    return row_means(luminance * structure)
 
 
 def _mean(images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from mmbench.core.images import from_uint8
@@ -51,4 +52,6 @@ class DAMSMSpace(nn.Module):
         if isinstance(source, Tensor):
             return {"embedding": self.image_encoder(from_uint8(source)).code}
         tokens, lengths = padded([self.vocabulary.encode(text, self.max_words) for text in source])
-        return {"embedding": self.text_encoder(tokens.to(self.text_encoder.embedding.weight.device), lengths).sentence}
+        rows = zip(tokens.to(self.text_encoder.embedding.weight.device).split(1), lengths.split(1), strict=True)
+        # Each text by itself: an LSTM's steps, and their rounding, depend on the texts beside it.
+        return {"embedding": torch.cat([self.text_encoder(*row).sentence for row in rows])}

@@ -17,6 +17,7 @@ OPENAI = KeyMap(
     },
     convert={r".*": lambda tensor: tensor.float()},  # published in half precision
 )
+TEXTS = 8  # that go through the network at once
 STEP = 8  # places by which texts are cut to their length: few lengths, so that texts of a batch go together
 
 
@@ -56,6 +57,9 @@ class OpenCLIP(nn.Module):
     def encode_texts(self, texts: list[str]) -> Tensor:
         """N texts to (N, D): each different one once, and no longer than it is.
 
+        Those of one length go through the network a few at a time, always as many, the last ones filled up: an
+        embedding does not depend on the texts beside it, to the last bit.
+
         CLIP's text encoder is causal and read at the end token, so that what comes after it, most of its 77 places,
         changes nothing.
         """
@@ -64,7 +68,11 @@ class OpenCLIP(nn.Module):
         lengths = (tokens.argmax(dim=1) // STEP + 1) * STEP  # the end token has the highest number
         found = tokens.new_zeros(len(tokens), self.network.text_projection.shape[1], dtype=torch.float32)
         for length in lengths.unique().tolist():
-            found[lengths == length] = self._encoded(tokens[lengths == length, :length])
+            parts = tokens[lengths == length, :length].split(TEXTS)
+            filled = [F.pad(part, (0, 0, 0, TEXTS - len(part))) for part in parts]
+            found[lengths == length] = torch.cat(
+                [self._encoded(whole)[: len(part)] for whole, part in zip(filled, parts, strict=True)]
+            )
         return found[[places[text] for text in texts]]
 
     def _encoded(self, tokens: Tensor) -> Tensor:

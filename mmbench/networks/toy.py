@@ -13,7 +13,6 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from mmbench.core.images import from_uint8
 from mmbench.core.weights import load_strictly, read_state
@@ -131,13 +130,9 @@ class ToyCLIP(_Toy):
     def forward(self, source: Tensor | list[str]) -> dict[str, Tensor]:
         if isinstance(source, Tensor):
             return {"embedding": F.normalize(self.image(_sized(from_uint8(source))), dim=1)}
-        tokens = [self._tokens(text).to(self.words.weight.device) for text in source]
-        lengths = torch.tensor([len(row) for row in tokens])
-        packed = pack_padded_sequence(
-            self.words(pad_sequence(tokens, batch_first=True)), lengths, batch_first=True, enforce_sorted=False
-        )
-        states, _ = pad_packed_sequence(self.sentence(packed)[0], batch_first=True)  # (N, L, 96), zero where padded
-        return {"embedding": F.normalize(self.text(states.sum(dim=1)), dim=1)}
+        # Each text by itself: a GRU's steps, and their rounding, depend on the texts beside it.
+        states = [self.sentence(self.words(self._tokens(text).to(self.words.weight.device)))[0] for text in source]
+        return {"embedding": torch.cat([F.normalize(self.text(one.sum(dim=0, keepdim=True)), dim=1) for one in states])}
 
     def _tokens(self, text: str) -> Tensor:
         words = re.findall(r"\w+", text.lower()) or [""]

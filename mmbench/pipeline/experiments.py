@@ -1,13 +1,15 @@
 """One published table: its citation, its rows, how its numbers map to ours, and when a number counts as reproduced."""
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
-from mmbench.core.config import names, shipped, unknown
+from mmbench.core.config import integers, names, shipped, unknown
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,26 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A part of the table that is made under one protocol.
+
+    Attributes:
+        protocol: a name in `conf/protocol/`, or a mapping from data set to that.
+        metrics: published metric to ours, `name@extractor`, or to a mapping from data set to that. On toy data the toy
+            extractors stand in, whatever the name says.
+        published: columns of the published CSV that select this part's numbers, beside those of the row.
+    """
+
+    protocol: str | dict[str, str]
+    metrics: dict[str, str | dict[str, str]]
+    published: dict[str, str] = field(default_factory=dict)
+
+    def protocol_on(self, data: str) -> str:
+        """The protocol that this part is made under on a data set."""
+        return _on(self.protocol, data)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A published table as data; read from `experiments/<name>.yaml`.
 
@@ -54,26 +76,28 @@ class Experiment:
         citation: authors, title, venue, year, link.
         published: name of the CSV in `results/published/`.
         select: columns of the CSV that select the table, e.g. {"paper", "table"}.
-        protocol: a name in `conf/protocol/`.
-        metrics: published metric to ours, `name@extractor`, or to a mapping from data set to that. On toy data the toy
-            extractors stand in, whatever the name says.
-        tolerance: {"relative": share of the published value, "absolute": {metric: value}}; the larger one counts.
+        columns: name to what is made under one protocol. A file whose table needs one protocol alone says `protocol`
+            and `metrics` in its place, which make a column without a name.
+        tolerance: {"relative": share of the published value, "absolute": {published metric: value}}; the larger one
+            counts.
         rows: the rows, in the table's order.
+        differences: published metric to the two metrics, as `metrics` has them, of whose difference it is the size.
         sources: the data sources that can be asked for; the published numbers belong to the first.
         seeds: seeds to run when the command line names none.
         grid: number of samples to show in the grid of images.
         judged: {"metric", "by"}: a metric of the table, and those that it is to agree with in how they rank the rows.
-        toy: other keys where the source is toy data; `metrics` are more metrics, beside the published ones.
+        toy: other keys where the source is toy data; `metrics` are more metrics of the only column, beside the
+            published ones.
     """
 
     name: str
     citation: str
     published: str
     select: dict[str, str]
-    protocol: str
-    metrics: dict[str, str | dict[str, str]]
+    columns: dict[str, Column]
     tolerance: dict[str, Any]
     rows: list[Row]
+    differences: dict[str, tuple[str, str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=lambda: ["real", "toy"])
     seeds: list[int] = field(default_factory=lambda: [0])
     grid: int = 8
@@ -90,37 +114,112 @@ class Experiment:
             unknown(f"data.source of experiment {self.name}", source, self.sources)
         if source != "toy":
             return self
-        return replace(self, **{**self.toy, "metrics": {**self.metrics, **self.toy.get("metrics", {})}})
+        more = self.toy.get("metrics", {})
+        columns = {name: replace(column, metrics={**column.metrics, **more}) for name, column in self.columns.items()}
+        return replace(self, **{key: value for key, value in self.toy.items() if key != "metrics"}, columns=columns)
 
-    def metric(self, published: str, row: Row, source: str) -> str:
-        """Our name, with extractor, of a published metric in a row."""
-        ours = self.metrics[published]
-        name = ours if isinstance(ours, str) else ours[row.data]
+    @cached_property
+    def places(self) -> dict[str, tuple[str, str]]:
+        """Metric as the table shows it to its column and its published name.
+
+        A metric that several columns have is shown with the column's name behind its own.
+        """
+        everywhere = [metric for column in self.columns.values() for metric in column.metrics]
+        return {
+            f"{metric} {name}" if everywhere.count(metric) > 1 else metric: (name, metric)
+            for name, column in self.columns.items()
+            for metric in column.metrics
+        }
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric as the table shows it, in its order; differences are last."""
+        return [*self.places, *self.differences]
+
+    def metric(self, shown: str, row: Row, source: str) -> str:
+        """Our name, with extractor, of a metric in a row; of no difference."""
+        column, published = self.places[shown]
+        name = _on(self.columns[column].metrics[published], row.data)
         return f"{name.partition('@')[0]}@toy" if source == "toy" and "@" in name else name
 
-    def allowed(self, metric: str, published: "Published") -> float:
-        """How far from a published value a reproduced one may lie; at least twice the spread it was published with."""
-        absolute = self.tolerance["absolute"].get(metric, 0.0)
-        return max(self.tolerance["relative"] * abs(published.value), absolute, 2 * (published.uncertainty or 0.0))
+    def protocols(self, data: str) -> list[str]:
+        """The protocols that a row of a data set needs, each once."""
+        return list(dict.fromkeys(column.protocol_on(data) for column in self.columns.values()))
+
+    def protocol_of(self, shown: str, data: str) -> str:
+        """The protocol that a metric is made under on a data set."""
+        return self.columns[self.places[shown][0]].protocol_on(data)
+
+    def allowed(self, shown: str, numbers: "Mapping[str, Published]") -> float:
+        """How far from its published value a reproduced one may lie; at least twice the spread it was published with.
+
+        A difference may lie as far off as its two sources together.
+
+        Args:
+            numbers: the published numbers of the row.
+        """
+        published = numbers[shown]
+        name = self.places[shown][1] if shown in self.places else shown
+        absolute = self.tolerance["absolute"].get(name, 0.0)
+        sources = sum(self.allowed(source, numbers) for source in self.differences.get(shown, ()) if source in numbers)
+        return max(
+            self.tolerance["relative"] * abs(published.value), absolute, 2 * (published.uncertainty or 0.0), sources
+        )
+
+
+def _on(choice: str | Mapping[str, str], data: str) -> str:
+    return choice if isinstance(choice, str) else choice[data]
 
 
 def load(name: str) -> Experiment:
     """Reads `experiments/<name>.yaml`.
 
     Raises:
-        ValueError: there is no such experiment, or a key in its file is unknown or missing.
+        ValueError: there is no such experiment; a key in its file is unknown or missing; a difference is one of metrics
+            that the table does not have; metrics of toy data are to go into several columns.
     """
     if name not in names("experiment"):
         unknown("experiment", name, names("experiment"))
     path = shipped("experiments") / f"{name}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
-        rows = [Row(**row) for row in content.pop("rows")]
-        experiment = Experiment(name=name, rows=rows, **content)
+        experiment = parsed(name, content)
         experiment.on(experiment.sources[-1])  # to look at the keys of its block `toy`
-        return experiment
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: expected the keys of Experiment and Row, found {error}: correct the file") from None
+    for shown, sources in experiment.differences.items():
+        for source in sources:
+            if source not in experiment.places:
+                unknown(f"metric for {shown} in {path}", source, experiment.places)
+    if "metrics" in experiment.toy and len(experiment.columns) > 1:
+        raise ValueError(f"{path}: expected toy.metrics beside one protocol, found {len(experiment.columns)} columns")
+    return experiment
+
+
+def seeds_of(asked: str | None, words: Sequence[str], experiment: Experiment) -> list[int]:
+    """The seeds that a command line asks for by `seeds=`, else the experiment's own.
+
+    Raises:
+        ValueError: they are no integers; another word sets the one seed of a run.
+    """
+    if any(word.startswith("seed=") for word in words):
+        raise ValueError("expected seeds=0,1,2 for the rows of a table, found seed=: write seeds=")
+    return experiment.seeds if asked is None else integers(asked)
+
+
+def parsed(name: str, content: Mapping[str, Any]) -> Experiment:
+    """An experiment from what its file says.
+
+    Raises:
+        TypeError, KeyError: a key is unknown or missing.
+    """
+    content = dict(content)
+    rows = [Row(**row) for row in content.pop("rows")]
+    if "columns" in content:
+        columns = {column: Column(**facts) for column, facts in content.pop("columns").items()}
+    else:
+        columns = {"": Column(content.pop("protocol"), content.pop("metrics"))}
+    return Experiment(name=name, rows=rows, columns=columns, **content)
 
 
 @dataclass(frozen=True)
@@ -145,21 +244,39 @@ class Published:
 
 
 def published(experiment: Experiment, row: Row) -> dict[str, Published]:
-    """The published numbers of a row by metric name; empty where the paper has none.
+    """The published numbers of a row by metric as the table shows it; empty where the paper has none.
 
     Raises:
         ValueError: the CSV lacks a column, or holds two numbers for one metric of the row.
     """
+    parts: dict[tuple[tuple[str, str], ...], list[tuple[str, str]]] = {}
+    for shown, (column, metric) in experiment.places.items():
+        parts.setdefault(tuple(experiment.columns[column].published.items()), []).append((shown, metric))
+    if experiment.differences:
+        parts.setdefault((), []).extend((shown, shown) for shown in experiment.differences)
+    found = {}
+    for selected, wanted in parts.items():
+        numbers = _numbers(experiment, row, dict(selected), {metric for _, metric in wanted})
+        found |= {shown: numbers[metric] for shown, metric in wanted if metric in numbers}
+    return found
+
+
+def _numbers(experiment: Experiment, row: Row, selected: Mapping[str, str], wanted: set[str]) -> dict[str, Published]:
+    """The numbers of some metrics by published name, in the lines of the CSV that the row and `selected` select."""
     path = shipped("results/published") / f"{experiment.published}.csv"
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column, value in {**experiment.select, **row.published}.items():
-        if column not in frame:
-            raise ValueError(f"{path.name}: expected the column {column}, found {', '.join(frame.columns)}")
-        frame = frame[frame[column] == value]
+    lines: Sequence[dict[str, str]] = _lines(path, path.stat().st_mtime_ns)
+    for column, value in {**experiment.select, **row.published, **selected}.items():
+        if lines and column not in lines[0]:
+            raise ValueError(f"{experiment.published}.csv: expected the column {column}, found {', '.join(lines[0])}")
+        lines = [line for line in lines if line[column] == value]
     found: dict[str, Published] = {}
-    for line in frame.to_dict("records"):
+    for line in lines:
+        if line["metric"] not in wanted:
+            continue
         if line["metric"] in found:
-            raise ValueError(f"{path.name}: expected one {line['metric']} for {row.label} on {row.data}, found two")
+            raise ValueError(
+                f"{experiment.published}.csv: expected one {line['metric']} for {row.label} on {row.data}, found two"
+            )
         found[line["metric"]] = Published(
             value=float(line["value"]),
             text=line["value"],
@@ -169,3 +286,10 @@ def published(experiment: Experiment, row: Row) -> dict[str, Published]:
             protocol=line["protocol"],
         )
     return found
+
+
+@cache  # every row of a table asks
+def _lines(path: Path, written: int) -> list[dict[str, str]]:
+    """The lines of a CSV that was `written` then (ns), every value as it stands there."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

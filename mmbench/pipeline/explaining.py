@@ -1,7 +1,7 @@
 """Explains why two numbers differ: scores the same images under both protocols, and under every step between."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -199,22 +199,24 @@ def comparisons(
 
 
 def published_beside(
-    first: dict[str, Any], card: dict[str, Any], experiment: Experiment, asked: str = ""
+    first: dict[str, Any], card: Callable[[str], dict[str, Any]], experiment: Experiment, asked: str = ""
 ) -> Iterator[tuple[str, Row, Published, pd.DataFrame]]:
     """Published numbers of a configuration's row, with the steps from its protocol to the card of the paper's.
 
     Args:
-        card: the configuration under the experiment's protocol.
+        card: the configuration under a protocol of the experiment, by its name.
         asked: the metric that is wanted; empty for all that both protocols have.
 
     Raises:
         ValueError: the experiment has no row of this method on these data.
     """
     row = _row(experiment, first)
-    for name, number in published(experiment, row).items():
+    numbers = published(experiment, row)
+    for name in filter(numbers.__contains__, experiment.places):
         ours = experiment.metric(name, row, first["data"]["source"]).partition("@")[0]
         if ours in first["protocol"]["metrics"] and asked in ("", ours):
-            yield name, row, number, explained(Side(first, ours), Side(card, ours))
+            theirs = card(experiment.protocol_of(name, row.data))
+            yield name, row, numbers[name], explained(Side(first, ours), Side(theirs, ours))
 
 
 def _row(experiment: Experiment, plain: Mapping[str, Any]) -> Row:

@@ -157,8 +157,8 @@ def _reference(folders: Mapping[str, Folder], request: Request) -> tuple[Dataset
     return data.reference(split), [config.scientific(node), data.fingerprint(), split]
 
 
-def score(request: Request) -> Result:
-    """Scores the folders that a request names; the record of it, unwritten.
+def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
+    """Scores the folders that a request names; the record of it, unwritten, and the values by sample.
 
     Its `data` are hashes of the folders, the real set and the captions; "skipped": image to why it was left out; "not
     scored": metric of the protocol to what it needs.
@@ -198,7 +198,8 @@ def score(request: Request) -> Result:
     data |= {"skipped": dict(sorted(problems.found.items())), "not scored": left_out}
     judges = {name: {key: node[key] for key in ("name", "network")} for name, node in extractors.items()}
     facts = {"metrics": metrics, "extractors": judges, "size": request.size}
-    return _record(request, data, facts, metrics=scoring.results_of(suite), coverage=covered, canary=drift)
+    record = _record(request, data, facts, metrics=scoring.results_of(suite), coverage=covered, canary=drift)
+    return record, suite.by_sample()
 
 
 def _record(request: Request, data: dict[str, Any], facts: dict[str, Any], **found: Any) -> Result:

@@ -205,6 +205,7 @@ defaults:
   - /metric@metrics.l1: l1
   - _self_
 name: filling
+task: text-guided editing
 split: test
 captions_per_image: 1
 draws: 1
@@ -235,7 +236,7 @@ def test_a_protocol_fixes_holes_and_preprocessing_of_evaluation_alone(conf):
 
 def test_a_training_is_the_same_under_every_protocol(conf):
     (conf.folder / "protocol/filling.yaml").write_text(PROTOCOL)
-    words = ["method=damsm", *WORDS[1:]]
+    words = ["method=manigan_main", *WORDS[1:]]
     plains = [config.composed([*words, f"protocol={name}"]) for name in ("filling", "strict", "manigan")]
     assert len({stages.stage(plain, assembly.prepared_data(plain, evaluation=True)).key for plain in plains}) == 1
 

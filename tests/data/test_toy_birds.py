@@ -33,7 +33,8 @@ def test_every_part_shows_its_colour():
     for index in range(60):
         bird = _bird(index)
         image, parts, _ = _picture(bird, index)
-        for part, mask in zip(PARTS, toy_birds.part_masks(parts)):
+        for index, part in enumerate(PARTS, 1):
+            mask = parts == index
             assert mask.sum() >= 12, (index, part)
             assert _nearest_colour(image[mask]) == getattr(bird, part), (index, part)
 
@@ -181,10 +182,3 @@ def test_layout_is_the_one_of_the_archives(toy_root):
             assert image.size == mask.size == parts.size
             assert set(np.unique(mask)) == {0, 255}
             assert np.array_equal(np.asarray(parts) > 0, np.asarray(mask) > 0)
-
-
-def test_gallery_shows_what_was_asked(toy_root):
-    page = toy_cub.gallery(toy_root, 6, columns=3)
-    assert page.mode == "RGB"
-    tiles = np.stack([np.hsplit(row, 3) for row in np.vsplit(np.asarray(page), 2)])
-    assert all(tile.std() > 10 for row in tiles for tile in row)

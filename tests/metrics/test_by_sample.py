@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.multiprocessing
+from torch import nn
 
 from mmbench.core import config, results
 from mmbench.core.files import sha256_file
@@ -13,6 +14,7 @@ from mmbench.core.images import from_uint8
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
 from mmbench.metrics import MetricSuite
+from mmbench.metrics.base import row_sums
 from mmbench.metrics.clip_score import CLIPScore
 from mmbench.metrics.diff import Diff
 from mmbench.metrics.edit_accuracy import EditAccuracy
@@ -25,7 +27,7 @@ from mmbench.metrics.outside_mask import L1OutsideMask, LPIPSOutsideMask
 from mmbench.metrics.preservation import Preservation
 from mmbench.metrics.r_precision import RPrecision
 from mmbench.metrics.ssim import SSIM
-from mmbench.metrics.tdanet import TDANetL1
+from mmbench.metrics.tdanet import TDANetL1, TDANetTV
 from mmbench.pipeline import by_sample, evaluation, scoring
 
 SAMPLES = [Sample(f"Vögel/{number:02d}", caption, draw) for number in range(7) for caption in (0, 3) for draw in (0, 1)]
@@ -74,7 +76,7 @@ def show(suite, samples, batch_size):
                 parts[row] = 1
             if sample.id.endswith("05"):
                 named[row] = {}
-        fields = {"image": from_uint8(real), "parts": parts, "mask": torch.ones(len(shown), 1, 16, 16)}
+        fields = {"image": from_uint8(real), "parts": parts, "mask": parts[:, :1]}
         texts = {"prompt": [f"{sample.id[-2:]}{sample.caption}" for sample in shown], "prompt_attributes": named}
         suite.update(images, {"id": [sample.id for sample in shown], "sample": shown, **fields, **texts})
 
@@ -233,3 +235,54 @@ def test_there_is_no_record_where_the_values_could_not_be_written(home, monkeypa
     with pytest.raises(OSError, match="no space"):
         evaluation.evaluate(config.composed(list(WORDS)))
     assert results.read(home / "results", "identity") == []
+
+
+class Wide(nn.Module):
+    """Embeddings as long as those of LPIPS."""
+
+    def load(self, path):
+        pass
+
+    def forward(self, images):
+        return {"embedding": (images.flatten(1).float() / 255).repeat(1, 300)}
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_values_depend_on_no_batch_and_on_no_number_of_threads(threads, make_extractor):
+    extractor = make_extractor(Wide())
+    found = []
+    for number, batch_size in ((1, 5), (2, 1)):
+        threads(number)
+        suite = MetricSuite(
+            {"lpips": LPIPS(extractor, "image"), "outside": LPIPSOutsideMask(extractor), "tv": TDANetTV()}
+        )
+        show(suite, SAMPLES[:5], batch_size)
+        found.append(suite.by_sample())
+    assert all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 100, 200), (400_001,)])
+def test_rows_are_summed_the_same_alone_and_on_any_number_of_threads(threads, shape):
+    values = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
+    expected = row_sums(values)
+    assert torch.allclose(expected, values.double().flatten(1).sum(dim=1), rtol=1e-14)
+    for number in (1, 2, 3):
+        threads(number)
+        assert torch.equal(torch.cat([row_sums(part) for part in values.split(1)]), expected)
+        assert torch.equal(torch.cat([row_sums(part) for part in values.split(3)]), expected)
+
+
+@pytest.mark.parametrize("name", ["toy", "toy_scenes"])
+def test_a_text_is_embedded_the_same_beside_any_other(name, tmp_path):
+    extractor = config.construct(config.node(f"network/clip/{name}"), assets=str(tmp_path))
+    texts = [f"this bird has a {word} crown{more}" for word in ("red", "blue") for more in ("", " and a yellow belly")]
+    together = extractor(texts)["embedding"]
+    for row, text in enumerate(texts):
+        assert torch.equal(extractor([text])["embedding"][0], together[row])
+        assert torch.equal(extractor([*texts[2:], text, "a"])["embedding"][2], together[row])

@@ -132,6 +132,8 @@ def test_clip_equals_open_clip_on_openai_archives(weights, tmp_path, tiny_clip, 
         text = tiny_clip.encode_text(open_clip.get_tokenizer("mmbench-tiny")(texts), normalize=True)
     assert torch.allclose(ours(images)["embedding"], image, atol=1e-5)
     assert torch.allclose(ours(texts)["embedding"], text, atol=1e-5)
+    alone = torch.cat([ours([one])["embedding"] for one in texts])
+    assert torch.equal(ours(texts)["embedding"], alone), "to the last bit, whatever texts are beside it"
     assert torch.allclose(ours(images)["embedding"].norm(dim=1), torch.ones(3))
 
 

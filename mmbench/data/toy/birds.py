@@ -91,11 +91,6 @@ class Rendering(NamedTuple):
     box: tuple[int, int, int, int]
 
 
-def part_masks(parts: np.ndarray) -> np.ndarray:
-    """A part map (H, W) as one mask per coloured part: (P, H, W) bool in the order of `PARTS`."""
-    return parts[None] == np.arange(1, len(PARTS) + 1, dtype=parts.dtype)[:, None, None]
-
-
 def class_attributes(bird_class: int) -> dict[str, str]:
     """What a class (1 to `NUM_CLASSES`) fixes: crown, belly and bill shape.
 

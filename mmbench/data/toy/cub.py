@@ -1,12 +1,10 @@
-"""Toy birds on disk as CUB-200-2011 and Reed's captions are, and a page of samples."""
+"""Toy birds on disk as CUB-200-2011 and Reed's captions are."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from einops import rearrange
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
@@ -73,36 +71,3 @@ def _numbered(num_images: int) -> Iterator[tuple[int, int]]:
     for bird_class in range(1, NUM_CLASSES + 1):
         count = num_images // NUM_CLASSES + (bird_class <= num_images % NUM_CLASSES)
         yield from ((bird_class, number) for number in range(1, count + 1))
-
-
-def gallery(root: str | Path, count: int = 12, columns: int = 4) -> Image.Image:
-    """A page of samples: `count` pictures spread over the data set below `root`, each above its first caption."""
-    root = Path(root)
-    index = (root / "CUB_200_2011" / "images.txt").read_text(encoding="utf-8").splitlines()
-    keys = [line.split(" ")[1].removesuffix(".jpg") for line in index]
-    keys = [keys[i] for i in np.linspace(0, len(keys) - 1, count).round().astype(int)]
-    tile, footer, margin = 190, 44, 10
-    font = ImageFont.load_default(13)
-    cells = []
-    for key in keys:
-        cell = Image.new("RGB", (tile + margin, tile + footer), "white")
-        with Image.open(root / "CUB_200_2011" / "images" / f"{key}.jpg") as image:
-            cell.paste(image, ((cell.width - image.width) // 2, (tile - image.height) // 2))
-        caption = (root / "text_c10" / f"{key}.txt").read_text(encoding="utf-8").splitlines()[0]
-        brush = ImageDraw.Draw(cell)
-        for number, line in enumerate(_wrapped(caption, tile, font)):
-            brush.text((margin // 2, tile + 14 * number), line, fill="black", font=font)
-        cells.append(np.asarray(cell))
-    blank = np.full_like(cells[0], 255)
-    cells += [blank] * (-len(cells) % columns)
-    return Image.fromarray(
-        rearrange(np.stack(cells), "(rows columns) h w c -> (rows h) (columns w) c", columns=columns)
-    )
-
-
-def _wrapped(text: str, width: float, font: Any) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        lines = [*lines[:-1], longer] if font.getlength(longer) <= width else [*lines, word]
-    return lines

@@ -146,9 +146,9 @@ class ManiGANMain(Guided):
     ) -> dict[str, Tensor]:
         """The generator's objective on images that are to be what they were, since the caption is their own."""
         return {
-            **self.discriminators.generator_terms(output.images, text.sentence),
-            **self.guide.terms(output.images[-1], text, class_id),
-            "L_per": pyramid_perceptual_loss(self.perceptual, output.images, real),
+            **self.discriminators.generator_terms(output.images, text.sentence),  # supplement, equation 2
+            **self.guide.terms(output.images[-1], text, class_id),  # supplement, equation 3
+            "L_per": pyramid_perceptual_loss(self.perceptual, output.images, real),  # supplement, equation 3: L_rec
             "KL": kl_to_standard_normal(output.mu, output.log_variance),
         }
 
@@ -220,9 +220,9 @@ class Correction(Guided):
     def generator_terms(self, real: Tensor, fake: Tensor, text: EncodedText, class_id: Tensor) -> dict[str, Tensor]:
         """The correction module's objective (equation 6): the last term pushes it *away* from the input image."""
         return {
-            "L_G": matching_aware_generator(*self.discriminator.judge(fake, text.sentence)),
-            **self.guide.terms(fake, text, class_id),
-            # The paper adds 1 - L1; the constant changes nothing, and the released code leaves it out.
+            "L_G": matching_aware_generator(*self.discriminator.judge(fake, text.sentence)),  # supplement, equation 2
+            **self.guide.terms(fake, text, class_id),  # supplement, equation 3
+            # Supplement, equation 1: the paper adds 1 - L1; the constant changes nothing, and the code leaves it out.
             # https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/miscc/lossesDCM.py
             "L_reg": -(fake - real).abs().mean(),
         }

@@ -101,6 +101,7 @@ class ManiGANDirect(Adversarial):
         discriminator_width: channels after the discriminator's first convolution.
         gamma1, gamma2, gamma3: smoothing factors of DAMSM.
         lambda_damsm: weight of the DAMSM terms.
+        lambda_perceptual: weight of the perceptual term.
         own_share: share of a batch that is given with its own captions, one image at least (of each process's part).
         decay: of the generator's moving average, which makes the images.
     """
@@ -123,12 +124,14 @@ class ManiGANDirect(Adversarial):
         gamma2: float,
         gamma3: float,
         lambda_damsm: float,
+        lambda_perceptual: float,
         own_share: float,
         decay: float,
     ) -> None:
         super().__init__(optimizers)
         self.guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm)
         self.perceptual = perceptual
+        self.lambda_perceptual = lambda_perceptual
         self.own_share = own_share
         self.generator = DirectEditor(width, image_size, damsm.embedding_dim, num_residual, shared_width)
         self.discriminator = Discriminator(image_size, discriminator_width, damsm.embedding_dim)
@@ -156,7 +159,7 @@ class ManiGANDirect(Adversarial):
             "L_G": matching_aware_generator(*self.discriminator.judge(fake, prompt.sentence)),
             # Without classes: a caption of another image has none among the images of the batch.
             **self.guide.terms(fake, prompt, class_id=None),
-            "L_per": perceptual_loss(self.perceptual, fake, real),
+            "L_per": self.lambda_perceptual * perceptual_loss(self.perceptual, fake, real),
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

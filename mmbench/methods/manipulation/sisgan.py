@@ -8,8 +8,6 @@ Two stages: an embedding of images and captions in a common space, whose text ha
 paints an image anew after a caption.
 
 Deviations:
-- Images reach the embedding at the size of the second stage, enlarged to VGG's 224; the authors cut 224 pixels out of
-  256. All stages of a run see the same batches here.
 - Words have fastText's published vectors and are dropped where there is none; the authors' vectors come from the model
   behind them, which makes one up for any word. Captions are whole; theirs end after 201 characters.
 - A batch of one has no mismatched text, and its term is left out; the authors' takes the matching text for it.

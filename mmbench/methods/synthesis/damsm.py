@@ -96,8 +96,8 @@ class DAMSM(Learner):
         word_to_image, image_to_word = words_loss(image.regions, text.words, text.word_mask, classes, **self.gammas)
         sentence_to_image, image_to_sentence = sentence_loss(image.code, text.sentence, classes, gamma3)
         return {
-            "L1_w": word_to_image,
-            "L2_w": image_to_word,
+            "L1_w": word_to_image,  # equation 12
+            "L2_w": image_to_word,  # equation 13
             "L1_s": sentence_to_image,
             "L2_s": image_to_sentence,
         }

@@ -1,0 +1,22 @@
+"""What each data set is published as, one file each: known without importing what reads it."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from mmbench.data.archives import Archive
+
+
+def archives(name: str) -> tuple[Archive, ...]:
+    """The archives of a data set, by its name in `conf/data/`; none where it has no file here."""
+    module = f"{__name__}.{name}"
+    found: tuple[Archive, ...] = import_module(module).ARCHIVES if find_spec(module) else ()
+    return found
+
+
+def absence(archive: Archive, root: Path) -> str:
+    """What to say, in one line, where nothing of an archive lies below a data set's folder."""
+    return (
+        f"expected {' and '.join(archive.contents)} in {root}, found none: run `mmbench prepare` for this data set, or "
+        f"unpack {archive.described()} there; data.source=toy needs none"
+    )

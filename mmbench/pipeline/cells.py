@@ -1,0 +1,178 @@
+"""The cells of a table: what was published, what was found, and what that amounts to; no words but reasons."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from mmbench.core.results import Result
+from mmbench.pipeline.experiments import Experiment, Published, Row, published
+from mmbench.pipeline.lookup import Found, records_of
+
+
+class Verdict(StrEnum):
+    """What the values of a cell amount to."""
+
+    REPRODUCED = "reproduced"
+    DIFFERS = "differs"
+    UNVERIFIED = "unverified"
+    TOY = "toy data"
+    UNPUBLISHED = "no published value"
+    OUTDATED = "outdated"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric of a row, before it is judged.
+
+    Attributes:
+        by_seed: seed to value.
+        mean: over the seeds; None where there is no value.
+        verified: whether every value was made with weights whose hash is published, or with none.
+        reason: why there is no value.
+        outdated: why the value is not what this version would compute; "" where it is.
+    """
+
+    by_seed: Mapping[int, float] = field(default_factory=dict)
+    mean: float | None = None
+    verified: bool = True
+    reason: str = ""
+    outdated: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of a row.
+
+    Attributes:
+        method: its published name, with the variant.
+        data: the data set's published name.
+        size: height and width of the images that were scored, in pixels; None where there are none.
+        seeds: number of seeds of which the row has a record.
+        metric: as the table shows it.
+        published: the number that was printed; None where none was.
+        value: what was found.
+        verdict: what that amounts to.
+    """
+
+    method: str
+    data: str
+    size: tuple[int, ...] | None
+    seeds: int
+    metric: str
+    published: Published | None
+    value: Value
+    verdict: Verdict
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over the seeds; None of fewer than two."""
+        found = list(self.value.by_seed.values())
+        return statistics.stdev(found) if len(found) > 1 else None
+
+    @property
+    def difference(self) -> float | None:
+        """The mean minus the published number; None where the two cannot be compared."""
+        if self.published is None or self.value.mean is None:
+            return None
+        comparable = self.verdict in (Verdict.REPRODUCED, Verdict.DIFFERS, Verdict.UNVERIFIED)
+        return self.value.mean - self.published.value if comparable else None
+
+
+def verdict(value: Value, printed: Published | None, allowed: float, is_toy: bool) -> Verdict:
+    """Judges a value.
+
+    Args:
+        allowed: how far from the published number it may lie.
+        is_toy: whether it was computed on other data than the published number.
+    """
+    if value.mean is None:
+        return Verdict.NOT_RUN
+    if value.outdated:
+        return Verdict.OUTDATED
+    if printed is None:
+        return Verdict.UNPUBLISHED
+    if is_toy:
+        return Verdict.TOY
+    if not printed.verified:
+        return Verdict.UNVERIFIED
+    return Verdict.REPRODUCED if abs(value.mean - printed.value) <= allowed else Verdict.DIFFERS
+
+
+def cells_of(
+    experiment: Experiment,
+    source: str,
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    paths: Mapping[str, str],
+    held: Mapping[str, Result],
+    rows: Sequence[Row],
+    reasons: Mapping[tuple[str, str, str], str] | None = None,
+) -> list[Cell]:
+    """The cells of the table, one for each row and metric.
+
+    Args:
+        paths: `paths` of the configuration; what reasons are to call $MMBENCH_HOME.
+        held: the experiment's records by configuration (`results.by_configuration`).
+        reasons: key of a row, and a protocol, to why it could not run; derived here where it is not among them.
+    """
+    cells = []
+    home = str(Path(paths["assets"]).expanduser())
+    for row in rows:
+        found = records_of(experiment, row, source, seeds, overrides, held)
+        for protocol, held_here in found.items():
+            reason = (reasons or {}).get((*row.key, protocol), held_here.reason)
+            found[protocol] = Found(held_here.records, reason.replace(home, "$MMBENCH_HOME"))
+        cells += _row(experiment, row, source, found)
+    return cells
+
+
+def _row(experiment: Experiment, row: Row, source: str, found: Mapping[str, Found]) -> list[Cell]:
+    numbers = published(experiment, row)
+    records = [record for held in found.values() for record in held.records]
+    size = next((tuple(record.size) for record in reversed(records) if record.size), None)
+    num_seeds = len({record.seed for record in records})
+    values = {shown: _value(experiment, shown, row, source, found) for shown in experiment.places}
+    for shown, (first, second) in experiment.differences.items():
+        values[shown] = difference(values[first], values[second])
+    is_toy = source != experiment.sources[0]
+    cells = []
+    for shown, value in values.items():
+        printed = numbers.get(shown)
+        allowed = experiment.allowed(shown, numbers) if printed else 0.0
+        judged = verdict(value, printed, allowed, is_toy)
+        data = row.published.get("dataset", row.data)
+        cells.append(Cell(row.label, data, size, num_seeds, shown, printed, value, judged))
+    return cells
+
+
+def _value(experiment: Experiment, shown: str, row: Row, source: str, found: Mapping[str, Found]) -> Value:
+    protocol, name = experiment.protocol_of(shown, row.data), experiment.metric(shown, row, source)
+    records = found[protocol].records
+    if not records:
+        return Value(reason=found[protocol].reason)
+    scored = {record.seed: record for record in records if name in record.metrics}
+    if not scored:
+        return Value(reason=f"{name} is not among the metrics of protocol {protocol}")
+    by_seed = {seed: record.metrics[name]["value"] for seed, record in scored.items()}
+    return Value(
+        by_seed,
+        statistics.fmean(by_seed.values()),
+        verified=all(record.weights["verified"] for record in scored.values()),
+        outdated=next((record.outdated for record in scored.values() if record.outdated), ""),
+    )
+
+
+def difference(first: Value, second: Value) -> Value:
+    """The size of the difference of two values: of their means, as a paper takes it of printed ones, and by seed."""
+    if first.mean is None or second.mean is None:
+        return Value(reason=first.reason or second.reason)
+    both = [seed for seed in first.by_seed if seed in second.by_seed]
+    return Value(
+        {seed: abs(first.by_seed[seed] - second.by_seed[seed]) for seed in both},
+        abs(first.mean - second.mean),
+        first.verified and second.verified,
+        outdated=first.outdated or second.outdated,
+    )
