@@ -1,4 +1,4 @@
-"""What holds of every method: found by its YAML, at the scale `tiny` on toy data. Its seconds are printed at the end."""
+"""What holds of every method, found by its YAML, at the scale `tiny` on toy data; prints the seconds of each."""
 
 import mmbench.core.torchvision_schema  # noqa: F401  (before torchvision)
 
