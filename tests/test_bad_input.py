@@ -119,7 +119,7 @@ def test_training_drops_a_last_batch_of_one(birds):
     assert [len(batch["id"]) for batch in data.train_dataloader()] == [29]
 
 
-@pytest.mark.parametrize("method", ["manigan", "manigan_main", "manigan_direct", "controlgan"])
+@pytest.mark.parametrize("method", ["manigan", "manigan_main", "manigan_direct", "controlgan", "tagan"])
 def test_batches_of_one_are_refused_where_images_are_compared(home, method):
     words = [f"method={method}", "data.source=toy", "paths.assets=untouched", "method.training.batch_size=1"]
     message = last_line(train.main, words)
