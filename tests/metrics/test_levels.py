@@ -6,7 +6,7 @@ import torch
 from mmbench.core.noise import Sample
 from mmbench.metrics import MetricSuite
 from mmbench.metrics.psnr import PSNR
-from mmbench.pipeline.generation import ImageWriter
+from mmbench.pipeline.generation import Writer
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -23,7 +23,7 @@ def test_generated_images_that_are_no_numbers_are_not_written(tmp_path):
     images[1] = float("nan")
     batch = {"sample": [Sample("robin", 0, 0), Sample("wren", 0, 3)]}
     with pytest.raises(ValueError, match=r"found NaN or infinity in wren\.c0\.k3: the method"):
-        ImageWriter(run=None).write_on_batch_end(None, None, images, None, batch)
+        Writer(run=None).write_on_batch_end(None, None, images, None, batch)
 
 
 def test_generated_images_are_levels(pixels, batch_of):
