@@ -75,8 +75,8 @@ class TrainingNoise(Noise):
     """The random numbers of a training batch, where the draw is the epoch: drawn on the device that uses them.
 
     They belong to a sample, too, so that processes which share a batch draw what one alone would. Another kind of
-    device draws others. (For 16 samples of 3 x 256 x 256 it took a third of the time on one core of a processor, and on an
-    accelerator no copy.)
+    device draws others. (For 16 samples of 3 x 256 x 256 it took a third of the time on one core of a processor, and
+    on an accelerator there is no copy.)
     """
 
     def normal(self, name: str, *shape: int) -> Tensor:
