@@ -47,7 +47,7 @@ def drawn(*words):
     """The images of a run, as files."""
     run = generation.prepared(plain_of(*words))
     generation.generate(run)
-    return [run.image(sample) for sample in run.samples]
+    return [run.file(sample) for sample in run.samples]
 
 
 def last_line(main, words):
