@@ -207,7 +207,8 @@ def _settled(
     whole = OmegaConf.create(cfg)
     for key, value in values:
         if not key.startswith(f"{STAGES}."):
-            OmegaConf.update(whole, key, value, force_add=True)
+            is_list = OmegaConf.is_list(OmegaConf.select(whole, key, throw_on_missing=False))
+            OmegaConf.update(whole, key, value, merge=not is_list, force_add=True)
     found = _plain(whole)
     found["protocol"] = asdict(Protocol.of(found["protocol"]))
     found["data"]["evaluation"] = of_protocol(found["protocol"], found["data"])

@@ -55,6 +55,8 @@ class DataModule(pl.LightningDataModule):
         own_fields: those of them that `fields.FIELDS` does not have, and how each is made.
         num_captions: captions of an image that are used, the first ones; 0 for data without.
         training_fields: those of them that training batches have; all unless a method asks for fewer.
+        whole_batch: images of a step of training, where processes or parts share them; None: `batch_size`.
+        steps_per_epoch: batches of an epoch of training; None: as many as the images make.
 
     Raises:
         ValueError: no such split scheme; a cache for pictures that are not resized whole.
@@ -103,6 +105,8 @@ class DataModule(pl.LightningDataModule):
         self.fields = (type(self).fields | self.own_fields.keys() | ({"mask"} if mask else set())) - texts
         assert self.fields <= BATCH_FIELDS.keys() & self._makers.keys()
         self.training_fields = self.fields
+        self.whole_batch: int | None = None
+        self.steps_per_epoch: int | None = None
         if cache and isinstance(self.preprocessing, Fast):
             raise ValueError(
                 "expected an exact preprocessing with data.module.cache=true, found the fast one, which resizes no "
@@ -236,11 +240,15 @@ class DataModule(pl.LightningDataModule):
         facts = {"folder": str(self.root), "split scheme": self.split_scheme}
         return {**facts, **counts, **classes, "captions": captions, "fingerprint": self.fingerprint()}
 
-    def vocabulary(self) -> Vocabulary:
-        """Every word of the captions of all splits, as the AttnGAN family makes it."""
-        return Vocabulary.from_captions(
-            caption for records in self.records.values() for record in records for caption in record.captions
-        )
+    def vocabulary(self, splits: Sequence[str] | None = None, min_count: int = 1) -> Vocabulary:
+        """The words of captions; by default every word of all splits, as the AttnGAN family makes it.
+
+        Args:
+            splits: names of those whose captions are looked at, so that a captioner need not see the test words.
+            min_count: how often a word must occur.
+        """
+        records = [record for split in splits or sorted(self.records) for record in self.split(split)]
+        return Vocabulary.from_captions((caption for record in records for caption in record.captions), min_count)
 
     def split(self, name: str) -> list[Record]:
         """Records of a split, sorted by id.
@@ -372,11 +380,10 @@ class DataModule(pl.LightningDataModule):
         look = partial(self.preprocessing.training, side=self.image_size)
         making = self._making("train", self.training_fields, partial(look, rng=random_stream("any")), "training")
         dataset = Training(self.split("train"), *making, look, self.seed, self.num_captions)
-        sampler = EpochSampler(len(dataset), self.seed)
-        if len(sampler) < self.batch_size:
-            raise ValueError(
-                f"expected at least {self.batch_size} training images, found {len(sampler)}: lower batch_size"
-            )
+        whole = self.whole_batch or self.batch_size
+        if len(dataset) < whole:
+            raise ValueError(f"expected at least {whole} training images, found {len(dataset)}: lower batch_size")
+        sampler = EpochSampler(len(dataset), self.seed, whole, self.steps_per_epoch)
         if self.trainer is not None:
             # Lightning starts the workers of a resumed run's first epoch before it tells the sampler the epoch, and
             # before `current_epoch` is right again; this is the number that it will tell.
