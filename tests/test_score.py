@@ -1,4 +1,4 @@
-"""`mmbench score`: anybody's folder under mmbench's metrics, with everything that is wrong with it said at once."""
+"""`mmbench score`: anybody's files under mmbench's metrics, with everything that is wrong with them said at once."""
 
 import json
 import zipfile
@@ -10,13 +10,54 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from mmbench.commands import score
+from mmbench.core import config
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
+from mmbench.core.outputs import VIDEOS, Video
 from mmbench.core.results import Result
+from mmbench.core.task import TASKS
 from mmbench.metrics import MetricSuite
+from mmbench.metrics.base import SampleMean
 from mmbench.pipeline import by_sample
-from mmbench.pipeline.inspection import read_captions
+from mmbench.pipeline.inspection import read_captions, read_references
+
+
+class Found(SampleMean):
+    """Share of texts that are one of their references."""
+
+    of = "texts"
+    needs = ("captions",)
+    higher_is_better = True
+
+    def update(self, texts, batch):
+        pairs = zip(texts, batch["captions"], strict=True)
+        self.record(torch.tensor([text in references for text, references in pairs]).double())
+
+
+class Seen(SampleMean):
+    """Share of texts whose image is as bright as they say."""
+
+    of = "texts"
+    needs = ("image",)
+    higher_is_better = True
+
+    def update(self, texts, batch):
+        means = batch["image"].mean(dim=(1, 2, 3)).tolist()
+        self.record(torch.tensor([(text == "bright") == (mean > 0) for text, mean in zip(texts, means)]).double())
+
+
+class FrameDifference(SampleMean):
+    """Mean difference from the real video, in levels."""
+
+    of = "videos"
+    needs = ("video",)
+    higher_is_better = False
+
+    def update(self, videos, batch):
+        assert videos.dtype == torch.uint8
+        real = (batch["video"].double() + 1) * 127.5
+        self.record((videos.double() - real).abs().mean(dim=(1, 2, 3, 4)))
 
 
 @pytest.fixture
@@ -158,8 +199,6 @@ def test_what_is_missing_is_said_in_one_line(folders, words, message):
 
 
 def test_weights_may_be_given_by_path(folders, capsys):
-    from mmbench.core import config
-
     shipped = config.shipped("conf").parent / "mmbench" / config.node("network/inception/toy")["card"]["file"]
     copy = folders / "mine.safetensors"
     copy.write_bytes(shipped.read_bytes())
@@ -205,3 +244,209 @@ def test_the_values_by_sample_lie_beside_the_record(folders, capsys):
         assert len(found) == 13
         assert np.mean(list(found.values())) == pytest.approx(record.metrics[name]["value"], rel=1e-12)
     assert set(values) == {"psnr", "l1"}
+
+
+def test_the_facts_of_images_are_the_metrics_and_the_size(folders, capsys):
+    record = scored(capsys, folders, f"real={folders / 'real'}", "metrics=psnr")
+    psnr = {"_target_": "mmbench.metrics.psnr.PSNR", "against": "image"}
+    assert record["config"] == {"metrics": {"psnr": psnr}, "extractors": {}, "size": None}
+    assert record["config_hash"] == config.config_hash(record["config"])
+    assert sorted(record["data"]) == ["captions", "fake", "not scored", "real", "reference", "size", "skipped"]
+
+
+@pytest.fixture
+def others(conf, tmp_path):
+    """Metrics of texts and of videos, and a protocol of captioning."""
+    for metric in (Found, Seen, FrameDifference):
+        described = f"# {metric.__doc__}\n_target_: {metric.__module__}.{metric.__name__}\n"
+        (conf.folder / f"metric/{metric.__name__.lower()}.yaml").write_text(described)
+    protocol = "# Captions\ndefaults: [/metric@metrics.found: found, /metric@metrics.seen: seen, _self_]\n"
+    (conf.folder / "protocol/told.yaml").write_text(protocol + "name: told\ntask: captioning\nextractors: {}\n")
+    config.forget()
+    return tmp_path
+
+
+@pytest.fixture
+def texts(others):
+    """Three texts, two of which are among their references."""
+    made = {"set/a": "a red bird.", "set/b": "zwei Vögel", "c": "nothing"}
+    for name, text in made.items():
+        path = others / f"fake/{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (others / "made.json").write_text(json.dumps(made))
+    references = {"set/a": ["a bird.", "a red bird."], "set/b": "zwei Vögel", "c.jpg": ["a car"], "more": ["a bus"]}
+    (others / "references.json").write_text(json.dumps(references))
+    return others
+
+
+def test_texts_are_scored_against_all_their_references(texts, capsys):
+    record = scored(capsys, texts, f"captions={texts / 'references.json'}", "metrics=found")
+    assert record["metrics"]["found"]["value"] == pytest.approx(2 / 3)
+    assert record["coverage"]["count"] == 3
+    values = by_sample.read(Result(**record), texts)
+    assert {sample.id: value for sample, value in values["found"].items()} == {"set/a": 1, "set/b": 1, "c": 0}
+
+
+@pytest.mark.parametrize("form", ["zip", "json", "csv", "tsv"])
+def test_texts_in_one_file_are_those_of_a_folder(texts, capsys, form):
+    words = [f"captions={texts / 'references.json'}", "metrics=found"]
+    folder = scored(capsys, texts, *words)
+    path = texts / f"made.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in (texts / "fake").rglob("*.txt"):
+                archive.write(file, file.relative_to(texts / "fake"))
+    elif form != "json":
+        comma = "," if form == "csv" else "\t"
+        rows = json.loads((texts / "made.json").read_text()).items()
+        path.write_text("".join(f"{name}.txt{comma}{text}\n" for name, text in rows), encoding="utf-8")
+    assert score.main([f"fake={path}", *words, f"out={texts / 'other.json'}"]) == 0
+    other = json.loads((texts / "other.json").read_text())
+    assert other["metrics"] == folder["metrics"]
+    assert other["data"] == folder["data"]
+    assert other["run_key"] == folder["run_key"]
+
+
+def test_a_protocol_says_by_its_task_what_is_scored(texts, capsys):
+    record = scored(capsys, texts, f"captions={texts / 'references.json'}", "protocol=told")
+    assert set(record["metrics"]) == {"found"}
+    assert record["data"]["not scored"] == {"seen": "input="}
+    assert {task.output.name for task in TASKS.values()} == {"images", "videos", "texts"}
+
+
+def test_what_texts_are_written_about_may_be_of_many_sizes_if_it_is_resized(texts, capsys):
+    for name, side, level in (("set/a", 8, 200), ("set/b", 8, 200), ("c", 12, 20)):
+        path = texts / f"input/{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((side, side, 3), level, np.uint8)).save(path)
+    (texts / "fake/set/a.txt").write_text("bright")
+    words = [f"input={texts / 'input'}", "metrics=seen"]
+    with pytest.raises(ValueError, match=r"c: input image of 12 x 12 pixels where most are 8 x 8 \(size=N resizes\)"):
+        scored(capsys, texts, *words)
+    assert scored(capsys, texts, *words, "size=8")["metrics"]["seen"]["value"] == pytest.approx(2 / 3)
+    (texts / "fake/c.txt").unlink()
+    with pytest.raises(ValueError, match=r"found 1 that cannot \(c: no generated text"):
+        scored(capsys, texts, *words, "size=8")
+
+
+def test_everything_that_is_wrong_with_texts_is_said_at_once(texts, capsys):
+    (texts / "fake/set/a.txt").write_text(" \n")
+    (texts / "fake/set/b.txt").write_bytes(b"V\xf6gel")
+    (texts / "fake/d.txt").write_text("a car")
+    words = [f"captions={texts / 'references.json'}", "metrics=found"]
+    with pytest.raises(ValueError, match="expected texts that can be scored, found 3 that cannot") as error:
+        scored(capsys, texts, *words)
+    assert "\n" not in str(error.value)
+    for problem in ("set/a: an empty text", "set/b: b.txt is no text in UTF-8", "d: no caption"):
+        assert problem in str(error.value)
+    record = scored(capsys, texts, *words, "skip_bad=3")
+    assert record["metrics"]["found"]["count"] == 1
+    (texts / "made.json").write_text(json.dumps({"set/a": "", "c": "a car"}))
+    with pytest.raises(ValueError, match=r"found 1 that cannot \(set/a: an empty text"):
+        score.main([f"fake={texts / 'made.json'}", *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["metrics=found"], "expected captions= for the metric found"),
+        (["metrics=seen"], "expected input= for the metric seen, found none"),
+        (["metrics=framedifference"], "expected videos in fake=.*fake, found none of .png"),
+        (["metrics=tv"], "expected images in fake=.*fake, found none of .bmp"),
+        (["metrics=tv,found"], "one output, found tv, which judges images, and found, which judges texts: score them"),
+        (
+            ["metrics=found", "real={fake}"],
+            "expected what texts are compared with by captions=, found real=: give that",
+        ),
+        (["metrics=found", "captions={made}", "fake={none}"], r"archive, or a table \(.csv, .json, .tsv\) for fake="),
+        (
+            ["metrics=found", "captions={lists}"],
+            r"expected \{name: text or list of texts\} in .json.*found \('a', \[\]\)",
+        ),
+        (["metrics=found", "fake={lists}"], r"expected \{name: text\} in .json.*found \('a', \[\]\)"),
+        (["metrics=tv", "fake={lists}"], "expected a folder or a zip archive for fake=, found .*lists.json"),
+        (["protocol=told", "captions={made}", "protocol.task=captoining"], "did you mean captioning"),
+    ],
+)
+def test_what_is_missing_for_texts_is_said_in_one_line(texts, words, message):
+    (texts / "lists.json").write_text(json.dumps({"a": []}))
+    paths = {what: texts / what for what in ("fake", "none")}
+    paths |= {what: texts / f"{what}.json" for what in ("made", "lists")}
+    words = [word.format(**paths) for word in words]
+    if not any(word.startswith("fake=") for word in words):
+        words.append(f"fake={texts / 'fake'}")
+    with pytest.raises(ValueError, match=message) as error:
+        score.main(words)
+    assert "\n" not in str(error.value)
+
+
+def test_a_protocol_with_a_metric_of_another_output_is_refused(conf, texts):
+    conf.change("protocol/told", {"task": "text-to-video synthesis"})
+    _videos(texts / "made")
+    with pytest.raises(ValueError, match="expected metrics of videos, found seen, which judges texts"):
+        score.main([f"fake={texts / 'made'}", f"input={texts / 'made'}", "protocol=told"])
+
+
+def test_references_may_be_a_text_or_several(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"a.png": "one", "b": ["one", "two"]}))
+    assert read_references(path) == {"a": ["one"], "b": ["one", "two"]}
+    with pytest.raises(ValueError, match=r"expected \{name: text\} in .json"):
+        read_captions(path)
+    path.write_text(json.dumps({"a": ["one", " "]}))
+    with pytest.raises(ValueError, match=r"found \('a'"):
+        read_references(path)
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(ValueError, match="found UnicodeDecodeError"):
+        read_references(path)
+
+
+def _videos(folder, count=5, frames=4, size=12, rate=8.0, seed=0):
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        made = torch.from_numpy(rng.integers(0, 256, (frames, 3, size, size), np.uint8))
+        VIDEOS.write(folder / f"{number}.png", Video(made, rate))
+
+
+@pytest.fixture
+def videos(others):
+    """Five videos and five real ones."""
+    _videos(others / "fake")
+    _videos(others / "real", seed=1)
+    return others
+
+
+def test_videos_are_compared_frame_by_frame(videos, capsys):
+    record = scored(capsys, videos, f"real={videos / 'real'}", "metrics=framedifference")
+    pairs = [[VIDEOS.read(videos / f"{what}/{n}.png").frames.double() for what in ("fake", "real")] for n in range(5)]
+    expected = np.mean([float((made - real).abs().mean()) for made, real in pairs])
+    assert record["metrics"]["framedifference"]["value"] == pytest.approx(expected, rel=1e-6)
+    same = scored(capsys, videos, f"real={videos / 'fake'}", "metrics=framedifference")
+    assert same["metrics"]["framedifference"]["value"] == pytest.approx(0, abs=1e-4)
+
+
+def test_everything_that_is_wrong_with_videos_is_said_at_once(videos, capsys):
+    fake = videos / "fake"
+    VIDEOS.write(fake / "0.png", Video(torch.zeros(3, 3, 12, 12, dtype=torch.uint8), 8.0))
+    VIDEOS.write(fake / "1.png", VIDEOS.read(fake / "1.png")._replace(rate=4.0))
+    (fake / "2.png").write_bytes((fake / "2.png").read_bytes()[:-400])
+    Image.fromarray(np.zeros((12, 12, 3), np.uint8)).save(fake / "3.png")
+    (videos / "real/4.png").unlink()
+    _videos(fake / "more")
+    _videos(videos / "real/more", count=4)
+    VIDEOS.write(videos / "real/more/4.png", Video(torch.zeros(4, 3, 9, 9, dtype=torch.uint8), 8.0))
+    words = [f"real={videos / 'real'}", "metrics=framedifference"]
+    with pytest.raises(ValueError, match="expected videos that can be scored, found 6 that cannot") as error:
+        scored(capsys, videos, *words)
+    assert "\n" not in str(error.value)
+    for problem in (
+        "0: 3 frames where most are 4",
+        "1: 4.0 frames a second where most are 8.0",
+        "2.png: expected",
+        "3: 3.png is no video that says its frames and frame rate",
+        "4: no real video",
+        "more/4: real video of 9 x 9 pixels where generated ones are 12 x 12 (size=N resizes)",
+    ):
+        assert problem in str(error.value)
+    assert scored(capsys, videos, *words, "skip_bad=5", "size=12")["metrics"]["framedifference"]["count"] == 5

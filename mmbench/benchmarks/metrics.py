@@ -39,7 +39,7 @@ from mmbench.networks.inception_fid import InceptionFID
 from mmbench.networks.open_clip import OpenCLIP
 from mmbench.pipeline import scoring
 from mmbench.pipeline.folders import Scored
-from mmbench.pipeline.inspection import Folder
+from mmbench.pipeline.inspection import Folder, Table
 
 HELP = """usage: python -m mmbench.benchmarks.metrics [COUNT]
 
@@ -100,11 +100,12 @@ def make_suite(weights: dict[str, Path], count: int, assets: Path, names: Sequen
 
 def score(suite: MetricSuite, fake: Folder, real: Folder, assets: Path) -> float:
     """Seconds of a whole scoring: read, resize, look, sum up, compare."""
-    captions = dict.fromkeys(fake.files, "a photograph of something")
+    captions = Table("caption", dict.fromkeys(fake.files, "a photograph of something"))
     names = sorted(fake.files)
     start = time.perf_counter()
-    scoring.show(suite, scoring.loader(Scored(names, {"generated": fake, "image": real}, captions, None), 1), "scoring")
-    references = Scored(sorted(real.files), {"image": real}, None, None)
+    scored = Scored(names, {"generated": fake, "image": real, "prompt": captions}, None)
+    scoring.show(suite, scoring.loader(scored, 1), "scoring")
+    references = Scored(sorted(real.files), {"image": real}, None)
     scoring.add_reference(suite, references, [real.sha256()], assets, 1)
     suite.compute()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Scores anybody's folder of images under mmbench's metrics and protocols."""
+"""Scores anybody's images, videos or texts under mmbench's metrics and protocols."""
 
 import re
 from collections.abc import Mapping
@@ -15,21 +15,24 @@ JUDGE = re.compile(r"extractor\.(\w+)\.file=(.*)")
 
 HELP = """usage: mmbench score fake=DIR metrics=A,B [real=DIR|data=NAME] [captions=FILE] [input=DIR] [mask=DIR] [...]
 
-Scores images of any tool. Folders may be zip archives; images belong together by path without extension.
+Scores images, videos or texts of any tool: what the metrics judge, or what the protocol's task asks for. Folders may be
+zip archives; files belong together by path without extension.
 
-  fake                generated images, all of one size and mode
-  real                real images: the reference set of FID and its kin; compared image by image where there is no input
+  fake                generated images or videos (animated PNG, written by mmbench), all of one size; texts: .txt in
+                      UTF-8, or one .json {name: text}, .csv or .tsv of name and text
+  real                real ones: the reference set of FID and its kin; compared one by one where there is no input
   data=NAME           a data set's test images instead of real= (data.source=toy for toy data)
   input               images that were edited: what diff, L1, PSNR, SSIM and LPIPS compare with
-  captions            the prompt of each image: .json {name: text}, or .csv / .tsv of name and text
+  captions            the prompt of each image or video: .json {name: text}, or .csv / .tsv of name and text;
+                      of each text what people wrote: in .json also {name: [text, ...]}
   mask                masks of inpainting, white = hole
   metrics=fid,is      names that `mmbench list group=metric` shows
   protocol=NAME       instead of metrics=: those of a protocol's metrics that the given folders allow
   extractor           standard (default) or toy networks
   extractor.inception.file=PATH   weights of a judge; the record then has the file's SHA-256
   size=N              real, input and mask are resized to N (shorter side, bilinear, anti-aliased; centre crop)
-  skip_bad=N          leave out up to N images that cannot be scored; the record names them (default 0)
-  workers=N           processes that read images (default 0)
+  skip_bad=N          leave out up to N that cannot be scored; the record names them (default 0)
+  workers=N           processes that read files (default 0)
   out=FILE.json       the record (default: below results/score)
 
 In Python: from mmbench.metrics import MetricSuite; suite = MetricSuite.named("psnr", "ssim").
@@ -49,7 +52,7 @@ def requested(arguments: list[str]) -> Request:
         if word.startswith("extractor."):
             config.unknown("option of score", word.partition("=")[0], [*OWN, "extractor.inception.file"])
     if "fake" not in own:
-        raise ValueError("expected fake=DIR, the images to score, found none: see `mmbench score --help`")
+        raise ValueError("expected fake=DIR, what is to be scored, found none: see `mmbench score --help`")
     metrics = config.words(own.get("metrics", ""))
     if bool(metrics) == ("protocol" in own):
         raise ValueError("expected metrics=A,B or protocol=NAME, one of them: see `mmbench score --help`")

@@ -17,6 +17,8 @@ from mmbench.core.images import opened, read_rgb, write_png
 from mmbench.core.protocol import Protocol
 
 SHOWN_FRAMES = 4  # of a video, side by side in a grid
+MODE, PIXELS = "mode {}", "{} pixels"  # how `Output.look` speaks of them
+UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
 
 
 class Video(NamedTuple):
@@ -37,10 +39,23 @@ class Output(ABC):
     Attributes:
         name: the plural, as metrics say what they judge.
         suffix: of a file with one of them.
+        suffixes: of files with one of them that anybody made, in small letters.
+        tables: suffixes of files with many of them, by name.
+        real: the batch field with what such a thing is compared with; None where that is said in `captions`.
+        captions: the batch field that is filled by what people wrote about them.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str]
+    suffixes: ClassVar[frozenset[str]]
+    tables: ClassVar[frozenset[str]] = frozenset()
+    real: ClassVar[str | None]
+    captions: ClassVar[str] = "prompt"
+
+    @property
+    def one(self) -> str:
+        """The singular of `name`."""
+        return self.name.removesuffix("s")
 
     @abstractmethod
     def check(self, made: Any, names: Sequence[str]) -> None:
@@ -71,6 +86,17 @@ class Output(ABC):
         """
 
     @abstractmethod
+    def look(self, path: Path) -> dict[str, str]:
+        """What a file says of itself before its pixels are decoded, and all of a set should have in common.
+
+        Returns:
+            how each thing is spoken of, "{} pixels" say, to its value in words, "48 x 48".
+
+        Raises:
+            ValueError: it is none of them; says so in a few words.
+        """
+
+    @abstractmethod
     def judged(self, item: Any) -> Any:
         """What metrics see of an item: a tensor, which a batch stacks, or a text."""
 
@@ -86,7 +112,8 @@ class Output(ABC):
 class Images(Output):
     """(N, 3, H, W) float in [-1, 1]; kept as PNG."""
 
-    name, suffix = "images", ".png"
+    name, suffix, real = "images", ".png", "image"
+    suffixes = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
     def check(self, made: Any, names: Sequence[str]) -> None:
         require_tensor(made, names, "images (N, 3, H, W)", 4, 1)
@@ -101,6 +128,13 @@ class Images(Output):
 
     def read(self, path: Path) -> Tensor:
         return read_rgb(path)
+
+    def look(self, path: Path) -> dict[str, str]:
+        try:
+            with Image.open(path) as image:
+                return {MODE: image.mode, PIXELS: in_words(image.size)}
+        except UNREADABLE:
+            raise ValueError(f"{path.name} is no image") from None
 
     def judged(self, item: Tensor) -> Tensor:
         return item
@@ -119,7 +153,8 @@ class Videos(Output):
     were and at which rate, and they are told apart again in reading.
     """
 
-    name, suffix = "videos", ".png"
+    name, suffix, real = "videos", ".png", "video"
+    suffixes = frozenset({".png"})
 
     def check(self, made: Any, names: Sequence[str]) -> None:
         require_tensor(made, names, "videos (N, F, 3, H, W)", 5, 2)
@@ -168,6 +203,14 @@ class Videos(Output):
             )
         return Video(torch.from_numpy(rearrange(np.stack(frames), "f h w c -> f c h w")), rate)
 
+    def look(self, path: Path) -> dict[str, str]:
+        try:
+            with Image.open(path) as image:
+                frames, rate = int(image.info["frames"]), float(image.info["frame_rate"])
+                return {PIXELS: in_words(image.size), "{} frames": str(frames), "{} frames a second": str(rate)}
+        except (*UNREADABLE, KeyError, ValueError):
+            raise ValueError(f"{path.name} is no video that says its frames and frame rate") from None
+
     def judged(self, item: Video) -> Tensor:
         return item.frames
 
@@ -182,7 +225,8 @@ class Videos(Output):
 class Texts(Output):
     """A list of N texts; kept as UTF-8."""
 
-    name, suffix = "texts", ".txt"
+    name, suffix, real, captions = "texts", ".txt", None, "captions"
+    suffixes, tables = frozenset({".txt"}), frozenset({".json", ".csv", ".tsv"})
 
     def check(self, made: Any, names: Sequence[str]) -> None:
         if not isinstance(made, list) or len(made) != len(names):
@@ -212,6 +256,14 @@ class Texts(Output):
                 "makes it anew"
             ) from None
 
+    def look(self, path: Path) -> dict[str, str]:
+        try:
+            text = self.read(path)
+        except ValueError:
+            raise ValueError(f"{path.name} is no text in UTF-8") from None
+        require_word(text)
+        return {}
+
     def judged(self, item: str) -> str:
         return item
 
@@ -223,8 +275,20 @@ class Texts(Output):
 
 
 IMAGES, VIDEOS, TEXTS = Images(), Videos(), Texts()
+OUTPUTS: Mapping[str, Output] = {output.name: output for output in (IMAGES, VIDEOS, TEXTS)}
 # Field that a perfect method would return, to the kind of output that it is.
 OF_TARGET: Mapping[str, Output] = {"image": IMAGES, "image_mismatched": IMAGES, "video": VIDEOS, "caption": TEXTS}
+
+
+def in_words(size: Sequence[int]) -> str:
+    """Width and height in a few words."""
+    return " x ".join(map(str, size))
+
+
+def require_word(text: str) -> None:
+    """Refuses an empty text, or one of spaces (ValueError, in a few words)."""
+    if not text.strip():
+        raise ValueError("an empty text")
 
 
 def require_tensor(made: Any, names: Sequence[str], wanted: str, ndim: int, channels: int) -> None:

@@ -1,5 +1,6 @@
 """Tasks, and the one vocabulary that every batch is written in."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mmbench.core.outputs import OF_TARGET, Output
@@ -74,3 +75,5 @@ TEXT_GUIDED_INPAINTING = Task("text-guided inpainting", ("image", "mask", "capti
 CAPTIONING = Task("captioning", ("image",), None, "caption")
 TEXT_TO_VIDEO = Task("text-to-video synthesis", ("caption",), "caption", "video")
 RECONSTRUCTION = Task("reconstruction by inversion", ("image",), None, "image")
+# Name to task, of all that stand above.
+TASKS: Mapping[str, Task] = {value.name: value for value in list(globals().values()) if isinstance(value, Task)}

@@ -1,4 +1,4 @@
-"""Scores anybody's folder of images under mmbench's metrics and protocols."""
+"""Scores anybody's images, videos or texts under mmbench's metrics and protocols."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -11,57 +11,67 @@ from torch.utils.data import Dataset
 
 from mmbench.core import config
 from mmbench.core.files import sha256_json
-from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
+from mmbench.core.outputs import OUTPUTS, Output
 from mmbench.core.results import Result
-from mmbench.data.batches import collate
+from mmbench.core.task import TASKS
+from mmbench.data.batches import as_floats, collate
 from mmbench.data.views import View
 from mmbench.metrics.suite import build_suite, described, with_files
 from mmbench.pipeline import canary, scoring
-from mmbench.pipeline.inspection import Folder, Problems, inspect, opened, read_captions
+from mmbench.pipeline.inspection import Problems, Source, Table, inspect, opened, read_captions, read_references
 from mmbench.pipeline.request import Request
 
-GIVEN_BY = {"image": "input= or real=", "prompt": "captions=", "mask": "mask="}
+READERS = {"prompt": read_captions, "captions": read_references}  # of the file of captions, by the field that it fills
 
 
 class Scored(Dataset):
-    """Generated images with what they are compared with; an image that cannot be read becomes {"bad": (name, why)}."""
+    """What was generated with what it is compared with; what cannot be read becomes {"bad": (name, why)}.
 
-    def __init__(
-        self, names: Sequence[str], sources: Mapping[str, Folder], captions: Mapping[str, str] | None, size: int | None
-    ) -> None:
-        self.names, self.sources, self.captions, self.size = names, sources, captions, size
+    Args:
+        names: of the generated ones.
+        sources: batch field to where it is from.
+        size: what pictures that were not generated are resized to; None: they are as large.
+    """
+
+    def __init__(self, names: Sequence[str], sources: Mapping[str, Source], size: int | None) -> None:
+        self.names, self.sources, self.size = names, sources, size
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = self.names[index]
-        item: dict[str, Any] = {"id": name, "sample": Sample(name, 0, 0)}
         try:
-            for batch_field, folder in self.sources.items():
-                pixels = _sized(read_rgb(folder.files[name]), None if batch_field == "generated" else self.size)
-                item[batch_field] = (pixels[:1] > 127).float() if batch_field == "mask" else pixels
+            found = {batch_field: source.item(name) for batch_field, source in self.sources.items()}
         except ValueError as error:
             return {"bad": (name, str(error))}
-        if self.captions is not None:
-            item["prompt"] = self.captions[name]
-        return item
+        generated = {"generated": found.pop("generated")} if "generated" in found else {}
+        if self.size is not None:
+            found = {
+                batch_field: _sized(value, self.size) if isinstance(value, Tensor) else value
+                for batch_field, value in found.items()
+            }
+        if "mask" in found:
+            found["mask"] = (found["mask"][:1] > 127).float()
+        return {"id": name, "sample": Sample(name, 0, 0), **generated, **as_floats(found)}
 
 
-def _sized(pixels: Tensor, size: int | None) -> Tensor:
-    if size is None:
-        return pixels
-    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    view = View.centred((0, 0, *picture.size), size)
-    return torch.from_numpy(view(picture).copy()).permute(2, 0, 1)
+def _sized(pictures: Tensor, size: int) -> Tensor:
+    """A picture or the frames of a video, (..., 3, H, W) uint8, as (..., 3, size, size)."""
+    resized = []
+    for pixels in pictures.reshape(-1, *pictures.shape[-3:]):
+        picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        view = View.centred((0, 0, *picture.size), size)
+        resized.append(torch.from_numpy(view(picture).copy()).permute(2, 0, 1))
+    return torch.stack(resized).reshape(*pictures.shape[:-2], size, size)
 
 
 class _Real(Dataset):
-    """The real set: `id`, `sample` and `image`."""
+    """The real set: `id`, `sample` and the field of the real ones, `image` say."""
 
-    def __init__(self, folder: Folder, size: int | None) -> None:
-        self.items = Scored(list(folder.files), {"image": folder}, None, size)
+    def __init__(self, batch_field: str, source: Source, size: int | None) -> None:
+        self.items, self.one = Scored(list(source.names), {batch_field: source}, size), source.one
 
     def __len__(self) -> int:
         return len(self.items)
@@ -69,7 +79,7 @@ class _Real(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.items[index]
         if "bad" in item:
-            raise ValueError(f"real image {item['bad'][1]}")
+            raise ValueError(f"{self.one} {item['bad'][1]}")
         return item
 
 
@@ -86,7 +96,7 @@ class _Readable:
         self.allowed = request.skip_bad
 
     def require(self) -> None:
-        """Raises ValueError if more is known to be wrong than may be; looks into all the images first, to say all."""
+        """Raises ValueError if more is known to be wrong than may be; looks into all of them first, to say all."""
         if len(self.problems.found) > self.allowed:
             for _ in self:
                 pass
@@ -103,14 +113,58 @@ class _Readable:
                 yield batch
 
 
-def _chosen(request: Request, has: Set[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+def _output(request: Request) -> Output:
+    """What is scored: what all the metrics judge that are asked for, or methods of the protocol's task return.
+
+    Raises:
+        ValueError: metrics judge more than one, or there is no such task.
+    """
+    if request.protocol:
+        name = request.plain["protocol"]["task"]
+        return TASKS[name].output if name in TASKS else config.unknown("task", name, TASKS)
+    judged = {name: config.target(config.node(f"metric/{name}")).of for name in request.metrics}
+    first, of = next(iter(judged.items()))
+    if others := [name for name, kind in judged.items() if kind != of]:
+        raise ValueError(
+            f"expected metrics of one output, found {first}, which judges {of}, and {others[0]}, which judges "
+            f"{judged[others[0]]}: score them apart"
+        )
+    return OUTPUTS[of]
+
+
+def _sources(output: Output, folders: Mapping[str, Source], captions: Table | None) -> dict[str, Source]:
+    """Batch field to where it is from, of all that the generated ones can be compared with.
+
+    Raises:
+        ValueError: there is a folder of real ones, and this output has no field for them.
+    """
+    found: dict[str, Source] = {}
+    if "real" in folders:
+        found[_real_field(output)] = folders["real"]
+    if "input" in folders:  # rather than real images, which are the reference set then
+        found["image"] = folders["input"]
+    if "mask" in folders:
+        found["mask"] = folders["mask"]
+    if captions is not None:
+        found[output.captions] = captions
+    return found
+
+
+def _real_field(output: Output) -> str:
+    if output.real is None:
+        raise ValueError(f"expected what {output.name} are compared with by captions=, found real=: give that")
+    return output.real
+
+
+def _chosen(request: Request, output: Output, has: Set[str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Metrics and extractors asked for; of a protocol's, those that the folders allow, and why the others are left out.
 
     Raises:
         ValueError: a metric asked for by name needs something that was not given.
     """
     metrics, extractors = _asked(request)
-    lacking = {name: _lacks(node, has, request.has_reference) for name, node in metrics.items()}
+    given_by = _given_by(output)
+    lacking = {name: _lacks(node, has, request.has_reference, given_by) for name, node in metrics.items()}
     left_out = {name: what for name, what in lacking.items() if what}
     if request.metrics and left_out:
         name, what = next(iter(left_out.items()))
@@ -121,6 +175,14 @@ def _chosen(request: Request, has: Set[str]) -> tuple[dict[str, Any], dict[str, 
     used = {node["extractor"] for node in metrics.values() if "extractor" in node}
     extractors = {name: node for name, node in extractors.items() if name in used}
     return metrics, with_files(extractors, request.judges), left_out
+
+
+def _given_by(output: Output) -> dict[str, str]:
+    """Batch field to the options that give it."""
+    options = {"image": ["input="], "mask": ["mask="], output.captions: ["captions="]}
+    if output.real:
+        options.setdefault(output.real, []).append("real=")
+    return {batch_field: " or ".join(words) for batch_field, words in options.items()}
 
 
 def _asked(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -135,20 +197,20 @@ def _asked(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     return protocol["metrics"], {**protocol["extractors"], **toy}
 
 
-def _lacks(node: Mapping[str, Any], has: Set[str], has_reference: bool) -> str:
+def _lacks(node: Mapping[str, Any], has: Set[str], has_reference: bool, given_by: Mapping[str, str]) -> str:
     """What a metric needs and was not given, in words; empty where there is nothing."""
     target: Any = config.target(node)
     needs = {*target.needs, *([node["against"]] if "against" in node else [])}
-    lacking = [GIVEN_BY.get(wanted, f"{wanted}, which only mmbench's own data have") for wanted in sorted(needs - has)]
+    lacking = [given_by.get(wanted, f"{wanted}, which only mmbench's own data have") for wanted in sorted(needs - has)]
     if target.needs_reference and not has_reference:
         lacking.append("real= or data=")
     return " and ".join(lacking)
 
 
-def _reference(folders: Mapping[str, Folder], request: Request) -> tuple[Dataset, Any]:
-    """The real set, and everything that its images depend on."""
+def _reference(output: Output, folders: Mapping[str, Source], request: Request) -> tuple[Dataset, Any]:
+    """The real set, and everything that it depends on."""
     if "real" in folders:
-        return _Real(folders["real"], request.size), [folders["real"].sha256(), request.size]
+        return _Real(_real_field(output), folders["real"], request.size), [folders["real"].sha256(), request.size]
     node = request.plain["data"]
     data = config.construct({**node["module"], **node["evaluation"]})
     data.prepare_data()
@@ -160,30 +222,29 @@ def _reference(folders: Mapping[str, Folder], request: Request) -> tuple[Dataset
 def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     """Scores the folders that a request names; the record of it, unwritten, and the values by sample.
 
-    Its `data` are hashes of the folders, the real set and the captions; "skipped": image to why it was left out; "not
+    Its `data` are hashes of the folders, the real set and the captions; "skipped": name to why it was left out; "not
     scored": metric of the protocol to what it needs.
 
     Raises:
         MissingAsset: weights of an extractor, or the data set, are not there and could not be fetched.
-        ValueError: a folder, a file or what a metric needs is wrong or missing; of single images, all are named.
+        ValueError: a folder, a file or what a metric needs is wrong or missing (of single files, all are named), or
+            metrics judge more than one output.
     """
     assets = Path(request.plain["paths"]["assets"]).expanduser()
-    captions = read_captions(request.captions) if request.captions else None
-    with opened(request.folders) as folders:
-        compared = {"generated": "fake", "image": "input" if "input" in folders else "real", "mask": "mask"}
-        sources = {name: folders[what] for name, what in compared.items() if what in folders}
-        has = {*sources, *(() if captions is None else ("prompt",))}
-        metrics, extractors, left_out = _chosen(request, has)
+    output = _output(request)
+    captions = Table("caption", READERS[output.captions](request.captions)) if request.captions else None
+    with opened(request.folders, {"fake": output, "real": output}) as folders:
+        sources = _sources(output, folders, captions)
+        metrics, extractors, left_out = _chosen(request, output, sources.keys())
         suite = build_suite(metrics, extractors, assets)
+        suite.require(output.name)
         if torch.cuda.is_available() and request.plain["trainer"]["accelerator"] != "cpu":
             suite.cuda()
-        sources = {name: folder for name, folder in sources.items() if name == "generated" or name in suite.needs}
-        prompts = captions if "prompt" in suite.needs else None
-        problems = inspect(
-            folders, [sources[name].what for name in sources if name != "generated"], prompts, request.size
-        )
-        names = sorted(folders["fake"].files.keys() - problems.found.keys())
-        batches = _Readable(Scored(names, sources, prompts, request.size), problems, request)
+        compared = {name: source for name, source in sources.items() if name in suite.needs}
+        problems = inspect(output, folders, list(compared.values()), request.size)
+        names = sorted(folders["fake"].names - problems.found.keys())
+        scored = Scored(names, {"generated": folders["fake"], **compared}, request.size)
+        batches = _Readable(scored, problems, request)
         batches.require()
         drift = canary.check(suite, assets)
         shown = scoring.show(suite, batches, "scoring")
@@ -191,10 +252,10 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
         covered = scoring.coverage(shown, [Sample(name, 0, 0) for name in names if name not in problems.found])
         reference = None
         if suite.needs_reference:
-            real, reference = _reference(folders, request)
+            real, reference = _reference(output, folders, request)
             scoring.add_reference(suite, real, reference, assets, request.workers)
-        data = {what: folder.sha256() for what, folder in folders.items()} | {"reference": reference}
-    data |= {"captions": None if captions is None else sha256_json(captions), "size": request.size}
+        data = {what: source.sha256() for what, source in folders.items()} | {"reference": reference}
+    data |= {"captions": None if captions is None else sha256_json(captions.texts), "size": request.size}
     data |= {"skipped": dict(sorted(problems.found.items())), "not scored": left_out}
     judges = {name: {key: node[key] for key in ("name", "network")} for name, node in extractors.items()}
     facts = {"metrics": metrics, "extractors": judges, "size": request.size}

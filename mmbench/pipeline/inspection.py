@@ -1,68 +1,142 @@
-"""Folders of images that anybody made: what is in them, and what is wrong with them before one is scored."""
+"""What anybody made, in folders or tables: what is in them, and what is wrong with them before one is scored."""
 
 import csv
 import json
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+from mmbench.core.files import sha256_bytes, sha256_file, sha256_json
+from mmbench.core.outputs import IMAGES, MODE, OUTPUTS, PIXELS, Output, require_word
 
-from mmbench.core.files import sha256_file, sha256_json
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset[str]().union(*(output.suffixes for output in OUTPUTS.values()))
 SHOWN = 20  # problems that an error names
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Image files by name: the path below the folder, without extension."""
+    """Files of one output by name: the path below the folder, without extension."""
 
     what: str
     files: dict[str, Path]
+    output: Output = IMAGES
 
     @classmethod
-    def read(cls, what: str, path: Path) -> "Folder":
+    def read(cls, what: str, path: Path, output: Output = IMAGES) -> "Folder":
         """Lists a folder.
 
         Raises:
-            ValueError: it is no folder, holds no image, or two of one name.
+            ValueError: it is no folder, holds none of what is wanted, or two of one name.
         """
         if not path.is_dir():
-            raise ValueError(f"expected a folder or a zip archive for {what}=, found {path}: correct the path")
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            raise _no_source(what, path, output)
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in output.suffixes and file.is_file())
         names = [file.relative_to(path).with_suffix("").as_posix() for file in found]
         if not names:
-            raise ValueError(f"expected images in {what}={path}, found none of {', '.join(sorted(SUFFIXES))}")
+            raise ValueError(
+                f"expected {output.name} in {what}={path}, found none of {', '.join(sorted(output.suffixes))}"
+            )
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"expected one image of each name in {what}={path}, found {twice[0]} twice: remove one")
-        return cls(what, dict(zip(names, found, strict=True)))
+            raise ValueError(
+                f"expected one {output.one} of each name in {what}={path}, found {twice[0]} twice: remove one"
+            )
+        return cls(what, dict(zip(names, found, strict=True)), output)
+
+    @property
+    def one(self) -> str:
+        """What one of them is called."""
+        return f"{self.what} {self.output.one}"
+
+    @property
+    def names(self) -> Set[str]:
+        """Of all that are there."""
+        return self.files.keys()
+
+    def item(self, name: str) -> Any:
+        """One of them, as metrics see it.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        return self.output.judged(self.output.read(self.files[name]))
+
+    def look(self, name: str) -> dict[str, str]:
+        """As `Output.look`."""
+        return self.output.look(self.files[name])
 
     def sha256(self) -> str:
-        """Identity of the images: of all names and contents."""
+        """Identity: of all names and contents."""
         return sha256_json({name: sha256_file(file) for name, file in self.files.items()})
 
 
+@dataclass(frozen=True)
+class Table:
+    """What one file says of each name: a text, or a list of them."""
+
+    what: str
+    texts: dict[str, Any]
+
+    @property
+    def one(self) -> str:
+        """What one of them is called."""
+        return self.what
+
+    @property
+    def names(self) -> Set[str]:
+        """Of all that are there."""
+        return self.texts.keys()
+
+    def item(self, name: str) -> Any:
+        """One of them."""
+        return self.texts[name]
+
+    def look(self, name: str) -> dict[str, str]:
+        """As `Output.look` of texts."""
+        require_word(self.texts[name])
+        return {}
+
+    def sha256(self) -> str:
+        """Identity: that of a folder of the same texts."""
+        return sha256_json({name: sha256_bytes(text.encode()) for name, text in sorted(self.texts.items())})
+
+
+Source = Folder | Table
+
+
 @contextmanager
-def opened(paths: Mapping[str, str]) -> Iterator[dict[str, Folder]]:
-    """The folders of the command line, zip archives unpacked for as long as they are wanted."""
+def opened(paths: Mapping[str, str], outputs: Mapping[str, Output]) -> Iterator[dict[str, Source]]:
+    """What the command line names, zip archives unpacked for as long as they are wanted.
+
+    Args:
+        paths: what it is called to a folder, a zip archive or a table.
+        outputs: what is in those that hold no images.
+    """
     with tempfile.TemporaryDirectory(prefix="mmbench-score-") as unpacked:
-        found = {}
+        found: dict[str, Source] = {}
         for what, text in paths.items():
-            path = Path(text).expanduser()
+            path, output = Path(text).expanduser(), outputs.get(what, IMAGES)
+            if path.is_file() and path.suffix.lower() in output.tables:
+                found[what] = Table(what, read_table(path, "name: text", lambda value: isinstance(value, str)))
+                continue
             if path.is_file():
                 if not zipfile.is_zipfile(path):
-                    raise ValueError(f"expected a folder or a zip archive for {what}=, found {path}: correct the path")
+                    raise _no_source(what, path, output)
                 with zipfile.ZipFile(path) as archive:
                     # The standard library removes `..` and roots from the names, and writes links as plain files.
                     archive.extractall(Path(unpacked) / what)
                 path = Path(unpacked) / what
-            found[what] = Folder.read(what, path)
+            found[what] = Folder.read(what, path, output)
         yield found
+
+
+def _no_source(what: str, path: Path, output: Output) -> ValueError:
+    tables = f", or a table ({', '.join(sorted(output.tables))})" if output.tables else ""
+    return ValueError(f"expected a folder or a zip archive{tables} for {what}=, found {path}: correct the path")
 
 
 def read_captions(path: Path) -> dict[str, str]:
@@ -71,33 +145,68 @@ def read_captions(path: Path) -> dict[str, str]:
     Raises:
         ValueError: the file holds something else, or one name twice.
     """
-    wanted = f"{path}: expected {{name: text}} in .json, or name and text in each line of .csv or .tsv"
+    return read_table(path, "name: text", _is_text)
+
+
+def read_references(path: Path) -> dict[str, list[str]]:
+    """Name to all that people wrote of it; as `read_captions`, where a value of a JSON object may be a list of texts.
+
+    Raises:
+        ValueError: as `read_captions`.
+    """
+    found = read_table(
+        path,
+        "name: text or list of texts",
+        lambda value: _is_text(value) or (isinstance(value, list) and bool(value) and all(map(_is_text, value))),
+    )
+    return {name: [value] if isinstance(value, str) else value for name, value in found.items()}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def read_table(path: Path, entry: str, is_value: Callable[[Any], bool]) -> dict[str, Any]:
+    """Name, without an extension, to value, of a JSON object or of a table of two columns without a header.
+
+    Args:
+        path: the file; what ends in neither .json nor .tsv is separated by commas.
+        entry: what stands there for each name, in words.
+        is_value: tells a value that may stand there.
+
+    Raises:
+        ValueError: the file is missing, no UTF-8, or holds something else, or one name twice.
+    """
+    wanted = f"{path}: expected {{{entry}}} in .json, or name and text in each line of .csv or .tsv"
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
+        if path.suffix.lower() == ".json":
             pairs = list(json.loads(text).items())
         else:
             pairs = [
-                tuple(row) for row in csv.reader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ",")
+                tuple(row)
+                for row in csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
             ]
     except FileNotFoundError:
         raise ValueError(f"{wanted}, found no file: correct the path") from None
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{wanted}, found {type(error).__name__}: correct the file") from None
-    if bad := [pair for pair in pairs if len(pair) != 2 or not isinstance(pair[1], str) or not pair[1].strip()]:
+    if bad := [pair for pair in pairs if len(pair) != 2 or not is_value(pair[1])]:
         raise ValueError(f"{wanted}, found {bad[0]!r}: correct the file")
-    captions = {
-        str(Path(name).with_suffix("")) if Path(name).suffix.lower() in SUFFIXES else name: text for name, text in pairs
+    found = {
+        str(Path(name).with_suffix("")) if Path(name).suffix.lower() in SUFFIXES else name: value
+        for name, value in pairs
     }
-    if len(captions) < len(pairs):
+    if len(found) < len(pairs):
         raise ValueError(f"{wanted}, each name once, found one twice: correct the file")
-    return captions
+    return found
 
 
 @dataclass
 class Problems:
-    """What is wrong with single images, gathered so that all of it can be said at once."""
+    """What is wrong with single ones of an output, gathered so that all of it can be said at once."""
 
+    output: Output
     found: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, problem: str) -> None:
@@ -110,57 +219,79 @@ class Problems:
         named = "; ".join(f"{name}: {problem}" for name, problem in sorted(self.found.items())[:SHOWN])
         more = f"; and {len(self.found) - SHOWN} more" if len(self.found) > SHOWN else ""
         raise ValueError(
-            f"expected images that can be scored, found {len(self.found)} that cannot ({named}{more}): mend them, or "
-            f"set skip_bad={len(self.found)} to leave them out"
+            f"expected {self.output.name} that can be scored, found {len(self.found)} that cannot ({named}{more}): "
+            f"mend them, or set skip_bad={len(self.found)} to leave them out"
         )
 
 
-def inspect(
-    found: Mapping[str, Folder], paired: Sequence[str], captions: Mapping[str, str] | None, size: int | None
-) -> Problems:
-    """What names and headers of the files show: missing partners, sizes, modes. Damage inside shows in reading."""
-    problems = Problems()
-    fake = found["fake"]
-    for what in paired:
-        for name in fake.files.keys() - found[what].files.keys():
-            problems.add(name, f"no {what} image")
+def inspect(output: Output, found: Mapping[str, Source], compared: Sequence[Source], size: int | None) -> Problems:
+    """What names and headers of the files show: missing partners, sizes, modes. Damage inside shows in reading.
+
+    Args:
+        output: what is generated.
+        found: what it is called to what the command line names; `fake` is generated.
+        compared: what each generated one needs a partner in.
+        size: what others than the generated ones will be resized to.
+    """
+    problems = Problems(output)
+    fake = found["fake"].names
+    for source in compared:
+        for name in fake - source.names:
+            problems.add(name, f"no {source.one}")
     if "input" in found:  # a reference set may be larger; an input without an output is an output that is missing
-        for name in found["input"].files.keys() - fake.files.keys():
-            problems.add(name, "no generated image")
-    if captions is not None:
-        for name in fake.files.keys() - captions.keys():
-            problems.add(name, "no caption")
-    headers = {what: _headers(folder, problems) for what, folder in found.items()}
-    modes = Counter(mode for _, mode in headers["fake"].values())
-    sizes = Counter(shape for shape, _ in headers["fake"].values())
-    if not modes:
+        for name in found["input"].names - fake:
+            problems.add(name, f"no generated {output.one}")
+    paired = {source.what for source in compared}
+    looks = {what: _looks(source, problems) for what, source in found.items()}
+    if not looks["fake"]:
         return problems
-    mode, shape = modes.most_common(1)[0][0], sizes.most_common(1)[0][0]
-    for name, (own_shape, own_mode) in headers["fake"].items():
-        if own_mode != mode:
-            problems.add(name, f"mode {own_mode} where most are {mode}")
-        if own_shape != shape:
-            problems.add(name, f"{_by(own_shape)} pixels where most are {_by(shape)}")
-    for what in set(found) - {"fake"}:
-        for name, (own_shape, _) in headers[what].items():
-            if size is None and own_shape != shape and (what not in paired or name in fake.files):
-                problems.add(
-                    name if what in paired else f"{what}/{name}",
-                    f"{what} image of {_by(own_shape)} pixels where generated ones are {_by(shape)} (size=N resizes)",
-                )
+    usual = _usual(looks["fake"].values())
+    for name, look in looks["fake"].items():
+        for phrase, value in look.items():
+            if value != usual[phrase]:
+                problems.add(name, f"{phrase.format(value)} where most are {usual[phrase]}")
+    for what in found.keys() - {"fake"}:
+        seen = {name: look for name, look in looks[what].items() if what not in paired or name in fake}
+        _inspect_others(found[what], seen, usual, what in paired, size, problems)
     return problems
 
 
-def _headers(folder: Folder, problems: Problems) -> dict[str, tuple[tuple[int, int], str]]:
-    headers = {}
-    for name, file in folder.files.items():
+def _inspect_others(
+    source: Source,
+    looks: Mapping[str, Mapping[str, str]],
+    generated: Mapping[str, str],
+    paired: bool,
+    size: int | None,
+    problems: Problems,
+) -> None:
+    """Others are to be as the generated ones are; where those have no such thing, a size say, as most others are."""
+    usual = _usual(looks.values()) | generated
+    for name, look in looks.items():
+        for phrase, value in look.items():
+            if phrase == MODE or (phrase == PIXELS and size is not None) or value == usual[phrase]:
+                continue
+            ones = "generated ones" if phrase in generated else "most"
+            remedy = " (size=N resizes)" if phrase == PIXELS else ""
+            problems.add(
+                name if paired else f"{source.what}/{name}",
+                f"{source.one} of {phrase.format(value)} where {ones} are {usual[phrase]}{remedy}",
+            )
+
+
+def _looks(source: Source, problems: Problems) -> dict[str, dict[str, str]]:
+    looks = {}
+    for name in source.names:
         try:
-            with Image.open(file) as image:
-                headers[name] = image.size, image.mode
-        except (OSError, SyntaxError, Image.DecompressionBombError):
-            problems.add(name if folder.what == "fake" else f"{folder.what}/{name}", f"{file.name} is no image")
-    return headers
+            looks[name] = source.look(name)
+        except ValueError as error:
+            problems.add(name if source.what == "fake" else f"{source.what}/{name}", str(error))
+    return looks
 
 
-def _by(shape: tuple[int, int]) -> str:
-    return f"{shape[0]} x {shape[1]}"
+def _usual(looks: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """How most are, in each respect."""
+    counts: dict[str, Counter[str]] = {}
+    for look in looks:
+        for phrase, value in look.items():
+            counts.setdefault(phrase, Counter())[value] += 1
+    return {phrase: count.most_common(1)[0][0] for phrase, count in counts.items()}

@@ -1,4 +1,4 @@
-"""What `mmbench score` is asked for. Nothing here reads an image or imports a network."""
+"""What `mmbench score` is asked for. Nothing here reads a file or imports a network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,19 +7,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """A request to score folders, as the command line says it; its words are checked, its files are not.
+    """A request to score, as the command line says it; its words are checked, its files are not.
 
     Attributes:
-        folders: `fake`, and where they are given `real`, `input` and `mask`, to a folder or a zip archive.
+        folders: `fake`, and where they are given `real`, `input` and `mask`, to a folder or a zip archive; `fake`
+            may be a table of texts.
         metrics: names of metrics, all of which are wanted; empty where a protocol's are asked for.
         protocol: of whose metrics those are wanted that the folders allow; None where `metrics` are named.
         extractor: `standard` or `toy`.
         judges: extractor to a file of weights that stands for that on its card.
-        captions: file of the prompts.
+        captions: file of the prompts; of texts, file of what they are compared with.
         data: the data set whose test images are the real set.
         size: shorter side, in pixels, that real, input and mask are resized to; None: they have that of `fake`.
-        skip_bad: number of images that may be left out because they cannot be scored.
-        workers: number of processes that read images.
+        skip_bad: number of those that may be left out because they cannot be scored.
+        workers: number of processes that read files.
         out: file of the record; None: below the folder of results.
         plain: settled configuration of data, protocol, hardware and paths.
     """
