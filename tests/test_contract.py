@@ -5,6 +5,7 @@ import mmbench.core.torchvision_schema  # noqa: F401  (before torchvision)
 # isort: split
 
 import copy
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -300,8 +301,8 @@ def place(toy_assets):
     """Folders of this module's runs; what is done once for all methods is done, and not in the time of the first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMBENCH_HOME", str(toy_assets))
-        for data in config.names("data"):
-            lacking(composed("identity", f"data={data}", "data.source=toy"))
+        for protocol, data in itertools.product(protocols().values(), config.names("data")):
+            lacking(config.composed(["method=identity", f"protocol={protocol}", f"data={data}", "data.source=toy"]))
         subject_of(Plain).fitted(precision="bf16-mixed")
         yield
 
