@@ -16,6 +16,8 @@ BATCH_FIELDS = {
     "box_labels": "list[(K,) int64], class of each of `boxes`",
     "mask": "(N, 1, H, W) float32, 1 = hole, 0 = known",
     "video": "(N, F, 3, H, W) float32 in [-1, 1]",
+    "frame_rate": "list[float], frames a second of `video`",
+    "motion": "list[dict[str, str]], how what `video` shows moves, as its captions say: `direction` and `speed`",
     "text_embedding": "(N, D) float32, a sentence embedding that comes with the data set",
     "parts": "(N, P, H, W) float32 in [0, 1], how much of a pixel each part of `image` covers",
     "attributes": "list[dict[str, str]], what the data set, or toy data's ground truth, says of `image`",
@@ -58,3 +60,4 @@ TEXT_GUIDED_EDITING = Task(
     "text-guided editing", ("image", "caption_mismatched"), "caption_mismatched", "image_mismatched"
 )
 TEXT_GUIDED_INPAINTING = Task("text-guided inpainting", ("image", "mask", "caption"), "caption", "image")
+TEXT_TO_VIDEO = Task("text-to-video synthesis", ("caption",), "caption", "video")
