@@ -182,7 +182,7 @@ def render(bird: Bird, rng: np.random.Generator) -> Rendering:
 
 
 def drawn(bird: Bird, picture: Image.Image, rng: np.random.Generator) -> Rendering:
-    """Draws a bird onto a background of (3 W, 3 H) pixels, which is painted over; `rng` is of the perch and the grain."""
+    """Draws a bird onto a background of (3 W, 3 H) pixels, which is painted over; `rng` is of perch and grain."""
     outlines = _outlines(bird)
     place = _placement(bird, outlines, picture.width // SUPERSAMPLING, picture.height // SUPERSAMPLING)
     if bird.pose == "perched":
