@@ -58,10 +58,10 @@ class MotionAccuracy(SampleMean):
         return along > speed * 0.5**0.5 and wanted / self.tolerance <= speed <= wanted * self.tolerance
 
 
-def _known(words: Mapping, what: str, word: str):
+def _known(words: Mapping[str, Value], what: str, word: str) -> Value:
     if word not in words:
         raise ValueError(
-            f"expected a {what} of {', '.join(words)}, found {word!r}: add it to the metric motion_accuracy"
+            f"expected a {what} of {', '.join(words)}, found {word!r}: add it to the metric's YAML"
         )
     return words[word]
 
