@@ -1,6 +1,9 @@
 """Fixtures and markers for all tests."""
 
+import itertools
 import shutil
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+CONTRACT = "contract"  # of a report: a method's name and seconds
+BAR = 3.0  # seconds
 SHARED_REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
 
@@ -20,6 +25,32 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="not run: the photographs are not on this machine"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="not run: no CUDA device"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Measures the tests of the contract: seconds of the processor, which others on the machine hardly change."""
+    start = time.process_time()
+    try:
+        return (yield)
+    finally:
+        name = item.callspec.params.get("name") if hasattr(item, "callspec") else None
+        if item.module.__name__ == "test_contract" and name:
+            item.user_properties.append((CONTRACT, (name, time.process_time() - start)))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints what the contract took of each method, the slowest first."""
+    seconds: dict[str, float] = defaultdict(float)
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        if getattr(report, "when", None) == "call":
+            for key, value in report.user_properties:
+                if key == CONTRACT:
+                    seconds[value[0]] += value[1]
+    if seconds:
+        terminalreporter.section(f"seconds of the contract for each method, at most {BAR:.0f} on an idle core")
+    for name, taken in sorted(seconds.items(), key=lambda item: -item[1]):
+        terminalreporter.line(f"{taken:5.2f}  {name}{'  too long' * (taken > BAR)}")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from mmbench.core import torchvision_schema
 from mmbench.core.files import locked, sha256_file, sha256_json, write_json, written_atomically
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import from_uint8, pyramid, read_rgb, to_uint8, write_png
-from mmbench.core.noise import Noise, Sample, random_stream
+from mmbench.core.noise import Noise, Sample, TrainingNoise, random_stream
 from mmbench.core.task import TEXT_GUIDED_EDITING, Task
 
 
@@ -171,3 +171,21 @@ def test_schemas_are_declared_only_where_the_compiled_part_cannot_load(monkeypat
     monkeypatch.setattr(torchvision_schema, "compiled_part_loads", lambda: False)
     assert torchvision_schema.declare_missing_operators() == ["never"]
     assert hasattr(torch.ops.torchvision, "never")
+
+
+def test_the_noise_of_training_belongs_to_a_sample_whatever_its_batch():
+    samples = [Sample(name, 0, epoch) for name in "ab" for epoch in (0, 1)]
+    whole = TrainingNoise(0, samples).normal("z", 50, 40)
+    assert torch.equal(whole[1:3], TrainingNoise(0, samples[1:3]).normal("z", 50, 40))
+    others = [TrainingNoise(1, samples).normal("z", 50, 40), TrainingNoise(0, samples).normal("eps", 50, 40)]
+    assert len({value for noise in (whole, *others) for value in noise[:, 0, 0].tolist()}) == 12
+    assert abs(whole.mean()) < 0.05
+    assert abs(whole.std() - 1) < 0.05
+    uniform = TrainingNoise(0, samples).to("cpu").uniform("u", 50, 40)
+    assert 0 <= uniform.min() < uniform.max() < 1
+    assert abs(uniform.mean() - 0.5) < 0.02
+
+
+@pytest.mark.gpu
+def test_the_noise_of_training_is_drawn_on_the_device_that_uses_it():
+    assert TrainingNoise(0, [Sample("a", 0, 0)]).to("cuda").normal("z", 3).device.type == "cuda"

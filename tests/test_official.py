@@ -361,7 +361,7 @@ def test_published_files_are_fetched_and_edit(served, published, words, home):
         "manigan/models/bird_DCM.pth.sha256",
     }, "VGG's is on its card"
     for item in run.items(run.samples, {"image", "caption_mismatched"}):
-        written = read_rgb(run.image(item["sample"])).int()
+        written = read_rgb(run.file(item["sample"])).int()
         wanted = edited_by_the_networks_alone(item, published)
         assert wanted.float().std() > 10, "a picture"
         assert (written - wanted).abs().max() <= 1

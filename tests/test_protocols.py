@@ -152,7 +152,7 @@ def test_text_to_image_is_scored_under_attngans_card(standing_in, home):
     assert record.canary["changed"] == []
     sample = run.samples[0]
     (drawn,) = run.method.generate({}, generation.Noise(0, [sample]))
-    assert torch.equal(read_rgb(run.image(sample)), truncated(drawn))
+    assert torch.equal(read_rgb(run.file(sample)), truncated(drawn))
 
 
 def test_known_pixels_are_put_back_and_holes_are_as_they_were_filled(standing_in, home):
@@ -161,14 +161,14 @@ def test_known_pixels_are_put_back_and_holes_are_as_they_were_filled(standing_in
     assert record.coverage["count"] == 4
     assert set(record.metrics) == {"tdanet_l1", "tdanet_psnr", "tdanet_tv", "tdanet_ssim"}
     for item in run.items(run.samples, {"image", "mask"}):
-        image, hole = read_rgb(run.image(item["sample"])), item["mask"].bool()[0]
+        image, hole = read_rgb(run.file(item["sample"])), item["mask"].bool()[0]
         assert 4 * hole.sum() == hole.numel()
         assert set(image[:, hole].flatten().tolist()) == {140}  # (0.1 + 1) * 127.5 = 140.25
         assert torch.equal(image[:, ~hole], truncated(item["image"])[:, ~hole])
     assert not run.data.bird_crop
     raw, run = evaluation.evaluate(config.composed(["method=filler", *words, "protocol.composite=false"]))
     assert raw.run_key != record.run_key
-    assert set(read_rgb(run.image(run.samples[0])).flatten().tolist()) == {140}
+    assert set(read_rgb(run.file(run.samples[0])).flatten().tolist()) == {140}
 
 
 def test_known_pixels_need_a_mask(home):
@@ -247,6 +247,6 @@ def test_a_grey_hole_is_the_input_with_its_hole_left_grey(home):
     words = ["method=grey_hole", "protocol=tdanet_centre", *WORDS, "protocol.count=2"]
     _, run = evaluation.evaluate(config.composed(words))
     for item in run.items(run.samples, {"image", "mask"}):
-        image, hole = read_rgb(run.image(item["sample"])), item["mask"].bool()[0]
+        image, hole = read_rgb(run.file(item["sample"])), item["mask"].bool()[0]
         assert set(image[:, hole].flatten().tolist()) == {127}
         assert torch.equal(image[:, ~hole], truncated(item["image"])[:, ~hole])

@@ -9,9 +9,9 @@ import statistics
 from pathlib import Path
 
 import pytest
-import regression
 
 from mmbench.core import config
+from mmbench.maintenance import regression
 from mmbench.methods.manipulation.manigan_direct import DirectEditor, ManiGANDirect
 from mmbench.pipeline import assembly, stages, training
 

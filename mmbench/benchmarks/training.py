@@ -57,14 +57,18 @@ from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.vgg import LAYERS, VGG16
 
-HELP = """usage: python -m mmbench.benchmarks.training [METHOD[=BATCH_SIZE] ...]
+HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
 Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
 1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan (default: all, with batches that fit a
 computer of 16 GB). Many minutes on a CPU.
+
+With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
 ROUNDS = 3
 TOLERANCE = 1e-5
+EXACT = 1e-7  # of losses in double precision after steps of either side: what is left is no rounding
+SMALL = 64  # image size of small networks
 WORDS = ("a", "bird", "with", *(f"word{number}" for number in range(500)))
 CAPTION_LENGTH = 18
 
@@ -95,10 +99,13 @@ def without_files(node: Any) -> Any:
     return {key: without_files(value) for key, value in node.items()}
 
 
-def assembled(name: str, source: str) -> Method:
-    """A method with random weights, the same ones in every process: `source` `real` is the published size."""
-    described = config.composed([f"method={name}", f"data.source={source}"])["method"]
-    stages = {argument: assembled(before, source) for argument, before in described.get("stages", {}).items()}
+def assembled(name: str, scale: str) -> Method:
+    """A method with random weights, the same ones in every process."""
+    return _assembled(config.composed([f"method={name}", f"scale={scale}"])["method"])
+
+
+def _assembled(described: dict[str, Any]) -> Method:
+    stages = {argument: _assembled(before["method"]) for argument, before in described.get("stages", {}).items()}
     given = {"vocabulary": Vocabulary((END, *WORDS))} if "vocabulary" in described.get("from_data", []) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -506,7 +513,7 @@ def train_theirs(theirs: type[Theirs], method: Method, batch: Batch, rounds: int
 
 def side(connection: Connection, name: str, batch_size: int, ours: bool) -> None:
     """The process of one side: a step each time it is its turn, at the end the memory at its peak in GB."""
-    case, method = CASES[name], assembled(name, "real")
+    case, method = CASES[name], assembled(name, "published")
     register_optimizer_step_pre_hook(StillAtFirst())
     batch = random_batch(case.size, batch_size)
     if ours:
@@ -532,6 +539,36 @@ def largest_difference(ours: Mapping[str, float], theirs: Mapping[str, float]) -
     return max(abs(ours[name] - value) / max(abs(value), least) for name, value in theirs.items())
 
 
+class DoubleNoise(Noise):
+    """The same numbers, for networks of double precision."""
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        return super().normal(name, *shape).double()
+
+
+class Terms(Callback):
+    """Keeps the terms of each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.steps.append({name: float(term) for name, term in trainer.callback_metrics.items()})
+
+
+def check(name: str, batch_size: int) -> bool:
+    """Whether both sides train small networks alike, and train them at all; prints the differences of losses."""
+    ours, batch = assembled(name, "tiny").double(), random_batch(SMALL, batch_size)
+    batch |= {"image": batch["image"].double(), "noise": DoubleNoise(0, batch["sample"])}
+    theirs, kept = CASES[name].theirs(copy.deepcopy(ours).train()), Terms()
+    train_ours(ours, batch, ROUNDS, kept)
+    expected = [{term: float(loss.detach()) for term, loss in theirs.step(batch).items()} for _ in kept.steps]
+    difference = max(map(largest_difference, kept.steps, expected))  # of later steps, after what those before changed
+    change = largest_difference(kept.steps[-1], kept.steps[0])
+    print(f"{name}: in {ROUNDS} steps losses change by {change:.2f} and differ by {difference:.1e} (at most {EXACT})")
+    return difference < EXACT and change > 0.01
+
+
 def turn(connection: Connection) -> tuple[float, dict[str, float]]:
     connection.send("step")
     return connection.recv()
@@ -540,7 +577,7 @@ def turn(connection: Connection) -> tuple[float, dict[str, float]]:
 def bench(name: str, batch_size: int) -> bool:
     """Measures a method and prints it; whether the losses of the first step, which is not timed, are the same.
 
-    That both train the same over several steps is a test's to show, in double precision.
+    That both train the same over several steps is for `check` to show, in double precision.
     """
     context = multiprocessing.get_context("spawn")
     sides = []
@@ -569,13 +606,18 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return 0
-    chosen = [word.partition("=") for word in arguments] or [(name, "", "") for name in CASES]
+    checked = "check" in arguments
+    words = [word for word in arguments if word != "check"]
+    chosen = [word.partition("=") for word in words] or [(name, "", "") for name in CASES]
     for name, _, _ in chosen:
         if name not in CASES:
             config.unknown("method", name, CASES)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}, PyTorch {torch.__version__}, float32")
-    equal = [bench(name, config.integers(count)[0] if count else CASES[name].batch_size) for name, _, count in chosen]
+    equal = [
+        (check if checked else bench)(name, config.integers(count)[0] if count else CASES[name].batch_size)
+        for name, _, count in chosen
+    ]
     return 0 if all(equal) else 1
 
 

@@ -31,15 +31,16 @@ class Method(pl.LightningModule):
     needs_gradients: ClassVar[bool] = False
     official: ClassVar[dict[str, KeyMap]] = {}
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        """One image for each sample of the batch.
+    def generate(self, batch: Batch, noise: Noise) -> Any:
+        """One image, video or text for each sample of the batch, as `task.output` says.
 
         Args:
             batch: the fields that `task.inputs` names.
             noise: the only source of randomness; row n belongs to sample n.
 
         Returns:
-            (N, 3, H, W) float in [-1, 1]. Row n does not depend on the other rows.
+            Images (N, 3, H, W) or videos (N, F, 3, H, W), float in [-1, 1], or a list of N texts. Row n does not
+            depend on the other rows.
         """
         raise NotImplementedError
 
@@ -61,10 +62,11 @@ class Method(pl.LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         return values.sum()
 
-    def predict_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> Any:
         # Images do not depend on the precision of training: `trainer.precision` is no part of what a record is of.
         with torch.autocast(self.device.type, enabled=False), torch.set_grad_enabled(self.needs_gradients):
-            return self.generate(batch, batch["noise"]).detach()
+            made = self.generate(batch, batch["noise"])
+        return made.detach() if isinstance(made, Tensor) else made
 
 
 def last_checkpoint(trainer: pl.Trainer) -> str:

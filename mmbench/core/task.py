@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mmbench.core.outputs import OF_TARGET, Output
+
 BATCH_FIELDS = {
     "id": "list[str], the image's key within its data set",
     "image": "(N, 3, H, W) float32 in [-1, 1]",
@@ -18,6 +20,7 @@ BATCH_FIELDS = {
     "video": "(N, F, 3, H, W) float32 in [-1, 1]",
     "frame_rate": "list[float], frames a second of `video`",
     "motion": "list[dict[str, str]], how what `video` shows moves, as its captions say: `direction` and `speed`",
+    "captions": "list[list[str]], all texts that describe `image`",
     "text_embedding": "(N, D) float32, a sentence embedding that comes with the data set",
     "parts": "(N, P, H, W) float32 in [0, 1], how much of a pixel each part of `image` covers",
     "attributes": "list[dict[str, str]], what the data set, or toy data's ground truth, says of `image`",
@@ -38,7 +41,7 @@ class Task:
         name: the field's name of the task.
         inputs: batch fields that `Method.generate` reads.
         prompt: the batch field with the text that the generated image is to follow; None for tasks without text.
-        target: the batch field that a perfect method would return.
+        target: the batch field that a perfect method would return; it says which `output` it is.
     """
 
     name: str
@@ -49,6 +52,12 @@ class Task:
     def __post_init__(self) -> None:
         fields = {*self.inputs, self.target} | ({self.prompt} if self.prompt else set())
         assert fields <= BATCH_FIELDS.keys(), f"not in the vocabulary of batches: {fields - BATCH_FIELDS.keys()}"
+        assert self.target in OF_TARGET, f"no kind of output for {self.target}"
+
+    @property
+    def output(self) -> Output:
+        """What a method of this task returns."""
+        return OF_TARGET[self.target]
 
     def missing(self, fields: frozenset[str]) -> list[str]:
         """Fields this task needs and a data set with `fields` lacks, sorted."""
@@ -60,4 +69,6 @@ TEXT_GUIDED_EDITING = Task(
     "text-guided editing", ("image", "caption_mismatched"), "caption_mismatched", "image_mismatched"
 )
 TEXT_GUIDED_INPAINTING = Task("text-guided inpainting", ("image", "mask", "caption"), "caption", "image")
+CAPTIONING = Task("captioning", ("image",), None, "caption")
 TEXT_TO_VIDEO = Task("text-to-video synthesis", ("caption",), "caption", "video")
+RECONSTRUCTION = Task("reconstruction by inversion", ("image",), None, "image")

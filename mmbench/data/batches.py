@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, default_collate
 
 from mmbench.core.images import from_uint8
-from mmbench.core.noise import Noise, Sample, random_stream
+from mmbench.core.noise import Sample, TrainingNoise, random_stream
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.data.fields import Choice, Field, Item
 from mmbench.data.records import Look, Reader, Record
@@ -125,7 +125,7 @@ class Training(Dataset):
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """As `collate`, with the random numbers of the batch."""
         batch = collate(items)
-        return {**batch, "noise": Noise(self.seed, batch["sample"])}
+        return {**batch, "noise": TrainingNoise(self.seed, batch["sample"])}
 
 
 class Evaluation(Dataset):

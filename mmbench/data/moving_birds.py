@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageSequence
+from PIL import Image
 from torch import Tensor
 
-from mmbench.core.images import opened
+from mmbench.core.outputs import VIDEOS
 from mmbench.core.progress import track
 from mmbench.data.base import DECODED
 from mmbench.data.fields import Field, Item
@@ -47,7 +47,7 @@ def _video(item: Item) -> Tensor:
             "expected videos as they are, found mirrored ones, which do not move as their captions say: leave out "
             "data.module.preprocessing"
         )
-    frames = read_frames(known["video"], known["frames"])
+    frames = read_video(known["video"], known["frames"]).permute(0, 2, 3, 1).numpy()  # (F, H, W, 3)
     return torch.from_numpy(np.stack([view(Image.fromarray(frame)) for frame in frames])).permute(0, 3, 1, 2)
 
 
@@ -131,21 +131,20 @@ class MovingBirds(Toy):
         for records in self.records.values():
             some = records if full else records[:: max(1, len(records) // DECODED)]
             for record in track(some, "decoding videos"):
-                read_frames(record.image, record.extra["frames"])
+                read_video(record.image, record.extra["frames"])
         return super().verify(full)
 
 
-def read_frames(path: Path, num_frames: int) -> list[np.ndarray]:
-    """The frames of an animated PNG, each (H, W, 3) uint8.
+def read_video(path: Path, num_frames: int) -> Tensor:
+    """(F, 3, H, W) uint8.
 
     Raises:
         ValueError: the file is missing or damaged, or has another number of frames; names it.
     """
-    with opened(path) as file:
-        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(file)]
+    frames = VIDEOS.read(path).frames
     if len(frames) != num_frames:
         raise ValueError(
-            f"{path}: expected a video of {num_frames} frames, found {len(frames)}: remove the data set, it is made "
-            "again"
+            f"{path}: expected a video of {num_frames} frames, found {len(frames)}: remove the data set's folder, it is "
+            "made again"
         )
     return frames

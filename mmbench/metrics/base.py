@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmbench.core.images import to_uint8
 from mmbench.core.noise import Sample
+from mmbench.core.outputs import require_finite
 from mmbench.metrics.features import Extractor
 
 Batch = dict[str, Any]
@@ -42,6 +43,7 @@ class Metric(torchmetrics.Metric):
     exactly 0.
 
     Attributes:
+        of: the name of the output that it judges, in `core/outputs.py`.
         needs: batch fields that `update` reads, beside the generated images and `sample`, which come with every
             evaluation.
         needs_reference: whether `compute` wants the real set. States of the real set have names that begin with
@@ -54,6 +56,7 @@ class Metric(torchmetrics.Metric):
             score that is no mean over images.
     """
 
+    of: ClassVar[str] = "images"
     needs: tuple[str, ...] = ()
     needs_reference: ClassVar[bool] = False
     higher_is_better: ClassVar[bool]
@@ -168,33 +171,19 @@ def finite(values: Tensor, what: str) -> Tensor:
     return values
 
 
-def check_images(images: Tensor, names: Sequence[str]) -> None:
-    """Looks for pixels that are no numbers.
-
-    Raises:
-        ValueError: an image has one; the message names all such images.
-    """
-    broken = [name for name, image in zip(names, images, strict=True) if not torch.isfinite(image).all()]
-    if broken:
-        raise ValueError(
-            f"expected finite pixel values, found NaN or infinity in {', '.join(broken)}: "
-            "the method that made them diverged, or the file is broken"
-        )
-
-
-def check_batch(images: Tensor, batch: Batch) -> None:
+def check_batch(made: Tensor | list[str], batch: Batch) -> None:
     """Looks for what would be scored wrongly and without a word.
 
     Raises:
-        ValueError: generated images are no uint8 levels, or a real one has pixels that are no numbers.
+        ValueError: generated pictures are no uint8 levels, or a real one has pixels that are no numbers.
     """
-    if images.dtype != torch.uint8:
+    if isinstance(made, Tensor) and made.dtype != torch.uint8:
         raise ValueError(
-            f"expected generated images as uint8 levels, found {images.dtype}: round them with "
+            f"expected generated images as uint8 levels, found {made.dtype}: round them with "
             "mmbench.core.images.to_uint8, which takes [-1, 1]"
         )
-    if "image" in batch:
-        check_images(batch["image"], batch.get("id") or [f"row {row}" for row in range(len(images))])
+    for pictures in (batch[field] for field in ("image", "video") if field in batch):
+        require_finite(pictures, batch.get("id") or [f"row {row}" for row in range(len(pictures))])
 
 
 def joined(values: list[Tensor] | Tensor) -> Tensor:

@@ -60,9 +60,7 @@ class MotionAccuracy(SampleMean):
 
 def _known(words: Mapping[str, Value], what: str, word: str) -> Value:
     if word not in words:
-        raise ValueError(
-            f"expected a {what} of {', '.join(words)}, found {word!r}: add it to the metric's YAML"
-        )
+        raise ValueError(f"expected a {what} of {', '.join(words)}, found {word!r}: add it to the metric's YAML")
     return words[word]
 
 

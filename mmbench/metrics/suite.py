@@ -57,11 +57,16 @@ class MetricSuite(nn.Module):
         """Metric name to the name its score is recorded under: `fid@standard`, or `psnr` without an extractor."""
         return {name: _key(name, metric) for name, metric in self.metrics.items()}
 
-    def update(self, images: Tensor, batch: Batch) -> None:
-        """Shows a batch of generated images, (N, 3, H, W) uint8, to every metric."""
-        check_batch(images, batch)
+    def update(self, made: Tensor | list[str], batch: Batch) -> None:
+        """Shows what was generated to every metric.
+
+        Args:
+            made: (N, 3, H, W) uint8 images, (N, F, 3, H, W) uint8 videos, or N texts, as the metrics are `of`.
+            batch: the fields that `needs` names, and `sample`.
+        """
+        check_batch(made, batch)
         for metric in self.metrics.values():
-            metric.update(images, batch)
+            metric.update(made, batch)
         self.samples += batch.get("sample", ())
         self._forget()
 
@@ -71,6 +76,19 @@ class MetricSuite(nn.Module):
             if metric.needs_reference and (only is None or name in only):
                 metric.update_reference(batch)
         self._forget()
+
+    def require(self, output: str) -> None:
+        """Refuses metrics of another output than the one that is to be scored.
+
+        Raises:
+            ValueError: names the first such metric and what it judges.
+        """
+        for name, metric in self.metrics.items():
+            if metric.of != output:
+                raise ValueError(
+                    f"expected metrics of {output}, found {name}, which judges {metric.of}: leave it out, or choose "
+                    f"another protocol"
+                )
 
     def reference_state(self, name: str) -> dict[str, Tensor]:
         """What a metric keeps of the real set, for a file that runs share."""

@@ -11,8 +11,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from mmbench.core import config, results
 from mmbench.core.files import locked, write_text
-from mmbench.core.images import read_rgb
 from mmbench.core.method import Batch
+from mmbench.core.outputs import TEXTS
 from mmbench.core.progress import wandb_mode
 from mmbench.core.results import Result
 from mmbench.core.task import Task
@@ -71,11 +71,12 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
     experiment = run.plain["experiment"] or run.plain["method"]["name"]
     with locked(run.folder):
         record = results.newest(results_folder, experiment, run_key=run.run_key)
-        if record and all(run.image(sample).is_file() for sample in run.samples):
+        if record and all(run.file(sample).is_file() for sample in run.samples):
             log(run, record)
             return record, run
         assets = Path(run.plain["paths"]["assets"]).expanduser()
         suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets)
+        suite.require(run.output.name)
         if torch.cuda.is_available() and run.plain["trainer"]["accelerator"] != "cpu":
             suite.cuda()
         drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
@@ -94,7 +95,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             metrics=metrics,
             coverage=covered,
             canary=drift,
-            size=list(read_rgb(run.image(run.samples[0])).shape[1:]),
+            size=run.output.size(run.output.read(run.file(run.samples[0]))),
             run_key=run.run_key,
             config_hash=config.config_hash(described(run.plain)),
             weights=run.weights,
@@ -123,4 +124,7 @@ def log(run: Run, record: Result) -> None:
         logger.log_metrics({name: score["value"] for name, score in record.metrics.items()})
         logger.log_table("metrics", dataframe=frame)
         logger.log_image("grid", [str(run.folder / "grid.png")])
+        if run.output is TEXTS:
+            rows = [[sample.name, TEXTS.read(run.file(sample))] for sample in run.samples]
+            logger.log_table("texts", columns=["sample", "text"], data=rows)
         logger.experiment.finish()

@@ -115,7 +115,7 @@ def value(plain: Mapping[str, Any], protocol: Mapping[str, Any], metric: str, im
     with locked(run.folder):
         if images is not None and _alike(images, run):
             for sample in run.samples:
-                there, here = images.image(sample), run.image(sample)
+                there, here = images.file(sample), run.file(sample)
                 if there.is_file() and not here.exists():
                     with written_atomically(here) as partial:
                         shutil.copyfile(there, partial)

@@ -12,19 +12,18 @@ from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core import application, config
 from mmbench.core.files import sha256_file, write_json
-from mmbench.core.images import read_rgb, to_uint8, write_png
+from mmbench.core.images import to_uint8
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample
+from mmbench.core.outputs import IMAGES, VIDEOS, Output, Video
 from mmbench.core.progress import progress_bar
 from mmbench.core.protocol import Protocol
 from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
-from mmbench.metrics.base import check_images
 from mmbench.pipeline.assembly import built, prepared_data
 from mmbench.pipeline.rows import ROW, described
 from mmbench.pipeline.stages import trainer_of
@@ -64,8 +63,13 @@ class Run:
         """What the method, or then the metrics, get to see of each sample."""
         return self.data.evaluation(self.protocol.split, samples, self.protocol.seed, fields)
 
-    def image(self, sample: Sample) -> Path:
-        return self.folder / "samples" / f"{sample.name}.png"
+    @property
+    def output(self) -> Output:
+        return self.method.task.output
+
+    def file(self, sample: Sample) -> Path:
+        """Where what is made of a sample lies."""
+        return self.folder / "samples" / f"{sample.name}{self.output.suffix}"
 
 
 def prepared(plain: dict[str, Any]) -> Run:
@@ -120,7 +124,7 @@ def wanted_samples(data: DataModule, protocol: Protocol) -> list[Sample]:
 
 
 class Scored(Dataset):
-    """Items of a run, each with its generated image as it was written: (3, H, W) uint8."""
+    """Items of a run, each with what was `generated`, as metrics see it."""
 
     def __init__(self, run: Run, samples: list[Sample], fields: Set[str]) -> None:
         self.run = run
@@ -130,42 +134,41 @@ class Scored(Dataset):
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self.items[index]
-        return {**item, "generated": read_rgb(self.run.image(item["sample"]))}
+        item, output = self.items[index], self.run.output
+        return {**item, "generated": output.judged(output.read(self.run.file(item["sample"])))}
 
 
-class ImageWriter(BasePredictionWriter):
-    """Writes every generated image as a PNG of its own the moment it is there."""
+class Writer(BasePredictionWriter):
+    """Writes everything that is generated into a file of its own the moment it is there."""
 
     def __init__(self, run: Run) -> None:
         super().__init__("batch")
         self.run = run
 
     def write_on_batch_end(
-        self, trainer: Any, pl_module: Any, prediction: Tensor, batch_indices: Any, batch: Batch, *_: int
+        self, trainer: Any, pl_module: Any, prediction: Any, batch_indices: Any, batch: Batch, *_: int
     ) -> None:
-        check_images(prediction, [sample.name for sample in batch["sample"]])
-        protocol = self.run.protocol
-        if protocol.composite:  # what was known is put back
-            prediction = torch.where(batch["mask"] > 0, prediction, batch["image"])
-        images = config.construct(protocol.rounding, images=prediction)
-        for sample, image in zip(batch["sample"], images, strict=True):
-            write_png(self.run.image(sample), image)
+        output = self.run.output
+        output.check(prediction, [sample.name for sample in batch["sample"]])
+        for sample, item in zip(batch["sample"], output.finished(prediction, batch, self.run.protocol), strict=True):
+            output.write(self.run.file(sample), item)
 
 
 def generate(run: Run) -> None:
-    """Draws the images that are not there yet."""
-    missing = [sample for sample in run.samples if not run.image(sample).is_file()]
+    """Makes what is not there yet."""
+    missing = [sample for sample in run.samples if not run.file(sample).is_file()]
     if missing:
         trainer = trainer_of(
             run.plain,
-            callbacks=[ImageWriter(run), *progress_bar()],
+            callbacks=[Writer(run), *progress_bar()],
             logger=False,
             enable_checkpointing=False,
             default_root_dir=run.folder,
             inference_mode=not run.method.needs_gradients,
         )
         known = {"image", "mask"} if run.protocol.composite else set()
+        if run.output is VIDEOS:
+            known.add("frame_rate")
         items = run.items(missing, {*run.method.task.inputs, *known})
         loader = _loader(run, items, partial(_with_noise, seed=run.plain["seed"]))
         with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
@@ -194,8 +197,8 @@ def write_manifest(run: Run) -> None:
             "id": sample.id,
             "caption": sample.caption,
             "draw": sample.draw,
-            "file": str(run.image(sample).relative_to(run.folder)),
-            "sha256": sha256_file(run.image(sample)),
+            "file": str(run.file(sample).relative_to(run.folder)),
+            "sha256": sha256_file(run.file(sample)),
             "prompt": texts[index] if texts else None,
         }
         for index, sample in enumerate(run.samples)
@@ -204,11 +207,17 @@ def write_manifest(run: Run) -> None:
 
 
 def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
-    """`count` samples spread over the run as (input, prompt, output); images (H, W, 3) uint8; no prompt is ""."""
+    """`count` samples spread over the run as (input, prompt, output), cells of a grid; what there is not is ""."""
     chosen = run.samples[:: max(1, len(run.samples) // count)][:count]
-    prompt = run.method.task.prompt
-    items = run.items(chosen, {"image", prompt} if prompt else {"image"})
+    task, fields = run.method.task, run.data.fields
+    seen = next((field for field in ("image", "video") if field in fields), None)
+    items = run.items(chosen, {field for field in (seen, task.prompt) if field})
     for index, sample in enumerate(chosen):
         item = items[index]
-        source = to_uint8(item["image"]).permute(1, 2, 0).numpy()
-        yield source, item[prompt] if prompt else "", read_rgb(run.image(sample)).permute(1, 2, 0).numpy()
+        source: Any = ""
+        if seen == "image":
+            source = IMAGES.cell(to_uint8(item["image"]))
+        elif seen == "video":
+            source = VIDEOS.cell(Video(to_uint8(item["video"]), 1.0))
+        made = run.output.cell(run.output.read(run.file(sample)))
+        yield source, item[task.prompt] if task.prompt else "", made

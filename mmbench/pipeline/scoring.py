@@ -47,15 +47,15 @@ def share(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def show(suite: MetricSuite, batches: Iterable[dict[str, Any]], what: str) -> list[Sample]:
-    """Shows batches with `generated` images, (N, 3, H, W) uint8, to the suite; the samples that it was shown.
+    """Shows batches with what was `generated`, as `Output.judged`, to the suite; the samples that it was shown.
 
     Networks run in full float32 precision, whatever the training was allowed.
     """
     shown: list[Sample] = []
     with full_precision(), within_memory(BATCH, REMEDY):
         for batch in track(batches, what):
-            images = batch.pop("generated").to(suite.device)
-            suite.update(images, batch)
+            made = batch.pop("generated")
+            suite.update(made.to(suite.device) if isinstance(made, Tensor) else made, batch)
             shown += batch["sample"]
     return shown
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
 from mmbench.core.noise import random_stream
+from mmbench.core.outputs import VIDEOS, Video
 from mmbench.core.progress import track
 from mmbench.data.toy.birds import Bird, describe, drawn, room, sample_bird
 from mmbench.data.toy.drawing import choice

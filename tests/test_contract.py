@@ -1,0 +1,451 @@
+"""What holds of every method, found by its YAML, at the scale `tiny` on toy data; prints the seconds of each."""
+
+import mmbench.core.torchvision_schema  # noqa: F401  (before torchvision)
+
+# isort: split
+
+import copy
+import random
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
+from safetensors.torch import save_file
+from torch import nn
+
+from mmbench.core import config
+from mmbench.core.ema import EMA
+from mmbench.core.frozen import Frozen
+from mmbench.core.method import Method
+from mmbench.core.noise import Noise
+from mmbench.core.task import TEXT_GUIDED_EDITING
+from mmbench.core.weights import load_strictly, read_state
+from mmbench.data.base import DataModule
+from mmbench.data.batches import collate
+from mmbench.pipeline import assembly, stages, training
+
+TINY = ["scale=tiny", "data.source=toy", "data.toy_images=40", "trainer=cpu", "weights=none"]
+# Sums over another batch are cut into other blocks and added up in another order: a hundredth of a level of 255.
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method as it is built, never trained itself, and the data that it sees."""
+
+    plain: dict
+    method: Method
+    data: DataModule
+
+    def batch(self, count=3):
+        """Inputs and target of the first test images, as at evaluation."""
+        task = self.method.task
+        seen = assembly.prepared_data(self.plain, evaluation=True)
+        samples = seen.samples("test")[:count]
+        items = seen.evaluation("test", samples, seed=0, fields={*task.inputs, task.target})
+        return collate([items[place] for place in range(count)])
+
+    def fitted(self, epochs=1, batch_size=None, kept=None, resumed=None, **hardware):
+        """A copy after so many epochs of one batch each, and its trainer; `kept` is a folder for the checkpoint."""
+        method = copy.deepcopy(self.method)
+        self.data.training_fields = method.trains_on
+        self.data.batch_size = batch_size or self.plain["method"]["training"]["batch_size"]
+        trainer = stages.trainer_of(
+            {**self.plain, "trainer": {**self.plain["trainer"], **hardware}},
+            max_epochs=epochs,
+            limit_train_batches=1,
+            callbacks=[training.SeededSteps(self.plain["seed"]), *([checkpoints(kept)] if kept else [])],
+            logger=False,
+            enable_checkpointing=bool(kept),
+        )
+        trainer.fit(method, datamodule=self.data, ckpt_path=resumed, weights_only=True)
+        return method, trainer
+
+
+def checkpoints(folder):
+    return ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True)
+
+
+@cache
+def protocols():
+    """Task to the first protocol that is for it."""
+    described = {name: config.node(f"protocol/{name}")["task"] for name in reversed(config.names("protocol"))}
+    return {task: name for name, task in described.items()}
+
+
+def composed(name, *words):
+    """A method under a protocol for its task."""
+    task = method_class(name).task.name
+    assert task in protocols(), f"{name} is for {task}, which no protocol is for"
+    return config.composed([f"method={name}", f"protocol={protocols()[task]}", *words])
+
+
+@cache
+def method_class(name):
+    return config.target(config.composed([f"method={name}"])["method"]["module"])
+
+
+def lacking(plain):
+    """The fields that its task needs and its data set, real or toy, lacks at evaluation."""
+    data = config.construct({**plain["data"]["module"], **plain["data"]["evaluation"]})
+    return config.target(plain["method"]["module"]).task.missing(data.fields)
+
+
+def subject(name):
+    plain = composed(name, *TINY)
+    assert not lacking(plain)
+    data = assembly.prepared_data(plain, evaluation="training" not in plain["method"])
+    return Subject(plain, assembly.built(plain, data)[0], data)
+
+
+@cache
+def written(name):
+    """A method's YAML as it stands: composing all methods to learn a word of each takes seconds."""
+    return yaml.safe_load((config.shipped("conf") / f"method/{name}.yaml").read_text(encoding="utf-8"))
+
+
+def learns(name):
+    """Whether a method is trained itself, as its YAML says or one above it."""
+    above = [entry for entry in written(name).get("defaults", ()) if entry in config.names("method")]
+    return "training" in written(name) or any(map(learns, above))
+
+
+def is_stood_on(name):
+    """Whether it is a stage of another method."""
+    entries = [entry for other in config.names("method") for entry in written(other).get("stages", {}).values()]
+    return name in [entry if isinstance(entry, str) else entry["method"] for entry in entries]
+
+
+def seen(method, batch, seed=0):
+    """What a method makes of a batch, as `mmbench evaluate` asks it."""
+    method = copy.deepcopy(method).eval()
+    with torch.inference_mode(not method.needs_gradients):
+        return method.predict_step({**batch, "noise": Noise(seed, batch["sample"])})
+
+
+def enlivened(method):
+    """A copy whose matrices are orthogonal, so that signals neither fade nor grow and a wrong row is seen."""
+    method = copy.deepcopy(method)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for parameter in method.parameters():
+            if parameter.dim() > 1:
+                nn.init.orthogonal_(parameter.data)
+    return method
+
+
+def draws_nothing(call):
+    """What it returns, whatever state global generators are in, which it leaves as they are."""
+    found = []
+    for seed in (0, 1):
+        for seeding in (torch.manual_seed, np.random.seed, random.seed):
+            seeding(seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+        found.append(call())
+        assert torch.equal(before[0], torch.get_rng_state()), "it draws from PyTorch's own generator"
+        assert before[1:] == (np.random.get_state()[1].tolist(), random.getstate()), "it draws from a global generator"
+    assert torch.equal(*found), "something but `noise` is random"
+    return found[0]
+
+
+def require_images(subject):
+    """Shape and range; each row belongs to its sample alone; nothing but `noise` is random; in full precision."""
+    method, batch = enlivened(subject.method), subject.batch()
+    images = draws_nothing(lambda: seen(method, batch))
+    target = batch[method.task.target]
+    assert (images.shape, images.dtype) == (target.shape, target.dtype), f"not as {method.task.target} is"
+    assert images.isfinite().all()
+    assert images.abs().max() <= 1, "outside [-1, 1]"
+    assert images.std(dim=0).max() > 1e-3, "one image for all samples"
+    for row in range(len(images)):
+        alone = seen(method, {field: column[row : row + 1] for field, column in batch.items()})
+        far = float((alone[0] - images[row]).abs().max())
+        assert far < ROUNDING, f"row {row} alone is another than in its batch, by {far:.1e}"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(seen(method, batch), images), "images depend on the precision of training"
+
+
+def makes_images(subject):
+    """Not what encodes for methods that stand on it, and says so."""
+    try:
+        seen(subject.method, subject.batch(1))
+    except ValueError as error:
+        if not str(error).startswith("expected a method that makes images, found"):
+            raise
+        return False
+    return True
+
+
+def state_of(method):
+    return {key: tensor.clone() for key, tensor in [*method.named_parameters(), *method.named_buffers()]}
+
+
+def changed(before, after):
+    """The names of what is not the same."""
+    return {key for key in before if not torch.equal(before[key], after[key])}
+
+
+def below(parts, keys):
+    return {key for key in keys if any(key.startswith(f"{part}.") for part in parts)}
+
+
+def parts_of(method, kind):
+    return [name for name, module in method.named_modules() if isinstance(module, kind)]
+
+
+def unit(method, key):
+    """The network that a parameter belongs to: a submodule, or one of a list of them."""
+    first, second, *_ = [*key.split("."), ""]
+    return f"{first}.{second}" if isinstance(getattr(method, first), nn.ModuleList) else first
+
+
+def require_learning(before, method, trainer):
+    """One batch changes every network that the optimisers hold, the average of it, and nothing else."""
+    held = {id(p) for one in trainer.optimizers for group in one.param_groups for p in group["params"]}
+    parameters = dict(method.named_parameters())
+    learned = {key for key, parameter in parameters.items() if id(parameter) in held}
+    assert learned, "the optimisers hold nothing"
+    moved = changed(before, state_of(method))
+    idle = {unit(method, key) for key in learned} - {unit(method, key) for key in moved & learned}
+    assert not idle, f"one batch leaves {', '.join(sorted(idle))} as it was"
+    frozen = below(parts_of(method, Frozen), moved)
+    assert not frozen, f"what is frozen changes: {min(frozen)}"
+    open_ = {key for key, parameter in parameters.items() if parameter.requires_grad}
+    assert open_ == learned, f"takes gradients or is in an optimiser, not both: {min(open_ ^ learned)}"
+    assert all(parameters[key].grad is None for key in parameters.keys() - learned), "gradients of what is held"
+    averages = [name for name in parts_of(method, EMA) if not below(parts_of(method, Frozen), [name])]
+    others = (moved & parameters.keys()) - learned - below(averages, moved)
+    assert not others, f"no optimiser holds {min(others)}, and it changes"
+    for name in averages:
+        require_following(method, f"{name}.average", moved & parameters.keys())
+
+
+def require_following(method, average, moved):
+    """An average moves where a network of its kind does."""
+    kind = type(method.get_submodule(average))
+    networks = [
+        name for name in parts_of(method, kind) if name != average and not below(parts_of(method, Frozen), [name])
+    ]
+
+    def within(part):
+        return {key.removeprefix(f"{part}.") for key in below([part], moved)}
+
+    assert any(within(average) == within(name) for name in networks), f"{average} does not follow its network"
+
+
+def require_same_after_loading(subject, method, folder):
+    """What is saved is all that was learned, and nothing of what is frozen."""
+    state = method.state_dict()
+    assert not below(parts_of(method, Frozen), state), "what is frozen is saved"
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / "weights.safetensors")
+    loaded = copy.deepcopy(subject.method)
+    load_strictly(loaded, read_state(folder / "weights.safetensors"), "weights.safetensors")
+    assert not changed(state_of(method), state_of(loaded)), "saving and loading loses something"
+    if makes_images(subject):
+        batch = subject.batch()
+        assert torch.equal(seen(loaded, batch), seen(method, batch)), "saved and loaded it makes other images"
+
+
+def require_training(subject, folder):
+    """All that holds of a method that is trained, by as few steps as show it."""
+    before = state_of(subject.method)
+    once, trainer = subject.fitted(kept=folder)
+    require_learning(before, once, trainer)
+    require_same_after_loading(subject, once, folder)
+
+    resumed, _ = subject.fitted(epochs=2, resumed=folder / "last.ckpt")
+    twice, _ = subject.fitted(epochs=2)
+    assert not changed(state_of(resumed), state_of(twice)), "resumed, a training ends with other weights"
+    still = {key for key, p in twice.named_parameters() if p.requires_grad} - changed(before, state_of(twice))
+    assert not still, f"two batches leave {min(still)} as it was"
+
+    smallest, _ = subject.fitted(batch_size=subject.method.smallest_batch)
+    require_finite(smallest)
+    mixed, in_bfloat16 = subject.fitted(precision="bf16-mixed")
+    require_finite(mixed)
+    expected, found = (
+        {term: float(value) for term, value in one.callback_metrics.items()} for one in (trainer, in_bfloat16)
+    )
+    assert found != expected, "nothing is computed in bfloat16"
+    assert found == pytest.approx(expected, rel=0.02, abs=0.005), "bfloat16, which rounds to 0.004, loses more"
+
+
+def require_finite(method):
+    for key, parameter in method.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.isfinite().all(), f"{key} is no number"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(toy_assets):
+    """Folders of this module's runs; what is done once for all methods is done, and not in the time of the first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMBENCH_HOME", str(toy_assets))
+        for data in config.names("data"):
+            lacking(composed("identity", f"data={data}", "data.source=toy"))
+        subject("identity")
+        yield
+
+
+@pytest.mark.parametrize("name", config.names("method"))
+def test_it_composes_on_every_data_set_with_the_fields_of_its_task(name):
+    fitting = []
+    for data in config.names("data"):
+        for source in ("toy", "real"):
+            plain = composed(name, f"data={data}", f"data.source={source}")
+            assert plain["method"]["name"] == name
+            assert plain["method"]["module"]["_target_"].startswith("mmbench.methods.")
+            assert ("training" in plain["method"]) == learns(name)
+            if not lacking(plain):
+                fitting.append((data, source))
+    assert {source for _, source in fitting} == {"toy", "real"}
+
+
+@pytest.mark.parametrize("name", config.names("method"))
+def test_its_images_are_those_of_their_samples(name):
+    of_it = subject(name)
+    if makes_images(of_it):
+        require_images(of_it)
+    else:
+        assert is_stood_on(name), f"{name} makes no images, and no method stands on it"
+
+
+@pytest.mark.parametrize("name", filter(learns, config.names("method")))
+def test_it_learns_what_its_optimisers_hold_and_goes_on_where_it_stopped(name, tmp_path):
+    require_training(subject(name), tmp_path)
+
+
+class Plain(Method):
+    """A learner of Lightning's own kind, neither `Adversarial` nor `Learner`."""
+
+    task = TEXT_GUIDED_EDITING
+    trains_on = frozenset({"image"})
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Conv2d(3, 3, 3, padding=1)
+        self.judge = Frozen(nn.Conv2d(3, 3, 1))
+        self.ema = EMA(self.network, decay=0.9)
+
+    def loss(self, batch):
+        return self.judge(self.network(batch["image"]) - batch["image"]).square().mean()
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        self.log("loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def on_train_batch_end(self, *step):
+        self.ema.update(self.network)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters_to_learn(), lr=0.01)
+        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)}
+
+    def parameters_to_learn(self):
+        return self.network.parameters()
+
+    def generate(self, batch, noise):
+        return (self.ema(batch["image"]) + noise.normal("eps", 3, 1, 1)).tanh()
+
+
+class LeavesAnAverage(Plain):
+    def on_train_batch_end(self, *step):
+        pass
+
+
+class TrainsWhatIsFrozen(Plain):
+    def parameters_to_learn(self):
+        return self.requires_grad_().parameters()
+
+
+class LeavesOutANetwork(Plain):
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Conv2d(3, 3, 1)
+
+
+class HoldsWhatItDoesNotUse(LeavesOutANetwork):
+    def parameters_to_learn(self):
+        return [*self.network.parameters(), *self.other.parameters()]
+
+
+class ForgetsAtAStop(Plain):
+    steps = 0
+
+    def loss(self, batch):
+        self.steps += 1
+        return super().loss(batch) + self.steps * self.network.weight.square().sum()
+
+
+class NeedsPairs(Plain):
+    def loss(self, batch):
+        return super().loss(batch) / (len(batch["image"]) - 1)
+
+
+class SavesTooLittle(Plain):
+    def on_train_batch_end(self, *step):
+        super().on_train_batch_end(*step)
+        self.scale = 0.5
+
+    def generate(self, batch, noise):
+        return getattr(self, "scale", 1.0) * super().generate(batch, noise)
+
+
+class DrawsItself(Plain):
+    def generate(self, batch, noise):
+        return super().generate(batch, noise) + torch.randn(1)
+
+
+class MixesRows(Plain):
+    def generate(self, batch, noise):
+        image = super().generate(batch, noise)
+        return (image - image.mean(dim=0)) / 2
+
+
+class Enlarges(Plain):
+    def generate(self, batch, noise):
+        return super().generate(batch, noise).repeat(1, 1, 2, 2)
+
+
+def subject_of(method):
+    """A method of this module on toy birds."""
+    plain = composed("identity", *TINY, "+method.training.batch_size=4")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Subject(plain, method(), assembly.prepared_data(plain))
+
+
+def require_all(subject, folder):
+    require_images(subject)
+    require_training(subject, folder)
+
+
+def test_a_learner_that_is_of_no_base_of_ours_keeps_the_contract(tmp_path):
+    require_all(subject_of(Plain), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (LeavesAnAverage, "ema.average does not follow its network"),
+        (TrainsWhatIsFrozen, "what is frozen changes: judge.network"),
+        (LeavesOutANetwork, "takes gradients or is in an optimiser, not both: other.bias"),
+        (HoldsWhatItDoesNotUse, "one batch leaves other as it was"),
+        (ForgetsAtAStop, "resumed, a training ends with other weights"),
+        (NeedsPairs, "network.weight is no number"),
+        (SavesTooLittle, "saved and loaded it makes other images"),
+        (DrawsItself, "it draws from PyTorch's own generator"),
+        (MixesRows, "row 0 alone is another than in its batch"),
+        (Enlarges, "not as image_mismatched is"),
+    ],
+    ids=lambda case: getattr(case, "__name__", ""),
+)
+def test_what_breaks_the_contract_is_named(tmp_path, method, message):
+    broken = subject_of(method)
+    with pytest.raises(AssertionError, match=message):
+        require_all(broken, tmp_path)
