@@ -144,7 +144,7 @@ def read_video(path: Path, num_frames: int) -> Tensor:
     frames = VIDEOS.read(path).frames
     if len(frames) != num_frames:
         raise ValueError(
-            f"{path}: expected a video of {num_frames} frames, found {len(frames)}: remove the data set's folder, it is "
-            "made again"
+            f"{path}: expected a video of {num_frames} frames, found {len(frames)}: remove the data set, it is made "
+            "again"
         )
     return frames

@@ -147,8 +147,8 @@ def _written(root: Path, key: tuple[int, int], name: str, num_frames: int) -> di
     wording = random_stream(*key, "captions")
     captions = [caption(bird, motion, wording) for _ in range(NUM_CAPTIONS)]
     clip = film(bird, motion, num_frames, key)
-    first, *others = [Image.fromarray(frame) for frame in clip.frames]
-    first.save(root / "videos" / f"{name}.png", save_all=True, append_images=others, duration=1000 / FRAME_RATE, loop=0)
+    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+    VIDEOS.write(root / "videos" / f"{name}.png", Video(frames, FRAME_RATE))
     Image.fromarray(np.concatenate(clip.masks).astype(np.uint8) * 255).save(root / "masks" / f"{name}.png")
     return {
         "id": name,
