@@ -96,8 +96,8 @@ def lacking(plain):
 
 
 def subject(name):
-    plain = composed(name, *TINY)
-    assert not lacking(plain)
+    sets = sorted(config.names("data"), key=lambda data: data != "cub")  # birds, where they have what the task needs
+    plain = next(plain for data in sets if not lacking(plain := composed(name, f"data={data}", *TINY)))
     data = assembly.prepared_data(plain, evaluation="training" not in plain["method"])
     return Subject(plain, assembly.built(plain, data)[0], data)
 

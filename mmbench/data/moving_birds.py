@@ -65,13 +65,10 @@ class MovingBirds(Toy):
     A quarter of the videos are for tests. `class_id` is the bird's.
 
     Args:
-        source: `toy`.
+        source: where they are from; `toy`, or they are refused when they are wanted.
         num_frames: of each video, 8 to 16.
         num_images: how many videos.
         common: as `Toy`.
-
-    Raises:
-        ValueError: another source.
     """
 
     archives = ARCHIVES
@@ -82,13 +79,23 @@ class MovingBirds(Toy):
     own_fields: ClassVar[dict[str, Field]] = {"video": _video, "frame_rate": _frame_rate, "motion": _motion}
 
     def __init__(self, *, source: str, num_frames: int, **common: Any) -> None:
-        if source != "toy":
-            raise ValueError(
-                f"expected data.source=toy for moving_birds, whose videos are drawn, found {source!r}: set it to toy"
-            )
         super().__init__(**{"preprocessing": WholeFrame(), **common})
+        self.source = source
         self.num_frames = num_frames
         self.write = partial(toy.write, num_frames=num_frames)
+
+    def make(self) -> None:
+        """As every toy data set's.
+
+        Raises:
+            ValueError: real videos are wanted; or as every toy data set's.
+        """
+        if self.source != "toy":
+            raise ValueError(
+                f"expected data.source=toy for moving_birds, whose videos are drawn, found {self.source!r}: set it to "
+                "toy"
+            )
+        super().make()
 
     def read_records(self) -> dict[str, list[Record]]:
         path = self.root / "videos.jsonl"
