@@ -6,6 +6,7 @@ to frame, grain included.
 
 import json
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,10 +76,12 @@ class Clip(NamedTuple):
         return float(columns.mean()), float(rows.mean())
 
 
-def sample_motion(rng: np.random.Generator) -> Motion:
-    """A random direction, speed and pace."""
-    speed = choice(rng, tuple(SPEEDS))
-    return Motion(choice(rng, tuple(DIRECTIONS)), speed, SPEEDS[speed] * float(rng.uniform(0.9, 1.1)))
+def motion_of(seed: int, number: int) -> Motion:
+    """The motion of a video: of eight that follow one another, each has a direction and speed of its own."""
+    pairs = list(product(DIRECTIONS, SPEEDS))
+    block, place = divmod(number, len(pairs))
+    direction, speed = pairs[random_stream(seed, block, "motions").permutation(len(pairs))[place]]
+    return Motion(direction, speed, SPEEDS[speed] * float(random_stream(seed, number, "pace").uniform(0.9, 1.1)))
 
 
 def sample_flyer(rng: np.random.Generator, motion: Motion) -> Bird:
@@ -142,7 +145,7 @@ def write(root: Path, seed: int, num_videos: int, num_frames: int) -> None:
 
 def _written(root: Path, key: tuple[int, int], name: str, num_frames: int) -> dict[str, Any]:
     """Draws and writes one video, and says what is true of it."""
-    motion = sample_motion(random_stream(*key, "motion"))
+    motion = motion_of(*key)
     bird = sample_flyer(random_stream(*key, "bird"), motion)
     wording = random_stream(*key, "captions")
     captions = [caption(bird, motion, wording) for _ in range(NUM_CAPTIONS)]
