@@ -64,7 +64,7 @@ publish-demo: $(READY) ## write the values that the demo is compared with, from 
 	$(BIN)/python -m mmbench.maintenance.publish
 
 regression-baseline: $(READY) ## train again what the regression tests compare with (ARGS=fast or slow; both: 45 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/regression.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m mmbench.maintenance.regression $(ARGS)
 
 toy-networks: $(READY) ## train the small networks that judge and guide on toy data
 	$(BIN)/python -m mmbench.maintenance.toy_networks $(ARGS)

@@ -15,7 +15,7 @@ from mmbench.methods.reference import Identity
 from mmbench.metrics.suite import MetricSuite
 from mmbench.pipeline import assembly, generation, training
 
-METHODS = ["manigan", "tagan", "sisgan", "controlgan"]
+METHODS = ["manigan", "sisgan"]  # whose text encoders know the words of captions, and vectors of words
 STAGES = ["damsm", "manigan_main", "sisgan_embedding"]
 TRAINING = ["method.training.epochs=1", "method.training.batch_size=15"]  # of 30 images
 FULL = (
@@ -60,7 +60,7 @@ def last_line(main, words):
     return message
 
 
-@pytest.mark.parametrize(("method", "caption"), zip(METHODS, ["?!", "красная птица"] * 2, strict=True), ids=METHODS)
+@pytest.mark.parametrize(("method", "caption"), zip(METHODS, ["?!", "красная птица"], strict=True), ids=METHODS)
 def test_a_caption_without_known_words_is_refused_before_anything_is_trained_or_drawn(birds, home, method, caption):
     folder, words, data = birds
     bird = data.split("test")[3].id
@@ -83,15 +83,13 @@ def test_an_empty_caption_is_refused_by_the_data_set(birds):
     assert f"{path}: expected 10 captions, one on each line, found 9" in last_line(train.main, ["method=damsm", *words])
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("method", METHODS)
-def test_small_and_grey_pictures_and_a_last_batch_of_one(birds, method):
+def test_small_and_grey_pictures_and_a_last_batch_of_one(birds):
     folder, words, data = birds
     for split in ("train", "test"):
         small, grey = (record.image for record in data.split(split)[:2])
         shrunk(folder, small)
         Image.open(grey).convert("L").save(grey)
-    words = [f"method={method}", *words]
+    words = ["method=tagan", *words]
     weights = load_file(trained(*words, *TRAINING).weights)
     assert all(value.isfinite().all() for value in weights.values())
     images = drawn(*words, *TRAINING, "weights=trained", "data.module.batch_size=3")
@@ -119,19 +117,12 @@ def test_training_drops_a_last_batch_of_one(birds):
     assert [len(batch["id"]) for batch in data.train_dataloader()] == [29]
 
 
-@pytest.mark.parametrize("method", ["manigan", "manigan_main", "manigan_direct", "controlgan"])
+@pytest.mark.parametrize("method", ["manigan", "manigan_main", "manigan_direct", "controlgan", "tagan"])
 def test_batches_of_one_are_refused_where_images_are_compared(home, method):
     words = [f"method={method}", "data.source=toy", "paths.assets=untouched", "method.training.batch_size=1"]
     message = last_line(train.main, words)
     assert f"expected batches of 2 images or more to train {method}, found 1: raise method.training" in message
     assert not (home / "untouched").exists(), "no data are made for it"
-
-
-@pytest.mark.parametrize("method", ["sisgan", "damsm"])
-def test_batches_of_one_do_where_they_are_not(birds, method):
-    _, words, _ = birds
-    weights = load_file(trained(f"method={method}", *words, "method.training.batch_size=1").weights)
-    assert all(value.isfinite().all() for value in weights.values())
 
 
 def test_a_loss_that_is_no_number_names_step_term_and_checkpoint_with_two_optimisers(birds, home, monkeypatch):

@@ -33,7 +33,7 @@ BELOW = {
 }
 
 
-def _imports(path: Path) -> set[str]:
+def _modules(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -41,7 +41,11 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: write imports in full"
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return {name for name in found if name.startswith("mmbench.")}
+    return found
+
+
+def _imports(path: Path) -> set[str]:
+    return {name for name in _modules(path) if name.startswith("mmbench.")}
 
 
 def _room(path: Path) -> str:
@@ -61,6 +65,20 @@ def test_a_method_imports_no_other_method():
         assert not any(name.startswith("mmbench.methods") for name in _imports(path)), path.relative_to(ROOT)
 
 
+def test_tests_and_benchmarks_do_not_import_each_other():
+    """Tests run a benchmark as its command does, by `main`; the package knows no test."""
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    for path in tests:
+        strangers = {name for name in _imports(path) if name.startswith("mmbench.benchmarks.")}
+        commands = {f"mmbench.benchmarks.{command.stem}" for command in (PACKAGE / "benchmarks").glob("*.py")}
+        found = {name for name in strangers - commands if name.rpartition(".")[2] != "main"}
+        assert not found, f"{path.relative_to(ROOT)} imports {min(found)}"
+    own = {path.stem for path in tests} | {"tests", "pytest"}
+    for path in PACKAGE.rglob("*.py"):
+        found = {name.partition(".")[0] for name in _modules(path)} & own
+        assert not found, f"{path.relative_to(ROOT)} imports {min(found)}"
+
+
 def test_top_level_is_what_the_style_fixes():
     tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True).stdout
     folders = {Path(name).parts[0] for name in tracked.splitlines() if "/" in name}
@@ -78,14 +96,6 @@ def test_every_configuration_begins_with_one_line_of_help(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# "), f"{path.name}: the first line is what `mmbench list` prints"
     assert len(first) <= 120
-
-
-@pytest.mark.parametrize("method", config.names("method"))
-def test_every_method_composes_on_toy_and_real_data(method):
-    for source in ("toy", "real"):
-        cfg = config.composed([f"method={method}", f"data.source={source}"])
-        assert cfg["method"]["name"] == method
-        assert cfg["method"]["module"]["_target_"].startswith("mmbench.methods.")
 
 
 @pytest.mark.parametrize("data", config.names("data"))

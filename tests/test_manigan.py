@@ -50,18 +50,6 @@ def test_sizes_follow_from_the_base_size(networks, given):
     assert image.abs().max() <= 1
 
 
-@pytest.mark.parametrize("n", range(3))
-def test_an_image_does_not_depend_on_its_batch_or_its_padding(networks, given, n):
-    together, image = edit(networks, given)
-    length = int(given["word_mask"][n].sum())
-    own = {name: tensor[n : n + 1] for name, tensor in given.items()}
-    own |= {name: own[name][:, :length] for name in ("words", "word_mask")}
-    alone, image_alone = edit(networks, own)
-    torch.testing.assert_close(image_alone[0], image[n], atol=1e-4, rtol=1e-4)
-    for size in range(3):
-        torch.testing.assert_close(alone.images[size][0], together.images[size][n], atol=1e-4, rtol=1e-4)
-
-
 def test_every_input_changes_the_image_and_nothing_else_does(networks, given):
     state = torch.random.get_rng_state()
     _, image = edit(networks, given)

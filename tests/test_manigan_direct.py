@@ -38,15 +38,6 @@ def test_training_starts_from_the_image_itself(given):
     torch.testing.assert_close(editor()(**given), given["image"], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("n", range(3))
-def test_an_image_does_not_depend_on_its_batch_or_its_padding(trained, given, n):
-    own = {name: tensor[n : n + 1] for name, tensor in given.items()}
-    length = int(given["word_mask"][n].sum())
-    own |= {name: own[name][:, :length] for name in ("words", "word_mask")}
-    with torch.no_grad():
-        torch.testing.assert_close(trained(**own)[0], trained(**given)[n], atol=1e-4, rtol=1e-4)
-
-
 @pytest.mark.parametrize("name", ["image", "regions", "words"])
 def test_the_change_depends_on_every_input(trained, given, name):
     def change(inputs):

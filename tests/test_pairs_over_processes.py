@@ -56,7 +56,7 @@ def one_process(rank, folder, loss, gather):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES)
     if not gather:
-        processes._divided = lambda: False
+        processes.divided = lambda: False
     rows = torch.arange(PAIRS)[rank::PROCESSES]
     torch.save(learned(DistributedDataParallel(Embedding(loss)), rows), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -39,21 +39,6 @@ def batch(captions=CAPTIONS, size=32):
     return {"image": images, "caption": captions, "caption_mismatched": captions[::-1], "noise": noise}
 
 
-def row(full, n):
-    one = {name: full[name][n : n + 1] for name in ("image", "caption", "caption_mismatched")}
-    return {**one, "noise": Noise(0, full["noise"].samples[n : n + 1])}
-
-
-@pytest.mark.parametrize("n", range(3))
-def test_an_image_does_not_depend_on_its_batch(n):
-    made, full = method().eval(), batch()
-    with torch.no_grad():
-        alone = made.generate(row(full, n), row(full, n)["noise"])
-        together = made.generate(full, full["noise"])
-    assert alone.shape == (1, 3, 32, 32)
-    torch.testing.assert_close(alone[0], together[n], atol=1e-5, rtol=1e-5)
-
-
 def test_the_prompt_and_the_noise_change_the_image():
     made, full = method().eval(), batch()
     with torch.no_grad():
@@ -163,11 +148,6 @@ def test_networks_start_as_the_authors_do():
     recurrence = made.generator.text_encoder.recurrence.weight_hh_l0.detach()
     assert float(recurrence.abs().max()) <= 32**-0.5
     assert float(recurrence.std()) > 0.08, "uniform up to 1 / sqrt(32), as PyTorch has it"
-
-
-def test_a_batch_of_one_has_no_text_of_another():
-    with pytest.raises(ValueError, match=r"expected batches of 2 or more, .* found 1: raise"):
-        method().training_step(row(batch(), 0), 0)
 
 
 def test_another_size_is_refused_with_the_remedy():

@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmbench.core.files import sha256_json
+from mmbench.core.prompts import read_prompts
 from mmbench.core.protocol import Protocol
 
 ROOT = "run"
@@ -133,6 +134,15 @@ def check(overrides: Sequence[str]) -> None:
             unknown("configuration key", key, known | set(groups))
 
 
+def for_hydra(word: str) -> str:
+    """A word as Hydra takes it: keys of stages, and those of a protocol that its file leaves out, are to be added."""
+    if word.startswith(f"{STAGES}."):
+        return f"+{word}"
+    if any(word.startswith(f"protocol.{one.name}=") for one in fields(Protocol)):
+        return f"++{word}"
+    return word
+
+
 def require_method(overrides: Sequence[str]) -> None:
     """Raises ValueError if no word chooses a method."""
     if not any(override.key_or_group == "method" for override in parse(overrides)):
@@ -207,8 +217,11 @@ def _settled(
     whole = OmegaConf.create(cfg)
     for key, value in values:
         if not key.startswith(f"{STAGES}."):
-            OmegaConf.update(whole, key, value, force_add=True)
+            is_list = OmegaConf.is_list(OmegaConf.select(whole, key, throw_on_missing=False))
+            OmegaConf.update(whole, key, value, merge=not is_list, force_add=True)
     found = _plain(whole)
+    if isinstance(file := found["protocol"].get("prompts"), str):
+        found["protocol"]["prompts"] = read_prompts(file)  # what counts is what it says
     found["protocol"] = asdict(Protocol.of(found["protocol"]))
     found["data"]["evaluation"] = of_protocol(found["protocol"], found["data"])
     if stages := found["method"].get(STAGES):
@@ -303,7 +316,7 @@ def _known(chosen: tuple[str, ...], folder: Path) -> frozenset[str]:
         for block in blocks:
             cfg[group].pop(block, None)
     cfg["method"].pop(True, None)
-    return frozenset(_paths(cfg))
+    return frozenset(_paths(cfg)) | {f"protocol.{one.name}" for one in fields(Protocol)}
 
 
 def forget() -> None:

@@ -59,8 +59,11 @@ class Task:
         return OF_TARGET[self.target]
 
     def missing(self, fields: frozenset[str]) -> list[str]:
-        """Fields this task needs and a data set with `fields` lacks, sorted."""
-        return sorted({*self.inputs, self.target} - fields)
+        """Fields that a method of this task reads and a data set with `fields` lacks, sorted.
+
+        The target is for metrics to ask for.
+        """
+        return sorted(set(self.inputs) - fields)
 
 
 TEXT_TO_IMAGE = Task("text-to-image synthesis", ("caption",), "caption", "image")

@@ -25,6 +25,7 @@ from mmbench.core.protocol import Protocol
 from mmbench.core.tuned import Tuned
 from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
+from mmbench.data.prompts import following
 from mmbench.pipeline.assembly import built, prepared_data
 from mmbench.pipeline.rows import ROW, described
 from mmbench.pipeline.stages import trainer_of
@@ -91,6 +92,8 @@ def prepared(plain: dict[str, Any]) -> Run:
             f"expected a mask for protocol {protocol.name}, which puts known pixels back, found none: choose one with "
             "+mask@protocol.mask=NAME"
         )
+    if protocol.prompts:
+        data = following(data, protocol.prompts, method.task)
     samples = wanted_samples(data, protocol)
     facts = described(plain)
     sampling = protocol.changing("samples", "images")
@@ -116,6 +119,7 @@ def wanted_samples(data: DataModule, protocol: Protocol) -> list[Sample]:
         captions_per_image=protocol.captions_per_image,
         draws=protocol.draws,
         seed=protocol.seed,
+        classes=protocol.classes,
     )
     size = protocol.drop_partial_batch or 1
     of_an_image = protocol.captions_per_image * protocol.draws

@@ -1,6 +1,6 @@
 """Trains the direct variant of ManiGAN and compares what comes out with a baseline: shared by test and baseline.
 
-    python tests/regression.py [fast] [slow]
+    python -m mmbench.maintenance.regression [fast] [slow]
 
 writes `tests/baselines/<size>.json` from the seeds 0 to 4. Trainings are kept below `runs/regression`: stopped and
 started again it goes on.
@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mmbench.core import config, results
 from mmbench.core.files import write_json
 from mmbench.metrics.suite import build_suite
 from mmbench.pipeline import assembly, evaluation, generation, training
 
-BASELINES = Path(__file__).resolve().parent / "baselines"
+BASELINES = Path(__file__).resolve().parents[2] / "tests/baselines"  # of a checkout
 RUNS = Path("runs/regression")
 METRICS = ("edit_accuracy", "preservation")
 SEEDS = (0, 1, 2, 3, 4)
@@ -45,9 +43,11 @@ def own_methods(folder: Path) -> Iterator[None]:
     shipped = config.shipped
     shutil.copytree(shipped("conf"), folder, dirs_exist_ok=True)
     shutil.copytree(BASELINES / "method", folder / "method", dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "shipped", lambda name: folder if name == "conf" else shipped(name))
+    config.shipped = lambda name: folder if name == "conf" else shipped(name)
+    try:
         yield
+    finally:
+        config.shipped = shipped
 
 
 def trained_terms(chosen: list[str]) -> dict[str, float]:
@@ -61,7 +61,7 @@ def scores(chosen: list[str]) -> dict[str, float]:
     """Edit accuracy and preservation of the test images under the strict protocol."""
     run = generation.prepared(config.composed(chosen))
     generation.generate(run)
-    metrics = {name: run.protocol["metrics"][name] for name in METRICS}
+    metrics = {name: run.protocol.metrics[name] for name in METRICS}
     suite = build_suite(metrics, {}, Path(run.plain["paths"]["assets"]))
     found, _ = evaluation.score(run, suite)
     return {name: found[name]["value"] for name in METRICS}
