@@ -149,6 +149,14 @@ def test_penalties_are_lazy_and_averages_follow(home):
     assert method.w_average.abs().max() > 0
 
 
+def test_parts_of_batches_are_refused(home):
+    _, plain, data = method_of("+method.training.accumulate=2")
+    with pytest.raises(
+        ValueError, match=r"expected whole batches for StyleGAN2, .* found training\.accumulate=2: lower"
+    ):
+        training.trained(plain, data)
+
+
 def test_truncated_to_nothing_all_samples_have_one_style(home):
     method, _, _ = method_of("method.module.truncation=0.0")
     method.w_average.normal_()

@@ -137,6 +137,13 @@ class StyleGAN2(Adversarial):
         real = real.detach().requires_grad_()
         return {"R1": self.r1_every * self.gamma / 2 * r1_penalty(real, self.discriminator(real))}
 
+    def on_fit_start(self) -> None:
+        if self.accumulate > 1:
+            raise ValueError(
+                "expected whole batches for StyleGAN2, whose penalties are steps between its others, found "
+                f"training.accumulate={self.accumulate}: lower method.training.batch_size"
+            )
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         # The authors' order. Second derivatives are computed in full precision whatever the rest is.
         # https://github.com/NVlabs/stylegan2/blob/bf0fe0b/training/training_loop.py#L268
@@ -149,7 +156,7 @@ class StyleGAN2(Adversarial):
                 self.minimise("generator", self.path_terms(noise))
         with self.held(self.generator):
             self.minimise("discriminator", self.discriminator_terms(real, noise))
-        self.ema.update(self.generator)
+        self.follow(self.ema, self.generator)
         if steps % self.r1_every == 0:
             with exactly:
                 self.minimise("discriminator", self.r1_terms(real))
