@@ -154,8 +154,7 @@ class StyleGAN2(Adversarial):
         if steps % self.path_every == 0:
             with exactly:
                 self.minimise("generator", self.path_terms(noise))
-        with self.held(self.generator):
-            self.minimise("discriminator", self.discriminator_terms(real, noise))
+        self.minimise("discriminator", self.discriminator_terms(real, noise))
         self.follow(self.ema, self.generator)
         if steps % self.r1_every == 0:
             with exactly:
