@@ -19,6 +19,7 @@ BATCH_FIELDS = {
     "mask": "(N, 1, H, W) float32, 1 = hole, 0 = known",
     "video": "(N, F, 3, H, W) float32 in [-1, 1]",
     "frame_rate": "list[float], frames a second of `video`",
+    "motion": "list[dict[str, str]], how what `video` shows moves, as its captions say: `direction` and `speed`",
     "captions": "list[list[str]], all texts that describe `image`",
     "text_embedding": "(N, D) float32, a sentence embedding that comes with the data set",
     "parts": "(N, P, H, W) float32 in [0, 1], how much of a pixel each part of `image` covers",
