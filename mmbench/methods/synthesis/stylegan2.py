@@ -146,7 +146,7 @@ class StyleGAN2(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         # The authors' order. Second derivatives are computed in full precision whatever the rest is.
-        # https://github.com/NVlabs/stylegan2/blob/bf0fe0b/training/training_loop.py#L268
+        # https://github.com/NVlabs/stylegan2/blob/bf0fe0b/training/training_loop.py
         real, noise, steps = batch["image"], batch["noise"], int(self.steps)
         exactly = torch.autocast(self.device.type, enabled=False)
         with self.held(self.discriminator):
