@@ -134,13 +134,19 @@ def seen(method, batch, seed=0):
 
 
 def enlivened(method):
-    """A copy whose matrices are orthogonal, so that signals neither fade nor grow and a wrong row is seen."""
+    """A copy whose own matrices are orthogonal, so that signals neither fade nor grow and a wrong row is seen.
+
+    Where a network scales its weights itself, they are as large as they start.
+    """
     method = copy.deepcopy(method)
+    frozen = below(parts_of(method, Frozen), dict(method.named_parameters()))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for parameter in method.parameters():
-            if parameter.dim() > 1:
+        for name, parameter in method.named_parameters():
+            if parameter.dim() > 1 and name not in frozen:
+                size = parameter.data.norm()
                 nn.init.orthogonal_(parameter.data)
+                parameter.data *= max(1, size / parameter.data.norm())
     return method
 
 

@@ -21,6 +21,8 @@ from mmbench.pipeline.experiments import load
 DATA = {
     "strict": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_synthesis": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_unconditional": ["cub", "coco", "oxford102", "celeba_hq"],
     "manigan": ["cub", "coco"],
     "tdanet_centre": ["cub", "coco"],
     "tdanet_object": ["cub"],

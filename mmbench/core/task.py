@@ -75,3 +75,4 @@ TEXT_GUIDED_INPAINTING = Task("text-guided inpainting", ("image", "mask", "capti
 CAPTIONING = Task("captioning", ("image",), None, "caption")
 TEXT_TO_VIDEO = Task("text-to-video synthesis", ("caption",), "caption", "video")
 RECONSTRUCTION = Task("reconstruction by inversion", ("image",), None, "image")
+IMAGE_SYNTHESIS = Task("image synthesis", (), None, "image")
