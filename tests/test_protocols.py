@@ -32,6 +32,7 @@ DATA = {
     "dfgan_coco": ["coco"],
     "efficientt2i_is": ["cub", "oxford102"],
     "efficientt2i_fid": ["cub", "oxford102"],
+    "karpathy": ["coco", "cub"],
     "strict_video": ["moving_birds"],
 }
 WORDS = ["data=cub", "data.source=toy", "data.toy_images=80", "trainer=cpu"]
