@@ -5,6 +5,7 @@ import mmbench.core.torchvision_schema  # noqa: F401  (before torchvision)
 # isort: split
 
 import copy
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -78,27 +79,26 @@ def protocols():
     return {task: name for name, task in described.items()}
 
 
+@cache
 def composed(name, *words):
     """A method under a protocol for its task."""
-    task = method_class(name).task.name
+    target = next(one["module"] for one in above(name) if "_target_" in one.get("module", {}))
+    task = config.target(target).task.name
     assert task in protocols(), f"{name} is for {task}, which no protocol is for"
     return config.composed([f"method={name}", f"protocol={protocols()[task]}", *words])
 
 
-@cache
-def method_class(name):
-    return config.target(config.composed([f"method={name}"])["method"]["module"])
-
-
 def lacking(plain):
-    """The fields that its task needs and its data set, real or toy, lacks at evaluation."""
-    data = config.construct({**plain["data"]["module"], **plain["data"]["evaluation"]})
-    return config.target(plain["method"]["module"]).task.missing(data.fields)
+    """The fields that its task needs at evaluation, or its training reads, and its data set lacks."""
+    method, module = config.target(plain["method"]["module"]), plain["data"]["module"]
+    evaluated, trained = (config.construct({**module, **more}).fields for more in (plain["data"]["evaluation"], {}))
+    return [*method.task.missing(evaluated), *(method.trains_on - trained)]
 
 
 def subject(name):
-    plain = composed(name, *TINY)
-    assert not lacking(plain)
+    """A method on the data set of a run that names none, or on the first that has what it needs."""
+    choices = [[], *([f"data={data}"] for data in config.names("data"))]
+    plain = next(plain for words in choices if not lacking(plain := composed(name, *words, *TINY)))
     data = assembly.prepared_data(plain, evaluation="training" not in plain["method"])
     return Subject(plain, assembly.built(plain, data)[0], data)
 
@@ -109,10 +109,15 @@ def written(name):
     return yaml.safe_load((config.shipped("conf") / f"method/{name}.yaml").read_text(encoding="utf-8"))
 
 
+def above(name):
+    """A method's YAML, and those that it stands on."""
+    bases = [entry for entry in written(name).get("defaults", ()) if entry in config.names("method")]
+    return [written(name), *(one for entry in bases for one in above(entry))]
+
+
 def learns(name):
-    """Whether a method is trained itself, as its YAML says or one above it."""
-    above = [entry for entry in written(name).get("defaults", ()) if entry in config.names("method")]
-    return "training" in written(name) or any(map(learns, above))
+    """Whether a method is trained itself."""
+    return any("training" in one for one in above(name))
 
 
 def is_stood_on(name):
@@ -129,13 +134,19 @@ def seen(method, batch, seed=0):
 
 
 def enlivened(method):
-    """A copy whose matrices are orthogonal, so that signals neither fade nor grow and a wrong row is seen."""
+    """A copy whose own matrices are orthogonal, so that signals neither fade nor grow and a wrong row is seen.
+
+    Where a network scales its weights itself, they are as large as they start.
+    """
     method = copy.deepcopy(method)
+    frozen = below(parts_of(method, Frozen), dict(method.named_parameters()))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for parameter in method.parameters():
-            if parameter.dim() > 1:
+        for name, parameter in method.named_parameters():
+            if parameter.dim() > 1 and name not in frozen:
+                size = parameter.data.norm()
                 nn.init.orthogonal_(parameter.data)
+                parameter.data *= max(1, size / parameter.data.norm())
     return method
 
 
@@ -243,7 +254,7 @@ def require_following(method, average, moved):
     def within(part):
         return {key.removeprefix(f"{part}.") for key in below([part], moved)}
 
-    assert any(within(average) == within(name) for name in networks), f"{average} does not follow its network"
+    assert any(within(average) == within(name) != set() for name in networks), f"{average} does not follow its network"
 
 
 def require_same_after_loading(subject, method, folder):
@@ -253,7 +264,8 @@ def require_same_after_loading(subject, method, folder):
     save_file({key: value.contiguous() for key, value in state.items()}, folder / "weights.safetensors")
     loaded = copy.deepcopy(subject.method)
     load_strictly(loaded, read_state(folder / "weights.safetensors"), "weights.safetensors")
-    assert not changed(state_of(method), state_of(loaded)), "saving and loading loses something"
+    lost = changed(state_of(method), state_of(loaded))
+    assert not lost, f"saving and loading loses {min(lost)}"
     if makes_something(subject):
         batch = subject.batch()
         assert not apart(seen(loaded, batch), seen(method, batch)), "saved and loaded it makes something else"
@@ -268,7 +280,8 @@ def require_training(subject, folder):
 
     resumed, _ = subject.fitted(epochs=2, resumed=folder / "last.ckpt")
     twice, _ = subject.fitted(epochs=2)
-    assert not changed(state_of(resumed), state_of(twice)), "resumed, a training ends with other weights"
+    others = changed(state_of(resumed), state_of(twice))
+    assert not others, f"resumed, a training ends with another {min(others)}"
     still = {key for key, p in twice.named_parameters() if p.requires_grad} - changed(before, state_of(twice))
     assert not still, f"two batches leave {min(still)} as it was"
 
@@ -294,9 +307,9 @@ def place(toy_assets):
     """Folders of this module's runs; what is done once for all methods is done, and not in the time of the first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMBENCH_HOME", str(toy_assets))
-        for data in config.names("data"):
-            lacking(composed("identity", f"data={data}", "data.source=toy"))
-        subject("identity")
+        for protocol, data in itertools.product(protocols().values(), config.names("data")):
+            lacking(config.composed(["method=identity", f"protocol={protocol}", f"data={data}", "data.source=toy"]))
+        subject_of(Plain).fitted(precision="bf16-mixed")
         yield
 
 
@@ -455,7 +468,7 @@ def test_a_learner_that_is_of_no_base_of_ours_keeps_the_contract(tmp_path, metho
         (TrainsWhatIsFrozen, "what is frozen changes: judge.network"),
         (LeavesOutANetwork, "takes gradients or is in an optimiser, not both: other.bias"),
         (HoldsWhatItDoesNotUse, "one batch leaves other as it was"),
-        (ForgetsAtAStop, "resumed, a training ends with other weights"),
+        (ForgetsAtAStop, "resumed, a training ends with another ema.average"),
         (NeedsPairs, "network.weight is no number"),
         (SavesTooLittle, "saved and loaded it makes something else"),
         (DrawsItself, "it draws from PyTorch's own generator"),

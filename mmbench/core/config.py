@@ -154,10 +154,10 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
     A method's YAML may have, beside what the run reads: `on`, data set to what is laid over the rest there; `data`,
     what it changes of the data set at its published size; and the blocks `toy` and `tiny`, laid over the rest (`tiny`
-    over `toy`) by `scale`. The block `toy` of a data set and of a protocol holds on toy data, `small` of a data set at
-    the scales toy and tiny. `stages` becomes, for each constructor argument, the whole `method` and `data` of the
-    stage that fills it: as it is trained alone, but for what the method says of it, and the words `stages.NAME.KEY`.
-    What the command line says wins over everything.
+    over `toy`) by `scale`, which may have `on` and `data` too. The block `toy` of a data set and of a protocol holds on
+    toy data, `small` of a data set at the scales toy and tiny. `stages` becomes, for each constructor argument, the
+    whole `method` and `data` of the stage that fills it: as it is trained alone, but for what the method says of it,
+    and the words `stages.NAME.KEY`. What the command line says wins over everything.
 
     Raises:
         ValueError: a name or key does not exist, or a key of the trainer is none of hardware; one line with the
@@ -269,11 +269,8 @@ def _names_of_stages(method: Mapping[str, Any]) -> set[str]:
 
 def _at_scale(method: dict[str, Any], data: str, scale: str) -> dict[str, Any]:
     """A method on a data set, at a scale: see `composed`."""
-    # YAML reads a bare `on` as true.
-    keys: dict[Any, Any] = method
-    here = {**keys.pop("on", {}), **keys.pop(True, {})}.get(data, {})
-    blocks = {"toy": method.pop("toy", {}), "tiny": method.pop("tiny", {})}
-    method = _laid_over(method, here)
+    blocks = {name: _on(method.pop(name, {}), data) for name in SCALES[1:]}
+    method = _on(method, data)
     if scale != "published":
         method.pop("data", None)  # of the published size
         for name in SCALES[1 : SCALES.index(scale) + 1]:
@@ -281,6 +278,13 @@ def _at_scale(method: dict[str, Any], data: str, scale: str) -> dict[str, Any]:
     if method.get("official", {}) is None:  # an ablation has all of the full method but its published weights
         method.pop("official")
     return method
+
+
+def _on(block: Mapping[Any, Any], data: str) -> dict[str, Any]:
+    """A block with what its `on` says of a data set laid over it."""
+    keys = dict(block)
+    here = {**keys.pop("on", {}), **keys.pop(True, {})}.get(data, {})  # YAML reads a bare `on` as true
+    return _laid_over(keys, here)
 
 
 @cache  # composing takes a tenth of a second, and a table composes hundreds of rows

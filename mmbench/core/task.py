@@ -20,6 +20,7 @@ BATCH_FIELDS = {
     "mask": "(N, 1, H, W) float32, 1 = hole, 0 = known",
     "video": "(N, F, 3, H, W) float32 in [-1, 1]",
     "frame_rate": "list[float], frames a second of `video`",
+    "motion": "list[dict[str, str]], how what `video` shows moves, as its captions say: `direction` and `speed`",
     "captions": "list[list[str]], all texts that describe `image`",
     "text_embedding": "(N, D) float32, a sentence embedding that comes with the data set",
     "parts": "(N, P, H, W) float32 in [0, 1], how much of a pixel each part of `image` covers",
@@ -75,5 +76,6 @@ TEXT_GUIDED_INPAINTING = Task("text-guided inpainting", ("image", "mask", "capti
 CAPTIONING = Task("captioning", ("image",), None, "caption")
 TEXT_TO_VIDEO = Task("text-to-video synthesis", ("caption",), "caption", "video")
 RECONSTRUCTION = Task("reconstruction by inversion", ("image",), None, "image")
+IMAGE_SYNTHESIS = Task("image synthesis", (), None, "image")
 # Name to task, of all that stand above.
 TASKS: Mapping[str, Task] = {value.name: value for value in list(globals().values()) if isinstance(value, Task)}

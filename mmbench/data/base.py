@@ -64,7 +64,7 @@ class DataModule(pl.LightningDataModule):
     """
 
     fields: frozenset[str] = frozenset(
-        {"id", "image", "caption", "caption_mismatched", "image_mismatched", "class_id"},
+        {"id", "image", "caption", "captions", "caption_mismatched", "image_mismatched", "class_id"},
     )
     archives: ClassVar[tuple[Archive, ...]]  # what the data set consists of
     counts: ClassVar[dict[str, dict[str, int]]]  # split scheme to split to its number of images

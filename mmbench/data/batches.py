@@ -21,11 +21,23 @@ RAGGED = frozenset(field for field, meaning in BATCH_FIELDS.items() if meaning.s
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Items as one batch: tensors are stacked, everything else becomes a list."""
+    """Items as one batch: tensors are stacked, everything else becomes a list.
+
+    Raises:
+        ValueError: tensors of a field differ in shape; names the first item whose tensor is not as those before.
+    """
     columns = {field: [item[field] for item in items] for field in items[0]}
+    stacked = {field for field, column in columns.items() if isinstance(column[0], Tensor) and field not in RAGGED}
+    for field in sorted(stacked):
+        shapes = [tuple(value.shape) for value in columns[field]]
+        if other := next((place for place, shape in enumerate(shapes) if shape != shapes[0]), None):
+            raise ValueError(
+                f"expected {field} of shape {shapes[0]} of every item, found {shapes[other]} of {items[other]['id']}: "
+                "make or fetch it again"
+            )
     return {
         # Unlike `torch.stack`, it makes a worker's batch where the main process will read it.
-        field: default_collate(column) if isinstance(column[0], Tensor) and field not in RAGGED else column
+        field: default_collate(column) if field in stacked else column
         for field, column in columns.items()
     }
 

@@ -12,7 +12,7 @@ from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record
 
-OF_CAPTIONS = frozenset({"caption_attributes", "caption_mismatched_attributes"})
+OF_CAPTIONS = frozenset({"captions", "caption_attributes", "caption_mismatched_attributes"})
 
 
 def following(data: DataModule, prompts: Sequence[str], task: Task) -> DataModule:

@@ -28,7 +28,11 @@ class Sim(SampleMean):
 
 def text_image_cosine(extractor: Extractor, images: Tensor, prompts: list[str]) -> Tensor:
     """Cosine of each image with its own text: (N,) float64 in [-1, 1]."""
-    image = extractor(images)["embedding"].double()
-    text = extractor(prompts)["embedding"].double()
-    product, *squares = (row_sums(values) for values in (image * text, image.square(), text.square()))
+    return cosine(extractor(images)["embedding"], extractor(prompts)["embedding"])
+
+
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Cosine of each row of (N, D) with the same row of another: (N,) float64 in [-1, 1]."""
+    first, second = first.double(), second.double()
+    product, *squares = (row_sums(values) for values in (first * second, first.square(), second.square()))
     return product / (squares[0].sqrt() * squares[1].sqrt())

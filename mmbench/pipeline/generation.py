@@ -22,6 +22,7 @@ from mmbench.core.noise import Noise, Sample
 from mmbench.core.outputs import IMAGES, VIDEOS, Output, Video
 from mmbench.core.progress import progress_bar
 from mmbench.core.protocol import Protocol
+from mmbench.core.tuned import Tuned
 from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
 from mmbench.data.prompts import following
@@ -99,6 +100,10 @@ def prepared(plain: dict[str, Any]) -> Run:
     images = config.config_hash([facts["method"], facts["data"], sampling, facts["scale"], facts["seed"], inputs])
     name = "-".join(plain[group][key] for _, group, key in ROW)
     folder = Path(plain["paths"]["runs"]) / name / images[:16]
+    if isinstance(method, Tuned):  # for all draws and captions; one more of them does not tune again
+        looks = protocol.changing("images")
+        tuned = config.config_hash([facts["method"], facts["data"], looks, facts["scale"], facts["seed"], inputs])
+        method.kept = folder.parent / "tuned" / tuned[:16]
     return Run(plain, method, weights, data, samples, folder, config.config_hash([facts, inputs]))
 
 

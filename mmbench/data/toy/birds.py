@@ -6,7 +6,7 @@ and bill shape; everything else varies within it, so that a split by classes ask
 training.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -178,9 +178,13 @@ def render(bird: Bird, rng: np.random.Generator) -> Rendering:
     on the bird's colours: the same bird recoloured, with an equal stream, differs in the recoloured parts alone.
     """
     width, height = (int(side) for side in rng.integers(110, 181, 2))
+    return drawn(bird, background(width, height, rng), rng)
+
+
+def drawn(bird: Bird, picture: Image.Image, rng: np.random.Generator) -> Rendering:
+    """Draws a bird onto a background of (3 W, 3 H) pixels, which is painted over; `rng` is of perch and grain."""
     outlines = _outlines(bird)
-    place = _placement(bird, outlines, width, height)
-    picture = background(width, height, rng)
+    place = _placement(bird, outlines, picture.width // SUPERSAMPLING, picture.height // SUPERSAMPLING)
     if bird.pose == "perched":
         draw_perch(picture, [place(np.array(foot)) for foot in _FEET], rng)
     index = Image.new("L", picture.size)
@@ -193,6 +197,13 @@ def render(bird: Bird, rng: np.random.Generator) -> Rendering:
     box = (x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y)
     image = _shade(image, parts, box, rng)
     return Rendering(image, parts, box)
+
+
+def room(bird: Bird, width: int, height: int) -> np.ndarray:
+    """How many pixels to the right and down a bird can be moved in a picture, from `position` (0, 0) to (1, 1)."""
+    outlines = _outlines(bird)
+    first, last = (_placement(replace(bird, position=(at, at)), outlines, width, height).origin for at in (0.0, 1.0))
+    return (last - first) / SUPERSAMPLING
 
 
 def _outlines(bird: Bird) -> dict[str, np.ndarray]:
