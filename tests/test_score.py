@@ -261,7 +261,7 @@ def others(conf, tmp_path):
         described = f"# {metric.__doc__}\n_target_: {metric.__module__}.{metric.__name__}\n"
         (conf.folder / f"metric/{metric.__name__.lower()}.yaml").write_text(described)
     protocol = "# Captions\ndefaults: [/metric@metrics.found: found, /metric@metrics.seen: seen, _self_]\n"
-    (conf.folder / "protocol/told.yaml").write_text(protocol + "name: told\ntask: captioning\nextractors: {}\n")
+    (conf.folder / "protocol/told.yaml").write_text(protocol + "name: told\ntask: captioning\n")
     config.forget()
     return tmp_path
 

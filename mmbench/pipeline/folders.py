@@ -191,10 +191,10 @@ def _asked(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
         return described(request.metrics, request.extractor)
     # A named data set may have judges of its own, which its composed protocol knows.
     if request.data and request.plain["data"]["source"] == "real" and request.extractor == "standard":
-        return request.plain["protocol"]["metrics"], request.plain["protocol"]["extractors"]
+        return request.plain["protocol"]["metrics"], request.plain["protocol"].get("extractors", {})
     protocol = config.node(f"protocol/{request.protocol}")
     toy = protocol.get("toy", {}).get("extractors", {}) if request.extractor == "toy" else {}
-    return protocol["metrics"], {**protocol["extractors"], **toy}
+    return protocol["metrics"], {**protocol.get("extractors", {}), **toy}
 
 
 def _lacks(node: Mapping[str, Any], has: Set[str], has_reference: bool, given_by: Mapping[str, str]) -> str:
