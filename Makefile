@@ -42,7 +42,7 @@ bench-data: $(READY) ## images/s of the data loaders (ARGS=FOLDER of .jpg files;
 bench-metrics: $(READY) ## speed of networks, suite and FID beside the peers (ARGS=COUNT of images)
 	$(BIN)/python -m mmbench.benchmarks.metrics $(ARGS)
 
-bench-train: $(READY) ## a training step beside the authors' schedule (ARGS='METHOD[=BATCH_SIZE] ...')
+bench-train: $(READY) ## a training step beside the authors' schedule (ARGS='[check] METHOD[=BATCH_SIZE] ...')
 	$(BIN)/python -m mmbench.benchmarks.training $(ARGS)
 
 list: $(READY) ## list methods, data sets, protocols, metrics and experiments

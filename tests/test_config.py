@@ -65,6 +65,21 @@ def test_a_block_replaces_what_says_how_to_build_and_merges_the_rest(conf):
     assert module["tiny"] == {**module["toy"], "depth": 1}
 
 
+def test_a_scale_may_differ_on_a_data_set(conf):
+    (conf.folder / "method/m.yaml").write_text(
+        "# M\nname: m\nmodule: {_target_: a.B, width: 64}\non: {cub: {module: {width: 48}}}\n"
+        "toy: {module: {width: 8}, on: {coco: {module: {width: 6}, data: {module: {split_scheme: karpathy}}}}}\n"
+    )
+
+    def sizes(data, scale):
+        plain = config.composed(["method=m", f"data={data}", f"scale={scale}"])
+        return plain["method"]["module"]["width"], plain["data"]["module"]["split_scheme"]
+
+    assert [sizes("cub", scale)[0] for scale in config.SCALES] == [48, 8, 8]
+    assert [sizes("coco", scale) for scale in config.SCALES] == [(64, "official"), (6, "karpathy"), (6, "karpathy")]
+    assert "on" not in config.composed(["method=m", "data=coco", "scale=toy"])["method"]
+
+
 def test_the_scale_is_a_key_of_its_own():
     def sizes(*words):
         plain = config.composed(["method=tagan", *words])

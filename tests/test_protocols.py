@@ -21,6 +21,8 @@ from mmbench.pipeline.experiments import load
 DATA = {
     "strict": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_synthesis": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_unconditional": ["cub", "coco", "oxford102", "celeba_hq"],
     "manigan": ["cub", "coco"],
     "tdanet_centre": ["cub", "coco"],
     "tdanet_object": ["cub"],
@@ -30,6 +32,7 @@ DATA = {
     "dfgan_coco": ["coco"],
     "efficientt2i_is": ["cub", "oxford102"],
     "efficientt2i_fid": ["cub", "oxford102"],
+    "karpathy": ["coco", "cub"],
     "strict_video": ["moving_birds"],
 }
 WORDS = ["data=cub", "data.source=toy", "data.toy_images=80", "trainer=cpu"]

@@ -106,11 +106,8 @@ def caught_by_edits(found: dict[str, float]) -> bool:
     return any(difference.startswith("edit_accuracy") for difference in differences)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [broken_sign, frozen_generator, pytest.param(swapped_captions, marks=pytest.mark.slow)],
-    ids=lambda fault: fault.__name__,
-)
+@pytest.mark.slow  # a training each; in CI what is caught is a fault of generation
+@pytest.mark.parametrize("fault", [broken_sign, frozen_generator, swapped_captions], ids=lambda fault: fault.__name__)
 def test_a_fault_of_training_is_caught(place, monkeypatch, fault):
     trained = before(place)
     fault(monkeypatch)

@@ -2,7 +2,9 @@
 
 import json
 import struct
+import time
 
+import pytest
 from wandb.proto import wandb_internal_pb2
 
 from mmbench.core import config
@@ -30,6 +32,17 @@ def _records(path):
             yield record
 
 
+def _finished(path, seconds=30):
+    """All records, once the last is there: W&B's own process may still be writing when `finish` returns."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        records = list(_records(path))
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            return records
+        time.sleep(0.1)
+    pytest.fail(f"no last record within {seconds} s")
+
+
 def test_an_offline_run_holds_metrics_table_and_grid(home, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(home / "none"))
@@ -38,7 +51,7 @@ def test_an_offline_run_holds_metrics_table_and_grid(home, monkeypatch):
     record, run = evaluation.evaluate(config.composed(words))
     (path,) = run.folder.glob("wandb/offline-run-*/*.wandb")
     logged = {}
-    for entry in _records(path):
+    for entry in _finished(path):
         for item in entry.history.item:
             logged[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
     for name, score in record.metrics.items():

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmbench.core.ema import EMA
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Method
 
@@ -46,6 +47,9 @@ class Adversarial(Method):
     ) -> None:
         """One step of the optimisers of submodules on the sum of the terms; logs each term as `name/term`.
 
+        Where a batch is cut into parts, gradients are averaged over them, and the last part makes the step; until then
+        the other networks see this one as it was.
+
         Args:
             names: one submodule or several; terms of several are logged as `name+name/term`.
             terms: scalars.
@@ -59,12 +63,19 @@ class Adversarial(Method):
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         stepped = [optimizers[self.order.index(name)] for name in names]
-        for optimizer in stepped:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
+        if self.first_part:
+            for optimizer in stepped:
+                optimizer.zero_grad()
+        self.manual_backward(loss / self.accumulate)
         self.gradient_clip = gradient_clip
-        for optimizer in stepped:
-            optimizer.step()
+        if self.last_part:
+            for optimizer in stepped:
+                optimizer.step()
+
+    def follow(self, average: EMA, network: nn.Module) -> None:
+        """A moving average takes in its network, once its optimiser has been stepped."""
+        if self.last_part:
+            average.update(network)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here, since gradients of float16 are at their own scale no earlier.

@@ -70,7 +70,6 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
         config.check(words)
         config.require_method(words)
     _command_line[:] = sys.argv
-    # Hydra reads its words from here; keys of stages are in no file of its own.
-    sys.argv = [sys.argv[0], *(f"+{word}" if word.startswith(f"{config.STAGES}.") else word for word in arguments)]
+    sys.argv = [sys.argv[0], *map(config.for_hydra, arguments)]  # Hydra reads its words from here
     job()
     return 0

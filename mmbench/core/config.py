@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmbench.core.files import sha256_json
+from mmbench.core.prompts import read_prompts
 from mmbench.core.protocol import Protocol
 
 ROOT = "run"
@@ -133,6 +134,15 @@ def check(overrides: Sequence[str]) -> None:
             unknown("configuration key", key, known | set(groups))
 
 
+def for_hydra(word: str) -> str:
+    """A word as Hydra takes it: keys of stages, and those of a protocol that its file leaves out, are to be added."""
+    if word.startswith(f"{STAGES}."):
+        return f"+{word}"
+    if any(word.startswith(f"protocol.{one.name}=") for one in fields(Protocol)):
+        return f"++{word}"
+    return word
+
+
 def require_method(overrides: Sequence[str]) -> None:
     """Raises ValueError if no word chooses a method."""
     if not any(override.key_or_group == "method" for override in parse(overrides)):
@@ -144,10 +154,10 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
     A method's YAML may have, beside what the run reads: `on`, data set to what is laid over the rest there; `data`,
     what it changes of the data set at its published size; and the blocks `toy` and `tiny`, laid over the rest (`tiny`
-    over `toy`) by `scale`. The block `toy` of a data set and of a protocol holds on toy data, `small` of a data set at
-    the scales toy and tiny. `stages` becomes, for each constructor argument, the whole `method` and `data` of the
-    stage that fills it: as it is trained alone, but for what the method says of it, and the words `stages.NAME.KEY`.
-    What the command line says wins over everything.
+    over `toy`) by `scale`, which may have `on` and `data` too. The block `toy` of a data set and of a protocol holds on
+    toy data, `small` of a data set at the scales toy and tiny. `stages` becomes, for each constructor argument, the
+    whole `method` and `data` of the stage that fills it: as it is trained alone, but for what the method says of it,
+    and the words `stages.NAME.KEY`. What the command line says wins over everything.
 
     Raises:
         ValueError: a name or key does not exist, or a key of the trainer is none of hardware; one line with the
@@ -207,8 +217,11 @@ def _settled(
     whole = OmegaConf.create(cfg)
     for key, value in values:
         if not key.startswith(f"{STAGES}."):
-            OmegaConf.update(whole, key, value, force_add=True)
+            is_list = OmegaConf.is_list(OmegaConf.select(whole, key, throw_on_missing=False))
+            OmegaConf.update(whole, key, value, merge=not is_list, force_add=True)
     found = _plain(whole)
+    if isinstance(file := found["protocol"].get("prompts"), str):
+        found["protocol"]["prompts"] = read_prompts(file)  # what counts is what it says
     found["protocol"] = asdict(Protocol.of(found["protocol"]))
     found["data"]["evaluation"] = of_protocol(found["protocol"], found["data"])
     if stages := found["method"].get(STAGES):
@@ -256,11 +269,8 @@ def _names_of_stages(method: Mapping[str, Any]) -> set[str]:
 
 def _at_scale(method: dict[str, Any], data: str, scale: str) -> dict[str, Any]:
     """A method on a data set, at a scale: see `composed`."""
-    # YAML reads a bare `on` as true.
-    keys: dict[Any, Any] = method
-    here = {**keys.pop("on", {}), **keys.pop(True, {})}.get(data, {})
-    blocks = {"toy": method.pop("toy", {}), "tiny": method.pop("tiny", {})}
-    method = _laid_over(method, here)
+    blocks = {name: _on(method.pop(name, {}), data) for name in SCALES[1:]}
+    method = _on(method, data)
     if scale != "published":
         method.pop("data", None)  # of the published size
         for name in SCALES[1 : SCALES.index(scale) + 1]:
@@ -268,6 +278,13 @@ def _at_scale(method: dict[str, Any], data: str, scale: str) -> dict[str, Any]:
     if method.get("official", {}) is None:  # an ablation has all of the full method but its published weights
         method.pop("official")
     return method
+
+
+def _on(block: Mapping[Any, Any], data: str) -> dict[str, Any]:
+    """A block with what its `on` says of a data set laid over it."""
+    keys = dict(block)
+    here = {**keys.pop("on", {}), **keys.pop(True, {})}.get(data, {})  # YAML reads a bare `on` as true
+    return _laid_over(keys, here)
 
 
 @cache  # composing takes a tenth of a second, and a table composes hundreds of rows
@@ -303,7 +320,7 @@ def _known(chosen: tuple[str, ...], folder: Path) -> frozenset[str]:
         for block in blocks:
             cfg[group].pop(block, None)
     cfg["method"].pop(True, None)
-    return frozenset(_paths(cfg))
+    return frozenset(_paths(cfg)) | {f"protocol.{one.name}" for one in fields(Protocol)}
 
 
 def forget() -> None:

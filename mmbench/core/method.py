@@ -1,7 +1,8 @@
 """The base of every method."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +15,20 @@ from mmbench.core.weights import KeyMap
 Batch = dict[str, Any]
 
 
+class Kept(Protocol):
+    """What a method keeps beside its weights: a vocabulary, statistics of a codebook."""
+
+    def write(self, path: Path) -> None:
+        """Writes it to a file."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads what `write` wrote."""
+
+    def require_same(self, stored: Self, source: str) -> None:
+        """Raises ValueError if weights that were trained with `stored`, of the file `source`, do not go with this."""
+
+
 class Method(pl.LightningModule):
     """A published method: its networks, its training step and how it makes an image.
 
@@ -22,6 +37,7 @@ class Method(pl.LightningModule):
         trains_on: batch fields that `training_step` reads, beside `id`, `sample` and `noise`.
         smallest_batch: images that a training batch needs at least, on each process.
         needs_gradients: whether `generate` computes gradients, as what optimises or guides by a loss does.
+        accumulate: parts that a batch is cut into, whose gradients are added up before a step; set by training.
         official: submodule name to the map from the authors' keys; empty where no weights were published.
     """
 
@@ -30,6 +46,26 @@ class Method(pl.LightningModule):
     smallest_batch: ClassVar[int] = 1
     needs_gradients: ClassVar[bool] = False
     official: ClassVar[dict[str, KeyMap]] = {}
+    accumulate: int = 1
+
+    @property
+    def beside(self) -> Mapping[str, Kept]:
+        """What is kept beside the weights, by the name of its file: other weights with other ones are refused."""
+        return {}
+
+    @property
+    def first_part(self) -> bool:
+        """Whether a batch begins with this part of it."""
+        return self.accumulate == 1 or self._place % self.accumulate == 0
+
+    @property
+    def last_part(self) -> bool:
+        """Whether a batch ends with this part of it, so that optimisers are stepped."""
+        return self.accumulate == 1 or (self._place + 1) % self.accumulate == 0
+
+    @property
+    def _place(self) -> int:
+        return self.trainer.fit_loop.epoch_loop.batch_idx
 
     def generate(self, batch: Batch, noise: Noise) -> Any:
         """One image, video or text for each sample of the batch, as `task.output` says.

@@ -32,6 +32,8 @@ class Protocol:
         mask: the holes of inpainting.
         split: whose images are edited, or whose captions are followed.
         count: number of images; None for all of the split.
+        classes: class numbers of the images that are edited, for data of unpaired domains; None for all.
+        prompts: texts that no image was captioned with, in the place of the captions; in a YAML also a file of them.
         captions_per_image: prompts of each image.
         draws: images for each prompt.
         drop_partial_batch: leaves out the last images, by id, that fill no batch of so many.
@@ -39,6 +41,7 @@ class Protocol:
         rounding: what makes uint8 of images in [-1, 1].
         composite: whether known pixels are put back into inpainted images.
         reference: the split that metrics of sets compare with.
+        reference_classes: class numbers of its images: of the domain that is wanted, where domains are unpaired.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Protocol:
     mask: dict[str, Any] | None = field(default=None, metadata=_changes("images", "mask"))
     split: str = field(default="test", metadata=_changes("samples", "split"))
     count: int | None = field(default=None, metadata=_changes("samples", "count of images"))
+    classes: list[int] | None = field(default=None, metadata=_changes("samples", "classes"))
+    prompts: list[str] | None = field(default=None, metadata=_changes("images", "prompts"))
     captions_per_image: int = field(default=1, metadata=_changes("samples", "captions of each image"))
     draws: int = field(default=1, metadata=_changes("samples", "draws of each caption"))
     drop_partial_batch: int | None = field(default=None, metadata=_changes("samples", "partial batch"))
@@ -60,6 +65,7 @@ class Protocol:
     )
     composite: bool = field(default=False, metadata=_changes("images", "known pixels put back"))
     reference: str = field(default="test", metadata=_changes("scores", "reference set"))
+    reference_classes: list[int] | None = field(default=None, metadata=_changes("scores", "its classes"))
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "Protocol":

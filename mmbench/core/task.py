@@ -60,8 +60,11 @@ class Task:
         return OF_TARGET[self.target]
 
     def missing(self, fields: frozenset[str]) -> list[str]:
-        """Fields this task needs and a data set with `fields` lacks, sorted."""
-        return sorted({*self.inputs, self.target} - fields)
+        """Fields that a method of this task reads and a data set with `fields` lacks, sorted.
+
+        The target is for metrics to ask for.
+        """
+        return sorted(set(self.inputs) - fields)
 
 
 TEXT_TO_IMAGE = Task("text-to-image synthesis", ("caption",), "caption", "image")
@@ -72,3 +75,4 @@ TEXT_GUIDED_INPAINTING = Task("text-guided inpainting", ("image", "mask", "capti
 CAPTIONING = Task("captioning", ("image",), None, "caption")
 TEXT_TO_VIDEO = Task("text-to-video synthesis", ("caption",), "caption", "video")
 RECONSTRUCTION = Task("reconstruction by inversion", ("image",), None, "image")
+IMAGE_SYNTHESIS = Task("image synthesis", (), None, "image")

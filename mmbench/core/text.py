@@ -6,6 +6,7 @@ char-CNN-RNN of Reed et al.: `characters`.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -103,11 +104,12 @@ class Vocabulary:
         return len(self.words)
 
     @classmethod
-    def from_captions(cls, captions: Iterable[str]) -> Self:
-        """Every word of the captions, however rare, in alphabetical order."""
+    def from_captions(cls, captions: Iterable[str], min_count: int = 1) -> Self:
+        """Every word that the captions have at least `min_count` times, in alphabetical order."""
         captions = list(captions)
-        words = {word for caption in captions for word in tokenise(caption)}
-        return cls((END, *sorted(words)), captions_hash(captions))
+        counts = Counter(word for caption in captions for word in tokenise(caption))
+        words = sorted(word for word, count in counts.items() if count >= min_count)
+        return cls((END, *words), captions_hash(captions))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

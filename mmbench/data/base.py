@@ -4,7 +4,7 @@ Every random choice (caption, mismatched image, crop, flip, order) derives from 
 never from a worker, a rank, a batch or the order of calls.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,14 +54,17 @@ class DataModule(pl.LightningDataModule):
         fields: the batch fields it can yield, of the vocabulary in `core/task.py`; texts where there are captions.
         own_fields: those of them that `fields.FIELDS` does not have, and how each is made.
         num_captions: captions of an image that are used, the first ones; 0 for data without.
+        origin: the data set whose captions gave way to other prompts here (`prompts.following`); None: this is it.
         training_fields: those of them that training batches have; all unless a method asks for fewer.
+        whole_batch: images of a step of training, where processes or parts share them; None: `batch_size`.
+        steps_per_epoch: batches of an epoch of training; None: as many as the images make.
 
     Raises:
         ValueError: no such split scheme; a cache for pictures that are not resized whole.
     """
 
     fields: frozenset[str] = frozenset(
-        {"id", "image", "caption", "caption_mismatched", "image_mismatched", "class_id"},
+        {"id", "image", "caption", "captions", "caption_mismatched", "image_mismatched", "class_id"},
     )
     archives: ClassVar[tuple[Archive, ...]]  # what the data set consists of
     counts: ClassVar[dict[str, dict[str, int]]]  # split scheme to split to its number of images
@@ -103,6 +106,9 @@ class DataModule(pl.LightningDataModule):
         self.fields = (type(self).fields | self.own_fields.keys() | ({"mask"} if mask else set())) - texts
         assert self.fields <= BATCH_FIELDS.keys() & self._makers.keys()
         self.training_fields = self.fields
+        self.origin: DataModule | None = None
+        self.whole_batch: int | None = None
+        self.steps_per_epoch: int | None = None
         if cache and isinstance(self.preprocessing, Fast):
             raise ValueError(
                 "expected an exact preprocessing with data.module.cache=true, found the fast one, which resizes no "
@@ -236,11 +242,15 @@ class DataModule(pl.LightningDataModule):
         facts = {"folder": str(self.root), "split scheme": self.split_scheme}
         return {**facts, **counts, **classes, "captions": captions, "fingerprint": self.fingerprint()}
 
-    def vocabulary(self) -> Vocabulary:
-        """Every word of the captions of all splits, as the AttnGAN family makes it."""
-        return Vocabulary.from_captions(
-            caption for records in self.records.values() for record in records for caption in record.captions
-        )
+    def vocabulary(self, splits: Sequence[str] | None = None, min_count: int = 1) -> Vocabulary:
+        """The words of captions; by default every word of all splits, as the AttnGAN family makes it.
+
+        Args:
+            splits: names of those whose captions are looked at, so that a captioner need not see the test words.
+            min_count: how often a word must occur.
+        """
+        records = [record for split in splits or sorted(self.records) for record in self.split(split)]
+        return Vocabulary.from_captions((caption for record in records for caption in record.captions), min_count)
 
     def split(self, name: str) -> list[Record]:
         """Records of a split, sorted by id.
@@ -253,7 +263,13 @@ class DataModule(pl.LightningDataModule):
         return self.records[name]
 
     def samples(
-        self, split: str, count: int | None = None, captions_per_image: int = 1, draws: int = 1, seed: int = 0
+        self,
+        split: str,
+        count: int | None = None,
+        captions_per_image: int = 1,
+        draws: int = 1,
+        seed: int = 0,
+        classes: Collection[int] | None = None,
     ) -> list[Sample]:
         """The samples that a table is made of, sorted.
 
@@ -265,11 +281,12 @@ class DataModule(pl.LightningDataModule):
             captions_per_image: prompts for each image.
             draws: images to generate for each prompt.
             seed: of the choices.
+            classes: only images of these class numbers; None: all.
 
         Raises:
-            ValueError: there are fewer images or captions than asked for.
+            ValueError: there are fewer images or captions than asked for, or none of the classes.
         """
-        records = self.split(split)
+        records = self._of_classes(split, classes)
         if count is not None:
             if not 1 <= count <= len(records):
                 raise ValueError(f"expected count from 1 to {len(records)} images of {split}, found {count}: change it")
@@ -324,9 +341,34 @@ class DataModule(pl.LightningDataModule):
         found = [items[index] for index in range(len(samples))]
         return {field: [item[field] for item in found] for field in sorted(fields)}
 
-    def reference(self, split: str) -> Dataset:
-        """Every real image of a split (`id`, `image`, `sample`), preprocessed as at evaluation."""
-        return self.evaluation(split, [Sample(record.id, 0, 0) for record in self.split(split)], 0, {"image"})
+    def reference(self, split: str, classes: Collection[int] | None = None) -> Dataset:
+        """Every real image of a split (`id`, `image`, `sample`), preprocessed as at evaluation.
+
+        Args:
+            split: its name.
+            classes: only images of these class numbers; None: all.
+
+        Raises:
+            ValueError: there is no such split, or no image of the classes, or no image at all.
+        """
+        data = self.origin or self
+        if "image" not in data.fields:
+            raise ValueError(
+                f"{data.root}: expected real images to compare with, found a data set without: choose "
+                "another, or metrics that compare with none"
+            )
+        samples = [Sample(record.id, 0, 0) for record in data._of_classes(split, classes)]
+        return data.evaluation(split, samples, 0, {"image"})
+
+    def _of_classes(self, split: str, classes: Collection[int] | None) -> list[Record]:
+        if classes is None:
+            return self.split(split)
+        found = [record for record in self.split(split) if record.class_id in classes]
+        if missing := sorted(set(classes) - {record.class_id for record in found}):
+            raise ValueError(
+                f"expected images of class {missing[0]} in {split}, found none: choose class numbers of this data set"
+            )
+        return found
 
     def _making(self, split: str, fields: Set[str], look: Look, purpose: str) -> tuple[dict[str, Field], Reader]:
         """How the items of a split are made: the functions of their fields, and where pictures come from.
@@ -372,11 +414,10 @@ class DataModule(pl.LightningDataModule):
         look = partial(self.preprocessing.training, side=self.image_size)
         making = self._making("train", self.training_fields, partial(look, rng=random_stream("any")), "training")
         dataset = Training(self.split("train"), *making, look, self.seed, self.num_captions)
-        sampler = EpochSampler(len(dataset), self.seed)
-        if len(sampler) < self.batch_size:
-            raise ValueError(
-                f"expected at least {self.batch_size} training images, found {len(sampler)}: lower batch_size"
-            )
+        whole = self.whole_batch or self.batch_size
+        if len(dataset) < whole:
+            raise ValueError(f"expected at least {whole} training images, found {len(dataset)}: lower batch_size")
+        sampler = EpochSampler(len(dataset), self.seed, whole, self.steps_per_epoch)
         if self.trainer is not None:
             # Lightning starts the workers of a resumed run's first epoch before it tells the sampler the epoch, and
             # before `current_epoch` is right again; this is the number that it will tell.

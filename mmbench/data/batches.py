@@ -56,17 +56,33 @@ class EpochSampler(DistributedSampler):
     The k-th batches of w processes are together the k-th batch, w times as large, of a single one. The epoch travels
     with the index, so that workers that outlive an epoch draw what belongs to the next. A `DistributedSampler`, so that
     Lightning tells it the epoch and does not replace it.
+
+    Args:
+        size: number of images.
+        seed: of the order.
+        batch: images of a step, of all processes together; a pass over the images ends with its last whole batch.
+        steps: number of batches of a virtual epoch, which goes through one pass after another and ends anywhere in one;
+            None: an epoch is a pass.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int, batch: int = 1, steps: int | None = None) -> None:
         ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
         num_replicas = torch.distributed.get_world_size() if ranks else 1
         rank = torch.distributed.get_rank() if ranks else 0
         super().__init__(range(size), num_replicas, rank, seed=seed, drop_last=True)
+        batch = max(batch, num_replicas)
+        self.of_a_pass = size // batch * batch
+        self.total_size = steps * batch if steps else self.of_a_pass // num_replicas * num_replicas
+        self.num_samples = self.total_size // num_replicas
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = random_stream(self.seed, self.epoch, "order").permutation(len(self.dataset)).tolist()
-        return iter([(self.epoch, index) for index in order[self.rank : self.total_size : self.num_replicas]])
+        places = range(self.epoch * self.total_size, (self.epoch + 1) * self.total_size)[self.rank :: self.num_replicas]
+        passes = range(places[0] // self.of_a_pass, places[-1] // self.of_a_pass + 1)
+        orders = {
+            number: random_stream(self.seed, number, "order").permutation(len(self.dataset)).tolist()
+            for number in passes
+        }
+        return iter([(at // self.of_a_pass, orders[at // self.of_a_pass][at % self.of_a_pass]) for at in places])
 
 
 class Mismatched:

@@ -82,6 +82,10 @@ class Item(Choice):
 Field = Callable[[Item], Any]
 
 
+def _captions(item: Item) -> list[str]:
+    return list(item.record.captions)
+
+
 def _class_id(item: Item) -> Tensor:
     return torch.tensor(item.record.class_id)
 
@@ -129,6 +133,7 @@ def holes(item: Item, mask: Mask) -> Tensor:
 
 TEXTS: dict[str, Field] = {
     "caption": attrgetter("text"),
+    "captions": _captions,
     "caption_mismatched": attrgetter("other.text"),
     "caption_attributes": attrgetter("named"),
     "caption_mismatched_attributes": attrgetter("other.named"),

@@ -61,7 +61,7 @@ def scores(chosen: list[str]) -> dict[str, float]:
     """Edit accuracy and preservation of the test images under the strict protocol."""
     run = generation.prepared(config.composed(chosen))
     generation.generate(run)
-    metrics = {name: run.protocol["metrics"][name] for name in METRICS}
+    metrics = {name: run.protocol.metrics[name] for name in METRICS}
     suite = build_suite(metrics, {}, Path(run.plain["paths"]["assets"]))
     found, _ = evaluation.score(run, suite)
     return {name: found[name]["value"] for name in METRICS}

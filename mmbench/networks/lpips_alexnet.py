@@ -45,10 +45,15 @@ class LPIPSAlexNet(nn.Module):
         self.network.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        layers = self.network.net(self.network.scaling_layer(from_uint8(images)))
-        parts = []
-        for features, head in zip(layers, self.network.lins, strict=True):  # (N, C, h, w)
-            weights = head.model[-1].weight  # (1, C, 1, 1)
-            scaled = lpips.normalize_tensor(features) * (weights / features[0, 0].numel()).sqrt()
-            parts.append(scaled.flatten(1))
-        return {"embedding": torch.cat(parts, dim=1)}
+        return {"embedding": embedding(self.network, images)}
+
+
+def embedding(network: lpips.LPIPS, images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) in levels of 0 to 255 to (N, D), whose squared Euclidean distance is LPIPS."""
+    layers = network.net(network.scaling_layer(from_uint8(images)))
+    parts = []
+    for features, head in zip(layers, network.lins, strict=True):  # (N, C, h, w)
+        weights = head.model[-1].weight  # (1, C, 1, 1)
+        scaled = lpips.normalize_tensor(features) * (weights / features[0, 0].numel()).sqrt()
+        parts.append(scaled.flatten(1))
+    return torch.cat(parts, dim=1)

@@ -15,9 +15,7 @@ from mmbench.core.task import Task
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import load_strictly, read_state
 from mmbench.data.base import DataModule
-from mmbench.pipeline.stages import Stage, official_cards, predecessors, stage
-
-VOCABULARY = "vocabulary.json"  # beside weights, of a method that has one
+from mmbench.pipeline.stages import Stage, from_data, official_cards, predecessors, stage
 
 
 def built(plain: dict[str, Any], data: DataModule) -> tuple[Method, dict[str, Any]]:
@@ -36,7 +34,7 @@ def built(plain: dict[str, Any], data: DataModule) -> tuple[Method, dict[str, An
     own: list[str] = []  # a method that learns nothing itself has the weights of its stages
     verified = all(part["verified"] for part in parts)
     if choice not in ("official", "trained"):
-        _require_own_words(method, Path(choice))
+        _require_own(method, Path(choice))
         load_strictly(method, read_state(choice), choice)
         own = [sha256_file(choice)]
     elif "training" not in plain["method"]:
@@ -71,7 +69,7 @@ def assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[dic
         stages[argument], part = built(before, data)
         parts.append(part)
     cards = official_cards(plain) if plain["weights"] == "official" else {}
-    given = {argument: getattr(data, argument)() for argument in plain["method"].get("from_data", [])}
+    given = {argument: getattr(data, argument)(**told) for argument, told in from_data(plain).items()}
     if "vocabulary" in cards:
         # Released text encoders know their words by the order of their authors' own file.
         given["vocabulary"] = read_captions(find(cards["vocabulary"], plain["paths"]["assets"])).vocabulary
@@ -86,7 +84,9 @@ def assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[dic
 def _require_known_words(method: Method, vocabulary: Vocabulary, data: DataModule) -> None:
     """Refuses a caption of which the text encoder knows no word before any work is done, not when its turn comes."""
     known = next((module.known for module in method.modules() if isinstance(module, WordEmbedding)), vocabulary)
-    for records in data.records.values():
+    # What is read of other splits is for nobody to know beforehand, where no prompt comes of it.
+    splits = data.records.values() if method.task.prompt else [data.split("train")]
+    for records in splits:
         for record in records:
             for number, caption in enumerate(record.captions[: data.num_captions]):
                 if not known.knows(caption):
@@ -109,16 +109,17 @@ def _load_trained(method: Method, wanted: Stage) -> str:
             f"method={wanted.name} data={wanted.plain['data']['name']} data.source={wanted.plain['data']['source']} "
             f"seed={wanted.plain['seed']}"
         )
-    _require_own_words(method, wanted.weights)
+    _require_own(method, wanted.weights)
     load_strictly(method, read_state(wanted.weights), str(wanted.weights))
     return sha256_file(wanted.weights)
 
 
-def _require_own_words(method: Method, weights: Path) -> None:
-    """Refuses weights that lie beside the vocabulary of other captions (see `_fit`)."""
-    path = weights.with_name(VOCABULARY)
-    if hasattr(method, "vocabulary") and path.is_file():
-        method.vocabulary.require_same(Vocabulary.read(path), str(path))
+def _require_own(method: Method, weights: Path) -> None:
+    """Refuses weights that lie beside the vocabulary of other captions, or beside other things that go with them."""
+    for name, own in method.beside.items():
+        path = weights.with_name(name)
+        if path.is_file():
+            own.require_same(type(own).read(path), str(path))
 
 
 def _load_official(method: Method, plain: dict[str, Any]) -> tuple[str, bool]:

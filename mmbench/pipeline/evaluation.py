@@ -52,9 +52,10 @@ def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict
     )
     if suite.needs_reference and rank == 0:  # states are summed over the processes
         split = run.protocol.reference
-        identity = [described(run.plain)["data"], run.data.fingerprint(), split]
+        classes = run.protocol.reference_classes
+        identity = [described(run.plain)["data"], run.data.fingerprint(), split, *([classes] if classes else [])]
         assets = Path(run.plain["paths"]["assets"]).expanduser()
-        scoring.add_reference(suite, run.data.reference(split), identity, assets, run.data.num_workers)
+        scoring.add_reference(suite, run.data.reference(split, classes), identity, assets, run.data.num_workers)
     return scoring.results_of(suite), covered
 
 

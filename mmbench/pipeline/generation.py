@@ -22,8 +22,10 @@ from mmbench.core.noise import Noise, Sample
 from mmbench.core.outputs import IMAGES, VIDEOS, Output, Video
 from mmbench.core.progress import progress_bar
 from mmbench.core.protocol import Protocol
+from mmbench.core.tuned import Tuned
 from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
+from mmbench.data.prompts import following
 from mmbench.pipeline.assembly import built, prepared_data
 from mmbench.pipeline.rows import ROW, described
 from mmbench.pipeline.stages import trainer_of
@@ -90,12 +92,18 @@ def prepared(plain: dict[str, Any]) -> Run:
             f"expected a mask for protocol {protocol.name}, which puts known pixels back, found none: choose one with "
             "+mask@protocol.mask=NAME"
         )
+    if protocol.prompts:
+        data = following(data, protocol.prompts, method.task)
     samples = wanted_samples(data, protocol)
     facts = described(plain)
     sampling = protocol.changing("samples", "images")
     images = config.config_hash([facts["method"], facts["data"], sampling, facts["scale"], facts["seed"], inputs])
     name = "-".join(plain[group][key] for _, group, key in ROW)
     folder = Path(plain["paths"]["runs"]) / name / images[:16]
+    if isinstance(method, Tuned):  # for all draws and captions; one more of them does not tune again
+        looks = protocol.changing("images")
+        tuned = config.config_hash([facts["method"], facts["data"], looks, facts["scale"], facts["seed"], inputs])
+        method.kept = folder.parent / "tuned" / tuned[:16]
     return Run(plain, method, weights, data, samples, folder, config.config_hash([facts, inputs]))
 
 
@@ -111,6 +119,7 @@ def wanted_samples(data: DataModule, protocol: Protocol) -> list[Sample]:
         captions_per_image=protocol.captions_per_image,
         draws=protocol.draws,
         seed=protocol.seed,
+        classes=protocol.classes,
     )
     size = protocol.drop_partial_batch or 1
     of_an_image = protocol.captions_per_image * protocol.draws

@@ -58,6 +58,7 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
             {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
         ),
         "training": plain["method"].get("training"),
+        **({"from_data": told} if (told := {key: item for key, item in from_data(plain).items() if item}) else {}),
         "data": config.scientific({key: value for key, value in plain["data"].items() if key != "evaluation"}),
         "fingerprint": fingerprint,
         "scale": plain["scale"],
@@ -93,6 +94,38 @@ def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
 def predecessors(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Constructor argument to the plain configuration of the stage that fills it; seed and hardware are ours."""
     return {argument: {**plain, **before} for argument, before in plain["method"].get("stages", {}).items()}
+
+
+def from_data(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Constructor argument to what the data module's method of that name is called with, which gives it.
+
+    In a YAML a list of names (`from_data: [vocabulary]`), or a mapping to arguments
+    (`from_data: {vocabulary: {splits: [train], min_count: 5}}`).
+    """
+    told = plain["method"].get("from_data", {})
+    return {name: {} for name in told} if isinstance(told, list) else {name: told[name] or {} for name in told}
+
+
+def num_epochs(training: dict[str, Any]) -> int:
+    """Epochs of a training: `epochs`, or `steps` in virtual ones of `steps_per_epoch`.
+
+    A block of a scale takes one of them back with null.
+
+    Raises:
+        ValueError: both are given, or neither; or the steps make no whole number of epochs.
+    """
+    epochs, steps, size = (training.get(key) for key in ("epochs", "steps", "steps_per_epoch"))
+    if (epochs is None) == (steps is None):
+        found = "neither" if epochs is None else "both"
+        raise ValueError(f"expected training with epochs, or with steps and steps_per_epoch, found {found}: choose one")
+    if epochs is not None:
+        return epochs
+    if not size or steps % size:
+        raise ValueError(
+            f"expected training.steps of whole virtual epochs, found {steps} steps by steps_per_epoch={size}: choose a "
+            "number that divides it"
+        )
+    return steps // size
 
 
 def learns(plain: dict[str, Any]) -> bool:

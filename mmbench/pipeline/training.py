@@ -17,8 +17,9 @@ from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import console, progress_bar, wandb_mode
 from mmbench.data.base import DataModule
-from mmbench.pipeline.assembly import VOCABULARY, assembled, load_start, prepared_data
-from mmbench.pipeline.stages import Stage, learns, predecessors, stage, trainer_of
+from mmbench.pipeline.assembly import assembled, load_start, prepared_data
+from mmbench.pipeline.selection import Selection, told
+from mmbench.pipeline.stages import Stage, learns, num_epochs, predecessors, stage, trainer_of
 
 
 def trained(plain: dict[str, Any], data: DataModule) -> Stage:
@@ -56,6 +57,8 @@ def require_training(plain: dict[str, Any]) -> None:
         ValueError: the method has nothing to train and stands on nothing that has; or needs larger batches.
     """
     method = plain["method"]
+    if "training" in method:
+        num_epochs(method["training"])
     if not learns(plain):
         raise ValueError(f"expected a method that learns, found {method['name']}: evaluate it as it is")
     if "training" in method and method["training"]["batch_size"] < (smallest := _smallest_batch(plain)):
@@ -112,13 +115,14 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     checkpoint = wanted.folder / "last.ckpt"
     resumed = str(checkpoint) if checkpoint.is_file() else None
     console.print(
-        f"training {wanted.name}: {training['epochs']} epochs of {plain['data']['name']} "
+        f"training {wanted.name}: {num_epochs(training)} epochs of {plain['data']['name']} "
         f"({plain['data']['source']}), seed {plain['seed']}, in {wanted.folder}" + (", resumed" if resumed else ""),
         highlight=False,
     )
     start = time.monotonic()
-    trainer = _trainer(wanted)
+    trainer = _trainer(wanted, method, data)
     data.batch_size = share_of_batch(plain, trainer.world_size)
+    data.whole_batch, data.steps_per_epoch = training["batch_size"], training.get("steps_per_epoch")
     if trainer.world_size > 1 and plain["trainer"]["sync_batchnorm"]:
         synchronised(method, native=not isinstance(trainer.accelerator, CPUAccelerator))
     try:
@@ -135,35 +139,46 @@ def _fit(wanted: Stage, data: DataModule) -> None:
 
 
 def share_of_batch(plain: dict[str, Any], processes: int) -> int:
-    """How many images of a training batch each of several processes takes, so that together they make the batch.
+    """How many images of a training batch each of several processes takes at once, so that together they make it.
+
+    With `training.accumulate` each takes its share in so many parts, one after the other. Pairs of a batch and its
+    statistics are then those of a part.
 
     Raises:
         ValueError: they cannot be shared out evenly, or a share is smaller than the method needs.
     """
     name, size = plain["method"]["name"], plain["method"]["training"]["batch_size"]
+    parts = plain["method"]["training"].get("accumulate", 1)
+    divisor = processes * parts
+    by = f"{processes} processes" + (f" in {parts} parts" if parts > 1 else "")
     remedy = "change method.training.batch_size or trainer.devices"
-    if size % processes:
+    if size % divisor:
         raise ValueError(
-            f"expected batches of {size} images of {name} to divide by the {processes} processes, found a remainder of "
-            f"{size % processes}: {remedy}"
+            f"expected batches of {size} images of {name} to divide by the {by}, found a remainder of "
+            f"{size % divisor}: {remedy}"
         )
-    share, smallest = size // processes, _smallest_batch(plain)
+    share, smallest = size // divisor, _smallest_batch(plain)
     if share < smallest:
         raise ValueError(
             f"expected {smallest} images or more of {name} for each process, found {share}, a batch of {size} by "
-            f"{processes}: {remedy}"
+            f"{by}: {remedy}"
         )
     return share
 
 
-def _trainer(wanted: Stage) -> pl.Trainer:
-    plain, folder = wanted.plain, wanted.folder
+def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
+    plain, folder, training = wanted.plain, wanted.folder, wanted.plain["method"]["training"]
+    parts = training.get("accumulate", 1)
+    method.accumulate = parts
     return trainer_of(
         plain,
-        max_epochs=plain["method"]["training"]["epochs"],
+        max_epochs=num_epochs(training),
+        # Methods that step their optimisers by hand see to it themselves.
+        accumulate_grad_batches=parts if method.automatic_optimization else 1,
         callbacks=[
             SeededSteps(plain["seed"]),
             FiniteWeights(),
+            *([Selection(wanted, data)] if "select" in training else []),
             ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
             *progress_bar(),
         ],
@@ -179,8 +194,13 @@ def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) ->
     facts = {"key": wanted.key, "seconds": round(seconds, 1), "commit": results.commit()}
     terms = {name: float(value) for name, value in trainer.callback_metrics.items()}
     write_json(wanted.folder / "training.json", {**facts, "versions": results.versions(), "terms": terms})
-    if hasattr(method, "vocabulary"):
-        method.vocabulary.write(wanted.folder / VOCABULARY)
+    for name, own in method.beside.items():
+        own.write(wanted.folder / name)
+    best = next((callback for callback in trainer.callbacks if isinstance(callback, Selection)), None)
+    if best:
+        console.print(f"kept the best of {told(wanted.folder)}", highlight=False)
+        best.weights.replace(wanted.weights)
+        return
     with written_atomically(wanted.weights) as partial:
         save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, partial)
 

@@ -54,7 +54,7 @@ def test_records_hold_what_the_files_say(toy, toy_root):
 
 def test_real_layout_reads_without_side_files(real_copy, read):
     data = read(real_copy)
-    assert data.fields == {"id", "image", "caption", "caption_mismatched", "image_mismatched", "class_id"}
+    assert data.fields == {"id", "image", "caption", "captions", "caption_mismatched", "image_mismatched", "class_id"}
     # By the real list of test classes.
     test = {record.class_id for record in data.split("test")}
     assert test == {number for number in ZERO_SHOT_TEST_CLASSES if number <= NUM_CLASSES}

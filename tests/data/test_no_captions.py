@@ -18,7 +18,7 @@ from mmbench.data.records import Record, read_map
 from mmbench.data.statistics import measured
 
 COMMON = {"split_scheme": "all", "image_size": 16, "batch_size": 4, "num_workers": 0, "seed": 0}
-TEXTS = {"caption", "caption_mismatched", "caption_attributes", "caption_mismatched_attributes"}
+TEXTS = {"caption", "captions", "caption_mismatched", "caption_attributes", "caption_mismatched_attributes"}
 
 
 class Plots(DataModule):

@@ -111,7 +111,7 @@ def test_records_hold_what_the_files_say(toy, toy_root):
 
 def test_real_layout_reads_without_side_files(real_copy, read, toy):
     data = read(real_copy)
-    assert data.fields == {"id", "image", "caption", "caption_mismatched", "image_mismatched", "class_id"}
+    assert data.fields == {"id", "image", "caption", "captions", "caption_mismatched", "image_mismatched", "class_id"}
     assert {split: [record.id for record in records] for split, records in data.records.items()} == {
         split: [record.id for record in records] for split, records in toy().records.items()
     }

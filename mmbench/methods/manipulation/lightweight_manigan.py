@@ -246,7 +246,7 @@ class LightweightManiGAN(Adversarial):
         self.minimise("discriminator", {"L_D": matching_aware_discriminator(*judged)})
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(features, output, text, batch["class_id"]))
-        self.ema.update(self.generator)
+        self.follow(self.ema, self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         seen, text = self.guide.images(batch["image"]), self.guide.prompts(batch[self.task.prompt])

@@ -160,7 +160,7 @@ class ManiGANMain(Guided):
         self.minimise("discriminators", terms | {"L_word": word_level})
         with self.held(self.discriminators):
             self.minimise("generator", self.generator_terms(real, output, text, batch["class_id"]))
-        self.ema.update(self.generator)
+        self.follow(self.ema, self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         seen, text = self.shown(batch)
@@ -235,7 +235,7 @@ class Correction(Guided):
         self.minimise("discriminator", {"L_D": matching_aware_discriminator(*judged), "L_word": word_level})
         with self.held(self.discriminator):
             self.minimise("correction", self.generator_terms(real, fake, text, batch["class_id"]))
-        self.ema.update(self.correction)
+        self.follow(self.ema, self.correction)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         seen, text = self.shown(batch)

@@ -171,7 +171,7 @@ class ManiGANDirect(Adversarial):
         self.minimise("discriminator", self.discriminator_terms(real, fake, text, mismatched, prompt))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(real, fake, prompt))
-        self.ema.update(self.generator)
+        self.follow(self.ema, self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         seen, text = self.guide.images(batch["image"]), self.guide.prompts(batch[self.task.prompt])

@@ -313,6 +313,11 @@ class SISGANEmbedding(Learner):
         self.embedding_dim = vectors.dim
         self.margin = margin
 
+    @property
+    def beside(self) -> dict[str, Vocabulary]:
+        """The words that its embedding knows."""
+        return {"vocabulary.json": self.vocabulary}
+
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Every image is to be nearer to its own caption than to others', and the other way round."""
         image, text = self.image_encoder(batch["image"]), self.text_encoder(batch["caption"])

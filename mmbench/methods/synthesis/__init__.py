@@ -1,1 +1,1 @@
-"""Text-to-image synthesis."""
+"""Synthesis: images of a text, or of noise alone."""

@@ -258,7 +258,7 @@ class ControlGAN(Adversarial):
         self.minimise("discriminators", terms)
         with self.held(self.discriminators):
             self.minimise("generator", self.generator_terms(real, output, text, batch["class_id"]))
-        self.ema.update(self.generator)
+        self.follow(self.ema, self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return self.drawn(self.ema, self.guide.prompts(batch[self.task.prompt]), noise).images[-1]

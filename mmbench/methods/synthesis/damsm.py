@@ -66,6 +66,11 @@ class DAMSM(Learner):
         self.max_words = max_words
         self.gammas = {"gamma1": gamma1, "gamma2": gamma2, "gamma3": gamma3}
 
+    @property
+    def beside(self) -> dict[str, Vocabulary]:
+        """The words that its embedding knows."""
+        return {"vocabulary.json": self.vocabulary}
+
     def encode_text(
         self, captions: list[str], streams: Sequence[Generator | None] | None = None, max_words: int | None = None
     ) -> EncodedText:

@@ -1,0 +1,80 @@
+"""Prompts that no image was captioned with: in the place of a data set's captions, or as a data set of their own."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmbench.core.prompts import read_prompts
+from mmbench.core.task import Task
+from mmbench.data.archives import Archive
+from mmbench.data.base import DataModule
+from mmbench.data.records import Record
+
+OF_CAPTIONS = frozenset({"captions", "caption_attributes", "caption_mismatched_attributes"})
+
+
+def following(data: DataModule, prompts: Sequence[str], task: Task) -> DataModule:
+    """A data set at evaluation, with a protocol's prompts in the place of its captions.
+
+    Where the task has a picture for an input, each picture is paired with prompts as it was with captions; elsewhere
+    there is one sample for each prompt, and no picture belongs to it. The real set of distribution metrics stays.
+
+    Args:
+        data: the data set, prepared.
+        prompts: the texts.
+        task: of the method.
+
+    Raises:
+        ValueError: the task follows no text.
+    """
+    if task.prompt is None:
+        raise ValueError(f"expected a task that follows texts with protocol.prompts, found {task.name}: leave them out")
+    seen = copy.copy(data)
+    seen.origin = data
+    if set(task.inputs) <= {"caption"}:
+        records = _records(prompts, data.root)
+        seen.num_captions = 1  # type: ignore[misc]
+        seen.fields = frozenset({"id", "caption"})
+        vars(seen)["records"] = dict.fromkeys(data.records, records)
+    else:
+        seen.num_captions = len(prompts)  # type: ignore[misc]
+        seen.fields = data.fields - OF_CAPTIONS
+        vars(seen)["records"] = {
+            split: [replace(record, captions=tuple(prompts), caption_attributes=()) for record in found]
+            for split, found in data.records.items()
+        }
+    return seen
+
+
+def _records(prompts: Sequence[str], file: Path) -> list[Record]:
+    return [Record(f"prompt-{place:05d}", file, (prompt,), place) for place, prompt in enumerate(prompts)]
+
+
+class Prompts(DataModule):
+    """A file of prompts alone: what to make pictures of, and no pictures.
+
+    `root` is the file: a prompt in each line, or a JSON list of texts.
+    """
+
+    archives: ClassVar[tuple[Archive, ...]] = ()
+    counts: ClassVar[dict[str, dict[str, int]]] = {"all": {}}
+    num_captions = 1
+    fields = frozenset({"id", "caption"})
+
+    def read_records(self) -> dict[str, list[Record]]:
+        """All of the file is the split `test`."""
+        return {"train": [], "test": _records(read_prompts(self.root), self.root)}
+
+    def verify(self, full: bool = False) -> dict[str, Any]:
+        """There is nothing to decode.
+
+        Raises:
+            ValueError: as `read_prompts`.
+        """
+        return {"counts": {split: len(records) for split, records in self.records.items()}}
+
+    def checked(self) -> dict[str, Any] | None:
+        """A text is read each time."""
+        return None

@@ -1,0 +1,51 @@
+"""Penalties on gradients, which regularise adversarial training."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def r1_penalty(image: Tensor, logits: Tensor) -> Tensor:
+    """Mean squared norm of the discriminator's gradient at real images.
+
+    Mescheder et al., Which Training Methods for GANs do actually Converge?, ICML 2018
+    (https://arxiv.org/abs/1801.04406), equation 9, without its factor gamma / 2.
+
+    Args:
+        image: (N, 3, H, W), which requires a gradient.
+        logits: (N,), of `image`.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def path_lengths(image: Tensor, styles: Tensor, eps: Tensor) -> Tensor:
+    """How far images move with their styles, in a random direction of images: (N,).
+
+    Karras et al., StyleGAN2 (https://arxiv.org/abs/1912.04958), equation 4: the norm of the Jacobian's product with
+    eps. Where each layer has a style of its own, the mean is taken over layers.
+
+    Args:
+        image: (N, 3, H, W), made of `styles`.
+        styles: (N, S, D), through which a gradient flows.
+        eps: (N, 3, H, W), standard normal.
+    """
+    direction = eps / math.sqrt(image.shape[2] * image.shape[3])
+    (gradient,) = torch.autograd.grad((image * direction).sum(), styles, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def path_length_penalty(lengths: Tensor, average: Tensor, decay: float) -> tuple[Tensor, Tensor]:
+    """Mean squared distance of path lengths from their moving average, which they are part of.
+
+    Args:
+        lengths: (N,).
+        average: scalar, before these lengths.
+        decay: weight of their mean in the average.
+
+    Returns:
+        The penalty, a scalar, and the new average, without a gradient.
+    """
+    average = average.lerp(lengths.mean(), decay)
+    return (lengths - average).square().mean(), average.detach()
