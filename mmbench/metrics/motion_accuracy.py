@@ -70,7 +70,8 @@ def velocity(video: Tensor) -> Tensor:
     The way from the first frame to each other one is the shift, by whole pixels, at which the first frame is nearest to
     it (least squares) in the pixels that differ between the two; the velocity is that of the even motion that is
     nearest to these ways. Neither the thing nor the background need be known: where the background is smooth, what is
-    around the thing stands for what was under it.
+    around the thing stands for what was under it. In a blurred video a way is
+    often mistaken, and the motion then not found: what is counted as right is right, not the other way round.
 
     Args:
         video: (F, 3, H, W) uint8.
