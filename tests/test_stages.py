@@ -9,7 +9,7 @@ from mmbench.core.cards import MissingAsset
 from mmbench.core.frozen import Frozen
 from mmbench.core.method import Method
 from mmbench.core.task import TEXT_GUIDED_EDITING
-from mmbench.pipeline import assembly, evaluation, stages, training
+from mmbench.pipeline import assembly, evaluation, rows, stages, training
 
 WORDS = ["data.source=toy", "data.toy_images=80", "trainer=cpu"]
 ON_TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
@@ -125,6 +125,14 @@ def test_hardware_that_changes_no_weight_is_not_in_the_key_and_what_does_is(tiny
     assert alone.key != one.key
     assert planned("method=tagan", *ON_TWO, "trainer.devices=3", "trainer.sync_batchnorm=false").key != alone.key
     assert planned("method=tagan", "trainer=cpu", "trainer.sync_batchnorm=false").key == one.key
+
+
+def test_the_size_of_a_batch_of_training_is_in_the_keys(tiny, home):
+    words = ["method=manigan_main", "weights=trained"]
+    own, before = "method.training.batch_size=8", "stages.damsm.training.batch_size=8"
+    planned_ones = [planned(*words, *more) for more in ((), (own,), (before,))]
+    assert len({one.key for one in planned_ones}) == 3
+    assert len({config.config_hash(rows.described(one.plain)) for one in planned_ones}) == 3
 
 
 def test_processes_share_a_batch_and_a_remainder_is_refused(conf):

@@ -41,7 +41,8 @@ HARDWARE = frozenset(
     }
 )  # fmt: skip
 
-# What changes neither an image nor a score: where files lie, and how the work is cut up.
+# What changes neither an image nor a score: where files lie, and how the work is cut up. Of a method's `training`
+# everything counts, the size of its batches first.
 NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers", "cache"})
 
 
@@ -473,7 +474,9 @@ def _plain(cfg: DictConfig) -> Any:
 def scientific(value: Any) -> Any:
     """A plain configuration without the keys that change no result (`NEUTRAL`)."""
     if isinstance(value, dict):
-        return {key: scientific(item) for key, item in value.items() if key not in NEUTRAL}
+        return {
+            key: item if key == "training" else scientific(item) for key, item in value.items() if key not in NEUTRAL
+        }
     if isinstance(value, list):
         return [scientific(item) for item in value]
     return value
