@@ -15,7 +15,7 @@ def report(plain: dict[str, Any]) -> None:
     if record is None:
         return
     print_scores(record.metrics)
-    print(f"images: {run.folder / 'samples'}\ngrid: {run.folder / 'grid.png'}")
+    print(f"{run.output.name}: {run.folder / 'samples'}\ngrid: {run.folder / 'grid.png'}")
     print(f"record: {Path(run.plain['paths']['results']) / record.experiment}")
     print("next: another method (`mmbench list`), or a whole table: mmbench reproduce experiment=NAME")
 
