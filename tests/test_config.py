@@ -36,6 +36,27 @@ def test_a_misspelt_word_names_the_nearest(words, message):
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("~method.training", "expected key=value, found ~method.training"),
+        ("~trainer.precision", "expected key=value, found ~trainer.precision"),
+        ("+method.toy.module.width=3", "expected a key of the run, found one of the block method.toy"),
+        ("+method.on.cub.module.width=3", "expected a key of the run, found one of the block method.on"),
+        ("+method.data.module.image_size=3", "expected a key of the run, found one of the block method.data"),
+        ("+data.toy.num_images=3", "expected a key of the run, found one of the block data.toy"),
+        ("stages.main=tagan", "expected stages.NAME.KEY=VALUE, found stages.main"),
+        ("stages={}", "expected stages.NAME.KEY=VALUE, found stages"),
+        ("stages.main.data.toy_images=3", "expected a stage on the same data, found stages.main.data.toy_images"),
+        ("stages.main.data.source=real", "expected a stage on the same data, found stages.main.data.source"),
+    ],
+)
+def test_a_word_that_nothing_would_read_is_refused(word, message):
+    with pytest.raises(ValueError, match="expected") as caught:
+        config.composed(["method=manigan", "data.source=toy", word])
+    assert str(caught.value).startswith(message)
+
+
 def test_no_name_is_suggested_twice():
     with pytest.raises(ValueError, match=r"found 'dat': did you mean date or data\?$"):
         config.unknown("word", "dat", ["date", "data", "data"])

@@ -9,7 +9,7 @@ from mmbench.core.cards import MissingAsset
 from mmbench.core.frozen import Frozen
 from mmbench.core.method import Method
 from mmbench.core.task import TEXT_GUIDED_EDITING
-from mmbench.pipeline import assembly, evaluation, rows, stages, training
+from mmbench.pipeline import assembly, evaluation, generation, rows, stages, training
 
 WORDS = ["data.source=toy", "data.toy_images=80", "trainer=cpu"]
 ON_TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
@@ -133,6 +133,19 @@ def test_the_size_of_a_batch_of_training_is_in_the_keys(tiny, home):
     planned_ones = [planned(*words, *more) for more in ((), (own,), (before,))]
     assert len({one.key for one in planned_ones}) == 3
     assert len({config.config_hash(rows.described(one.plain)) for one in planned_ones}) == 3
+
+
+def test_precision_is_in_the_keys_of_weights_images_and_rows(tiny, home):
+    words = ["method=tagan", *WORDS, "weights=none"]
+    full, same, mixed = (
+        config.composed([*words, f"trainer.precision={one}"]) for one in ("32-true", "32", "bf16-mixed")
+    )
+    assert stages.known_stage(full, "f").key == stages.known_stage(same, "f").key
+    runs = [generation.prepared(plain) for plain in (full, same, mixed)]
+    for found in ([run.run_key for run in runs], [run.folder for run in runs]):
+        assert found[0] == found[1] != found[2]
+    hashes = [config.config_hash(rows.described(plain)) for plain in (full, same, mixed)]
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_processes_share_a_batch_and_a_remainder_is_refused(conf):

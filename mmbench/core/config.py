@@ -173,6 +173,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     method, *more = [word for word in choices if word.key_or_group == "method" and not word.package]
     if more:
         raise ValueError(f"expected one method=NAME, found {len(more) + 1}: remove all but one")
+    _require_heard(words, groups)
     beside = [word for word in choices if word is not method]
     root = _root(tuple(sorted(_line(word) for word in beside)), shipped("conf"))
     own = root.pop("method", {})  # what a choice put there, `+network/vgg@method.module.perceptual=toy` say
@@ -187,6 +188,30 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
             "changes weights belongs to method.training"
         )
     return settled
+
+
+def _require_heard(words: Sequence[Override], groups: Sequence[str]) -> None:
+    """Refuses words that nothing would read.
+
+    Raises:
+        ValueError: a word takes a key away, sets one of a block that is laid over the rest, or speaks of a stage, or
+            of its data, otherwise than the stage can be told.
+    """
+    for word in words:
+        key = word.key_or_group
+        group, _, path = key.partition(".")
+        first, _, rest = path.partition(".")
+        if word.is_delete() and _is_value(word) and key not in groups:
+            raise ValueError(f"expected key=value, found ~{key}: a key is not taken away, set another value")
+        if first in (*BLOCKS.get(group, ()), *(("data",) if group == "method" else ())):
+            found = f"{group}.{first}"
+            raise ValueError(f"expected a key of the run, found one of the block {found}: set {group}.KEY or data.KEY")
+        if group == STAGES and not rest:
+            raise ValueError(f"expected {STAGES}.NAME.KEY=VALUE, found {key}: name a stage and one of its keys")
+        if group == STAGES and rest.startswith("data.") and not rest.startswith("data.module."):
+            raise ValueError(
+                f"expected a stage on the same data, found {key}: set how it sees them, {STAGES}.{first}.data.module.KEY"
+            )
 
 
 def _settled(

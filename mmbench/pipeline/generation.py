@@ -97,7 +97,10 @@ def prepared(plain: dict[str, Any]) -> Run:
     samples = wanted_samples(data, protocol)
     facts = described(plain)
     sampling = protocol.changing("samples", "images")
-    images = config.config_hash([facts["method"], facts["data"], sampling, facts["scale"], facts["seed"], inputs])
+    computed = [facts["precision"]] if "precision" in facts else []
+    images = config.config_hash(
+        [facts["method"], facts["data"], sampling, facts["scale"], facts["seed"], inputs, *computed]
+    )
     name = "-".join(plain[group][key] for _, group, key in ROW)
     folder = Path(plain["paths"]["runs"]) / name / images[:16]
     if isinstance(method, Tuned):  # for all draws and captions; one more of them does not tune again

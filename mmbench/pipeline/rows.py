@@ -4,7 +4,7 @@ from typing import Any
 
 from mmbench.core import config
 from mmbench.core.protocol import Protocol
-from mmbench.pipeline.stages import predecessors
+from mmbench.pipeline.stages import precision, predecessors
 
 ROW = (("method", "method", "name"), ("data", "data", "name"), ("source", "data", "source"))
 
@@ -16,6 +16,7 @@ def described(plain: dict[str, Any]) -> dict[str, Any]:
         "protocol": config.scientific(Protocol.of(plain["protocol"]).facts()),
         "method": _method_facts(plain),
         **{key: plain[key] for key in ("weights", "scale", "seed")},
+        **precision(plain),  # other weights where it trains, other images of the same weights where it generates
     }
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mmbench.data.base import DataModule
 
-FULL_PRECISION = "32-true"  # of the trainer; weights trained in another are others
+FULL_PRECISION = ("32-true", "32", "single")  # of the trainer, in Lightning's spellings; in another, numbers are others
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,19 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
         "scale": plain["scale"],
         "seed": plain["seed"],
         "stages": {argument: one.key for argument, one in before.items()},
+        **precision(plain),
     }
-    if (precision := plain["trainer"]["precision"]) != FULL_PRECISION:
-        facts["precision"] = precision
     if not plain["trainer"]["sync_batchnorm"] and (processes := num_processes(plain)) > 1:
         facts["processes"] = processes  # each normalises its own part of a batch
     key = config.config_hash(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
     return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16], before)
+
+
+def precision(plain: dict[str, Any]) -> dict[str, str]:
+    """What there is to say of the precision that the trainer computes in: nothing where it is full."""
+    found = str(plain["trainer"]["precision"])
+    return {} if found in FULL_PRECISION else {"precision": found}
 
 
 def num_processes(plain: dict[str, Any]) -> int:
