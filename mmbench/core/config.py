@@ -210,7 +210,7 @@ def _require_heard(words: Sequence[Override], groups: Sequence[str]) -> None:
             raise ValueError(f"expected {STAGES}.NAME.KEY=VALUE, found {key}: name a stage and one of its keys")
         if group == STAGES and rest.startswith("data.") and not rest.startswith("data.module."):
             raise ValueError(
-                f"expected a stage on the same data, found {key}: set how it sees them, {STAGES}.{first}.data.module.KEY"
+                f"expected a stage on the same data, found {key}: set {STAGES}.{first}.data.module.KEY alone"
             )
 
 
