@@ -7,7 +7,7 @@ import pytest
 
 from mmbench.commands import explain
 from mmbench.core import config, results
-from mmbench.pipeline import evaluation, explaining, generation
+from mmbench.pipeline import evaluation, explaining, generation, rows
 from mmbench.pipeline.explaining import Side
 
 WORDS = ["method=real", "data=cub", "data.source=toy", "data.toy_images=80", "trainer=cpu"]
@@ -155,3 +155,12 @@ def test_records_of_different_rows_are_no_matter_of_protocol(home):
     )
     with pytest.raises(ValueError, match=f"{paths[0]}: expected the method as this version composes it, found another"):
         explain.main([f"record={paths[0]}", "against=manigan"])
+
+
+def test_a_record_is_composed_at_its_own_scale(home, tmp_path):
+    words = ["method=tagan", "data.source=toy", "data.toy_images=40", "weights=none", "scale=tiny"]
+    plain = config.composed(words)
+    row = {"method": "tagan", "data": "cub", "source": "toy"}
+    record = results.Result("x", row, 0, {}, {}, "", "", {}, {}, rows.described(plain))
+    composed, found = explain._side(str(record.write(tmp_path)), [])
+    assert explaining.as_recorded(composed, found, "x")["scale"] == "tiny"

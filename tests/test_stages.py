@@ -148,6 +148,14 @@ def test_precision_is_in_the_keys_of_weights_images_and_rows(tiny, home):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.parametrize("word", ["epochs=two", "epochs=1.5", "epochs=0", "epochs=-1", "batch_size=8.5"])
+def test_a_training_of_no_whole_number_is_refused(conf, word):
+    name, _, found = word.partition("=")
+    plain = config.composed(["method=tagan", "data.source=toy", f"method.training.{word}"])
+    with pytest.raises(ValueError, match=rf"expected training.{name} of a whole number from 1, found '?{found}"):
+        training.require_training(plain)
+
+
 def test_processes_share_a_batch_and_a_remainder_is_refused(conf):
     plain = config.composed(["method=manigan", "data.source=toy", "method.training.batch_size=16"])
     assert [training.share_of_batch(plain, processes) for processes in (1, 2, 8)] == [16, 8, 2]

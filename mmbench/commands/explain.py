@@ -36,6 +36,7 @@ def _side(name: str, words: Sequence[str]) -> tuple[dict[str, Any], Result | Non
         raise ValueError(f"{path}: expected a record of `mmbench evaluate`, found one of `mmbench score`")
     row = [f"method={record.row['method']}", f"data={record.row['data']}", f"data.source={record.row['source']}"]
     facts = [f"++{key}={_word(fact)}" for key, fact in _scalars(record.config["data"], "data")]
+    row += [f"scale={scale}" for scale in filter(None, [record.config.get("scale")])]
     own = [*row, f"seed={record.seed}", f"weights={record.config['weights']}", *facts]
     return config.composed([*own, *(word for word in words if not word.startswith("method="))]), record
 

@@ -123,6 +123,9 @@ def num_epochs(training: dict[str, Any]) -> int:
     if (epochs is None) == (steps is None):
         found = "neither" if epochs is None else "both"
         raise ValueError(f"expected training with epochs, or with steps and steps_per_epoch, found {found}: choose one")
+    for name in ("epochs", "steps", "batch_size"):
+        if (found := training.get(name, 1)) is not None and (not isinstance(found, int) or found < 1):
+            raise ValueError(f"expected training.{name} of a whole number from 1, found {found!r}: correct it")
     if epochs is not None:
         return epochs
     if not size or steps % size:

@@ -6,7 +6,7 @@ import pytest
 
 from mmbench.core.cards import MissingAsset
 from mmbench.core.images import to_uint8
-from mmbench.data.cub import CUB, ZERO_SHOT_TEST_CLASSES
+from mmbench.data.cub import CUB, ZERO_SHOT_TEST_CLASSES, ToyCUB
 from mmbench.data.toy.birds import NUM_CLASSES, PARTS, TEST_CLASSES
 
 
@@ -92,6 +92,19 @@ def test_an_incomplete_real_data_set_is_refused(real_copy, read):
     )
 
 
+def test_a_part_of_the_data_set_may_have_some_of_the_classes(tmp_path):
+    """The toy birds, read as if they were photographs."""
+    common = {"assets": tmp_path, "bird_crop": True, "image_size": 16, "batch_size": 4, "num_workers": 0}
+    common |= {"root": tmp_path / "cub", "split_scheme": "zero_shot", "cache": False, "seed": 0}
+    toy = ToyCUB(**common, num_images=40, toy_seed=0)
+    toy.prepare_data()
+    part = CUB(**common, complete=False)
+    part.prepare_data()
+    assert sum(map(len, part.records.values())) == 40
+    assert part.split("train")
+    assert part.split("test")
+
+
 def test_unknown_split_scheme_and_split(real_copy, read):
     with pytest.raises(ValueError, match="expected split_scheme of zero_shot, official, found 'karpathy'"):
         read(real_copy, split_scheme="karpathy")
@@ -148,7 +161,10 @@ def test_unknown_classes(real_copy, read):
     _refused(read(real_copy), "image_class_labels.txt: expected the classes of classes.txt, found class 999")
     _edit(cub / "image_class_labels.txt", lambda lines: ["1 1\n", *lines[1:]])
     _edit(cub / "classes.txt", lambda lines: lines[:196])
-    _refused(read(real_copy), "classes.txt: expected every test class of the zero_shot split, found no class 197")
+    _refused(
+        read(real_copy, complete=True),
+        "classes.txt: expected every test class of the zero_shot split, found no class 197",
+    )
 
 
 def test_lines_that_are_no_rows(real_copy, read):
