@@ -195,6 +195,16 @@ class Squash(Preprocessing):
         return View(region, (enlarged, enlarged), left, top, side, bool(rng.integers(2)))
 
 
+class Whole(Preprocessing):
+    """The whole region as a square, in training too: captions say what is there, and what is left and right of it."""
+
+    def evaluation(self, region: Region, side: int) -> View:
+        return View(region, (side, side), 0, 0, side)
+
+    def training(self, region: Region, side: int, rng: np.random.Generator) -> View:
+        return self.evaluation(region, side)
+
+
 class Enlarged(Preprocessing):
     """SISGAN's and TAGAN's: the shorter side becomes side x ratio; the middle of it, or in training any square.
 

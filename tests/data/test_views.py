@@ -12,7 +12,7 @@ from mmbench.core.images import opened
 from mmbench.core.noise import random_stream
 from mmbench.data.batches import as_floats
 from mmbench.data.records import decoded
-from mmbench.data.views import Fast, FastView, ShorterSide, Squash, View
+from mmbench.data.views import Fast, FastView, ShorterSide, Squash, View, Whole
 
 # What the docstring of FastView states: levels on average by side, on average over one square, at one pixel.
 MEAN, SQUARE, PIXEL = {32: 1.6, 64: 1.4, 128: 1.2, 256: 0.1}, 3.6, 52
@@ -137,3 +137,17 @@ def test_fast_is_a_protocol_of_its_own():
     assert isinstance(config.construct(nodes["fast_squash"]).exact, Squash)
     plain = config.composed(["method=identity", "+preprocessing@protocol.preprocessing=fast"])
     assert plain["data"]["evaluation"]["preprocessing"] == nodes["fast"]
+
+
+def test_whole_shows_all_of_a_picture_and_never_its_mirror_image():
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, :6], pixels[:, -6:] = 80, 160
+    views = [
+        Whole().evaluation((0, 0, 60, 40), 20),
+        *(Whole().training((0, 0, 60, 40), 20, random_stream(n)) for n in range(9)),
+    ]
+    for view in views:
+        seen = view(Image.fromarray(pixels))
+        assert seen.shape == (20, 20, 3)
+        assert (seen[:, 0] == 80).all()
+        assert (seen[:, -1] == 160).all()
