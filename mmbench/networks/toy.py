@@ -3,7 +3,8 @@
 All take images of 64 x 64 pixels; others are resized to that first (bilinear, anti-aliased) unless it is said
 otherwise. The judges (`ToyInception`, `ToyCLIP`, `ToyLPIPS`) and the backbones (`ToyInceptionTrunk`, `ToyVGG`) were
 trained on different birds from different random weights, so that no method is guided by its judge. Scenes have judges
-of their own, `ToySceneInception` and `ToySceneCLIP`. `mmbench/train_toy_networks.py` trains them all.
+of their own, `ToySceneInception` and `ToySceneCLIP`; captioners, whom neither judges, see scenes through the first one
+(`ToySceneTrunk`). `mmbench/train_toy_networks.py` trains them all.
 """
 
 import re
@@ -196,6 +197,25 @@ class ToyInceptionTrunk(_Toy):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         regions = self.stem(_sized(image))
         return regions, self.last(regions)
+
+
+class ToySceneTrunk(ToySceneInception):
+    """The interface of a captioner's image encoder that knows scenes, as a real one knows photographs.
+
+    The network of `ToySceneInception` from images (N, 3, H, W) in [-1, 1] to regions (N, 64, 8, 8) and pooled (N, 64),
+    its features. No metric of captions looks through it.
+
+    Attributes:
+        region_channels: 64.
+        global_channels: 64.
+    """
+
+    region_channels = 64
+    global_channels = 64
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        regions = self.trunk[:-2](_sized(image))
+        return regions, self.trunk[-2:](regions).relu()
 
 
 class ToyVGG(_Toy):

@@ -364,3 +364,16 @@ def test_each_toy_data_set_has_its_judges(name):
         used = {node["extractor"] for node in protocol["metrics"].values() if "extractor" in node} - {"lpips"}
         files = {protocol["extractors"][key]["card"]["file"] for key in used}
         assert files <= {f"networks/toy/{network}{ending}.safetensors" for network in ("clip", "inception")}
+
+
+def test_captioners_see_scenes_through_the_features_of_the_judge():
+    described = config.node("network/inception_trunk/toy_scenes")
+    judged = config.node("network/inception/toy_scenes")
+    assert described["card"] == judged["card"]
+    trunk = frozen(instantiate(described["network"]), instantiate(described["card"]), "unused")
+    judge = frozen(instantiate(judged["network"]), instantiate(judged["card"]), "unused")
+    images = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)).byte()
+    regions, pooled = trunk(from_uint8(images))
+    assert regions.shape == (2, trunk.network.region_channels, 8, 8)
+    assert pooled.shape == (2, trunk.network.global_channels)
+    assert torch.equal(pooled, judge(images)["features"])
