@@ -39,7 +39,7 @@ def method(cell=lstm, **changes):
 def batch(captions=CAPTIONS):
     images = torch.rand(len(captions), 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     samples = [Sample(f"scene {n}", 0, 0) for n in range(len(captions))]
-    return {"image": images, "caption": captions, "sample": samples, "noise": Noise(0, samples)}
+    return {"image": images, "captions": [[text] for text in captions], "sample": samples, "noise": Noise(0, samples)}
 
 
 def fit(made, full, steps):
@@ -85,15 +85,22 @@ def test_before_it_has_learned_each_word_is_as_likely_as_any_other():
 
 def test_the_loss_is_the_mean_over_words_and_ends_whatever_the_padding():
     made, full = method().eval(), batch()
-    alone = [made.terms({"image": full["image"][n : n + 1], "caption": [CAPTIONS[n]]})["L"] for n in range(3)]
+    alone = [made.terms({"image": full["image"][n : n + 1], "captions": [[CAPTIONS[n]]]})["L"] for n in range(3)]
     words = torch.tensor([6.0, 4.0, 3.0])  # five at most, and the end
     assert made.terms(full)["L"].item() == pytest.approx((torch.stack(alone) * words).sum().item() / 13, rel=1e-5)
+
+
+def test_all_captions_of_an_image_are_told_of_it():
+    made, full = method().eval(), batch()
+    together = {"image": full["image"][:2], "captions": [CAPTIONS[:1], CAPTIONS[1:]]}
+    apart = {"image": full["image"][[0, 1, 1]], "captions": full["captions"]}
+    assert made.terms(together)["L"].item() == pytest.approx(made.terms(apart)["L"].item(), rel=1e-6)
 
 
 def gradients(rows):
     """Of all numbers that are learned, by a share of four images, averaged over processes as DDP does."""
     made, full = method().eval(), batch([*CAPTIONS, "a"])
-    share = {"image": full["image"][rows], "caption": [full["caption"][row] for row in rows]}
+    share = {"image": full["image"][rows], "captions": [full["captions"][row] for row in rows]}
     made.terms(share)["L"].backward()
     found = torch.cat([parameter.grad.flatten() for parameter in made.decoder.parameters()])
     if torch.distributed.is_initialized():
@@ -120,7 +127,7 @@ def test_two_processes_learn_from_words_as_one_does(tmp_path):
 
 def test_a_word_that_is_not_in_the_vocabulary_is_the_unknown_one_and_is_never_said():
     made, full = method(), batch(["a zeppelin", "a zeppelin", "a zeppelin"])
-    tokens, lengths = made.encode(full["caption"][:1])
+    tokens, lengths = made.encode(full["captions"][0])
     a = made.vocabulary.index["a"]
     assert tokens.tolist() == [[0, a, made.unknown, 0]]
     assert lengths.tolist() == [3]

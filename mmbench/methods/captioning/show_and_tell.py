@@ -7,10 +7,9 @@ cell (`MaxoutLSTM`) those of its NewFCModel, the "FC" model of Rennie et al., Se
 2017, https://arxiv.org/abs/1612.00563, before it is trained by a reward.
 
 Deviations: Inception-v3 is the image encoder, as in the authors' later im2txt, where the paper has its predecessor and
-the code has ResNet-101; images are seen whole and square. Each epoch shows an image once with one of its captions,
-theirs with all five, so that ours has five times as many epochs. Captions are split into runs of letters and digits,
-where the code takes Karpathy's words. No word of the model's own is fed back in training (scheduled sampling, which is
-not in the paper). A caption has one word at least.
+the code has ResNet-101; images are seen whole and square. Captions are split into runs of letters and digits, where the
+code takes Karpathy's words; of data with more than five captions of an image all are shown. No word of the model's own
+is fed back in training (scheduled sampling, which is not in the paper). A caption has one word at least.
 """
 
 import math
@@ -222,7 +221,7 @@ class ShowAndTell(Learner):
     """
 
     task = CAPTIONING
-    trains_on = frozenset({"image", "caption"})
+    trains_on = frozenset({"image", "captions"})
     official: ClassVar[dict[str, KeyMap]] = {"decoder": DECODER}
 
     def __init__(
@@ -275,10 +274,12 @@ class ShowAndTell(Learner):
         return tokens.to(self.device), lengths.to(self.device) - 1
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 13, averaged over the words of the batch of all processes, ends among them."""
-        tokens, lengths = self.encode(batch["caption"])
+        """Equation 13 of all captions, averaged over the words of the batch of all processes, ends among them."""
+        tokens, lengths = self.encode([caption for captions in batch["captions"] for caption in captions])
+        counts = torch.tensor([len(captions) for captions in batch["captions"]], device=self.device)
+        features = self.trunk(batch["image"])[1].repeat_interleave(counts, dim=0)
         told = torch.arange(tokens.shape[1] - 1, device=self.device) < lengths[:, None]
-        log_probabilities = self.decoder(self.trunk(batch["image"])[1], tokens[:, :-1])
+        log_probabilities = self.decoder(features, tokens[:, :-1])
         loss = -log_probabilities.take_along_dim(tokens[:, 1:, None], 2)[..., 0][told].sum()
         share = 1 / distributed.get_world_size() if divided() else 1.0  # DDP averages gradients over processes
         return {"L": loss / (share * summed(lengths.sum().float()))}
