@@ -309,3 +309,36 @@ def test_configuration_can_be_printed_and_names_completed(tmp_path):
         [*command, "-sc", "query=bash"], cwd=tmp_path, capture_output=True, text=True, env=environment
     )
     assert {"method=identity", "method=real"} <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("+method.training.epoch=3", "expected a key of method.training, found 'epoch': did you mean epochs"),
+        ("+method.stagse=3", "expected a key of method manigan, found 'stagse': did you mean stages"),
+        ("protocol.count=x", "protocol strict: expected count as a whole number of 1 or more, found 'x'"),
+        ("protocol.draws=0", "protocol strict: expected draws as a whole number of 1 or more, found 0"),
+        ("protocol.classes=1", "protocol strict: expected classes as a list, found 1"),
+        ("protocol.prompts=[]", r"protocol strict: expected prompts as a list, found \[\]"),
+        ("stages.damsm.data.module.num_images=4", "expected a stage on the same data, found stages.damsm.data.module"),
+        ("stages.damsm.data.module.split_scheme=official", "expected a stage on the same data"),
+    ],
+)
+def test_a_word_that_nothing_could_use_is_one_line(word, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        config.composed(["method=manigan", word])
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_said_of_a_stage_outweighs_what_is_said_of_all():
+    def sizes(*words):
+        plain = config.composed(["method=manigan", *words])
+        main = plain["method"]["stages"]["main"]
+        damsm = main["method"]["stages"]["damsm"]
+        return [one["data"]["module"]["image_size"] for one in (plain, main, damsm)]
+
+    assert sizes("data.module.image_size=128") == [128, 128, 128]
+    assert sizes("data.module.image_size=128", "stages.damsm.data.module.image_size=64") == [128, 128, 64]
+    assert sizes("stages.main.data.module.image_size=64") == [256, 64, 256]
+    (embedding,) = config.composed(["method=sisgan", "data.module.image_size=128"])["method"]["stages"].values()
+    assert embedding["data"]["module"]["image_size"] == 224, "which its own YAML says"

@@ -41,6 +41,11 @@ HARDWARE = frozenset(
     }
 )  # fmt: skip
 
+# Arguments of a data module that say which data it has, and not how it shows them.
+OF_DATA = frozenset({"root", "assets", "split_scheme", "num_images", "toy_seed", "complete", "seed", "_target_"})
+OF_TRAINING = frozenset({"epochs", "steps", "steps_per_epoch", "batch_size", "accumulate", "select"})
+OF_METHOD = frozenset({"name", "module", "stages", "from_data", "start", "official", "training"})
+
 # What changes neither an image nor a score: where files lie, and how the work is cut up. Of a method's `training`
 # everything counts, the size of its batches first.
 NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers", "cache"})
@@ -208,9 +213,11 @@ def _require_heard(words: Sequence[Override], groups: Sequence[str]) -> None:
             raise ValueError(f"expected a key of the run, found one of the block {found}: set {group}.KEY or data.KEY")
         if group == STAGES and not rest:
             raise ValueError(f"expected {STAGES}.NAME.KEY=VALUE, found {key}: name a stage and one of its keys")
-        if group == STAGES and rest.startswith("data.") and not rest.startswith("data.module."):
+        part, _, argument = rest.partition(".module.")
+        if group == STAGES and part.startswith("data") and (not argument or argument in OF_DATA):
             raise ValueError(
-                f"expected a stage on the same data, found {key}: set {STAGES}.{first}.data.module.KEY alone"
+                f"expected a stage on the same data, found {key}: set how it sees them, as "
+                f"{STAGES}.{first}.data.module.image_size"
             )
 
 
@@ -223,7 +230,7 @@ def _settled(
         root: everything but the method, as its files say.
         method: the method as its file says.
         values: the words of the command line that set a value.
-        given: of a stage, what the methods that stand on it, and the command line, say of it.
+        given: of a stage, what the methods that stand on it, and the command line, say of it; its `name` at least.
     """
     said = dict(values)
     cfg = {**deepcopy(root), "method": deepcopy(method)}
@@ -237,24 +244,43 @@ def _settled(
         block = cfg[group].pop("toy", {})
         cfg[group] = _laid_over(cfg[group], block) if source == "toy" else cfg[group]
     small = cfg["data"].pop("small", {})
-    for block in (small if scale != "published" else {}, cfg["method"].pop("data", {}), given.get("data", {})):
-        cfg["data"] = _laid_over(cfg["data"], block)
+    own_data = _laid_over(cfg["method"].pop("data", {}), given.get("data", {}))
+    cfg["data"] = _laid_over(_laid_over(cfg["data"], small if scale != "published" else {}), own_data)
     cfg["method"] = _laid_over(cfg["method"], {key: item for key, item in given.items() if key != "data"})
     whole = OmegaConf.create(cfg)
     for key, value in values:
         if not key.startswith(f"{STAGES}."):
             is_list = OmegaConf.is_list(OmegaConf.select(whole, key, throw_on_missing=False))
             OmegaConf.update(whole, key, value, merge=not is_list, force_add=True)
+    if given:  # what is said of a stage's data is said of them alone, and outweighs what is said of all
+        whole.data = _laid_over(_container(whole.data), own_data)
     found = _plain(whole)
     if isinstance(file := found["protocol"].get("prompts"), str):
         found["protocol"]["prompts"] = read_prompts(file)  # what counts is what it says
     found["protocol"] = asdict(Protocol.of(found["protocol"]))
+    _require_read(found["method"], method)
     found["data"]["evaluation"] = of_protocol(found["protocol"], found["data"])
     if stages := found["method"].get(STAGES):
         found["method"][STAGES] = {
             argument: _stage(root, argument, entry, values) for argument, entry in stages.items()
         }
     return found
+
+
+def _require_read(settled: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    """Refuses keys of a method that nothing reads, misspelt blocks among them.
+
+    Keys of its own that others refer to (`${method.trunk}`) are read.
+
+    Raises:
+        ValueError: names the key, and the nearest valid ones.
+    """
+    text = str(described)
+    for key in settled.keys() - OF_METHOD:
+        if f"${{method.{key}" not in text:
+            unknown(f"key of method {settled['name']}", str(key), OF_METHOD | {"on", "data", "toy", "tiny"})
+    for key in settled.get("training", {}).keys() - OF_TRAINING:
+        unknown("key of method.training", str(key), OF_TRAINING)
 
 
 def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -274,7 +300,7 @@ def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tup
             if _of_a_stage(rest) not in known:
                 unknown(f"key of the stage {first}", rest, (path.removeprefix("method.") for path in known))
             OmegaConf.update(said, rest, value, force_add=True)
-    settled = _settled(root, method, inherited, _container(said))
+    settled = _settled(root, method, inherited, {"name": name, **_container(said)})
     return {
         "method": settled["method"],
         "data": {key: settled["data"][key] for key in settled["data"] if key != "evaluation"},

@@ -82,7 +82,25 @@ class Protocol:
             )
         if lacking := [key for key in ("name", "task", "metrics") if key not in plain]:
             raise ValueError(f"protocol {name}: expected the key {lacking[0]!r}, found none: add it to its file")
-        return cls(**plain)
+        found = cls(**plain)
+        for key, least in (
+            ("count", 1),
+            ("captions_per_image", 1),
+            ("draws", 1),
+            ("drop_partial_batch", 1),
+            ("seed", 0),
+        ):
+            number = getattr(found, key)
+            if number is None and _default(cls.__dataclass_fields__[key]) is None:
+                continue
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise ValueError(
+                    f"protocol {name}: expected {key} as a whole number of {least} or more, found {number!r}: change"
+                )
+        for key in ("classes", "reference_classes", "prompts"):
+            if not isinstance(values := getattr(found, key), list | None) or values == []:
+                raise ValueError(f"protocol {name}: expected {key} as a list, found {values!r}: correct it")
+        return found
 
     def facts(self) -> dict[str, Any]:
         """What differs from the defaults: what a record keeps, and the hash is of."""

@@ -31,6 +31,8 @@ def check(select: dict[str, Any], splits: dict[str, Any]) -> None:
         ValueError: a key is unknown or missing, the split is the one that tables are scored on, or there is none of
             that name.
     """
+    if not isinstance(select, dict):
+        raise ValueError(f"expected training.select as {{split, metric, every}}, found {select!r}: correct it")
     if strangers := sorted(select.keys() - KEYS):
         config.unknown("key of training.select", strangers[0], KEYS)
     if lacking := sorted({"split", "metric", "every"} - select.keys()):

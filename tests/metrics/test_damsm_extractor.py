@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 
 from mmbench.core import config
 from mmbench.core.cards import MissingAsset
@@ -132,8 +131,7 @@ def test_the_published_encoders_are_those_that_manigan_stands_on(data, words, tm
 
     monkeypatch.setattr("mmbench.core.cards.download", refused)
     official = config.composed(["method=damsm"])["method"]["official"][data]
-    with initialize_config_dir(str(config.shipped("conf")), version_base="1.3"):
-        node = compose(f"network/damsm/{data}").network.damsm
+    node = config.node(f"network/damsm/{data}")
     assert node["card"] == official
     assert node["network"]["max_words"] == words
     metrics = {"sim": {"_target_": "mmbench.metrics.sim.Sim", "extractor": "damsm"}}
