@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from mmbench.core import application
+from mmbench.core import application, config
 
 
 def report(plain: dict[str, Any]) -> None:
     """Trains and says where the weights are."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    from mmbench.pipeline.assembly import prepared_data
+    from mmbench.pipeline.assembly import prepared_data, protocols_for
     from mmbench.pipeline.training import require_training, trained
 
     require_training(plain)  # before any data are made
@@ -22,10 +22,12 @@ def report(plain: dict[str, Any]) -> None:
     else:
         before = ", ".join(str(stage.weights) for stage in done.before.values())
         print(f"weights: {method} has those of the stages it stands on, {before}")
-    print(
-        f"next: mmbench evaluate method={method} data={data['name']} data.source={data['source']} seed={plain['seed']} "
-        "weights=trained"
-    )
+    words = [f"method={method}", f"data={data['name']}", f"data.source={data['source']}", f"seed={plain['seed']}"]
+    if plain["scale"] != ("toy" if data["source"] == "toy" else "published"):
+        words.append(f"scale={plain['scale']}")
+    if (fitting := protocols_for(plain)) and plain["protocol"]["task"] != config.node(f"protocol/{fitting[0]}")["task"]:
+        words.append(f"protocol={fitting[0]}")
+    print(f"next: mmbench evaluate {' '.join(words)} weights=trained, and the words that changed this training")
 
 
 job = application.application(report)

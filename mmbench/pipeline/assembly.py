@@ -170,6 +170,12 @@ def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule
     return data
 
 
+def protocols_for(plain: dict[str, Any]) -> list[str]:
+    """The names of the protocols that are for the task of a method."""
+    task = config.target(plain["method"]["module"]).task.name
+    return [name for name in config.names("protocol") if config.node(f"protocol/{name}")["task"] == task]
+
+
 def require_task(plain: dict[str, Any], task: Task) -> None:
     """Refuses a method under a protocol for another task.
 
@@ -178,7 +184,7 @@ def require_task(plain: dict[str, Any], task: Task) -> None:
     """
     protocol = plain["protocol"]
     if protocol["task"] != task.name:
-        fitting = [name for name in config.names("protocol") if config.node(f"protocol/{name}")["task"] == task.name]
+        fitting = protocols_for(plain)
         raise ValueError(
             f"expected a protocol for {task.name} with {plain['method']['name']}, found {protocol['name']}, which is "
             f"for {protocol['task']}: choose protocol={', '.join(fitting) or 'one of your own for that task'}"

@@ -87,7 +87,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
         if rank_zero_only.rank > 0:
             return None, run
         write_manifest(run)
-        grid.write_grid(run.folder / "grid.png", list(shown(run, 8)), ["input", "prompt", run.plain["method"]["name"]])
+        _draw_grid(run)
         record = Result(
             experiment=experiment,
             row=run.row,
@@ -107,6 +107,14 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
         record.write(results_folder)
     log(run, record)
     return record, run
+
+
+def _draw_grid(run: Run) -> None:
+    """Samples as rows: input, prompt where the task has one, output."""
+    columns, rows = ["input", "prompt", run.plain["method"]["name"]], list(shown(run, 8))
+    if run.method.task.prompt is None:
+        columns, rows = [columns[0], columns[2]], [(row[0], row[2]) for row in rows]  # type: ignore[misc]
+    grid.write_grid(run.folder / "grid.png", rows, columns)
 
 
 def log(run: Run, record: Result) -> None:
