@@ -290,7 +290,8 @@ def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tup
     if name not in names("method"):
         unknown("method", name, names("method"))
     method = _described("method", name, shipped("conf"))
-    inherited = [(key, value) for key, value in values if not key.startswith("method.")]
+    root = {**root, "protocol": {"name": "none", "task": "none", "metrics": {}}}  # of evaluation, and large
+    inherited = [(key, value) for key, value in values if not key.startswith(("method.", "protocol."))]
     said = OmegaConf.create(entry)
     for key, value in values:
         group, _, path = key.partition(".")
