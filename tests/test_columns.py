@@ -126,3 +126,8 @@ def test_a_mistake_in_a_file_is_named(holes, tmp_path, change, said):
     (tmp_path / "holes.yaml").write_text(yaml.safe_dump({**yaml.safe_load(FILE), **change}))
     with pytest.raises(ValueError, match=said):
         experiments.load("holes")
+
+
+def test_a_data_set_that_a_column_does_not_name_is_one_line():
+    with pytest.raises(ValueError, match="expected a choice for the data set coco, found cub: add it"):
+        experiments._on({"cub": "tdanet_object"}, "coco")

@@ -141,7 +141,11 @@ def main(arguments: list[str]) -> int:
     results = Path(own.get("results", "results"))
     count = 0
     for path in sorted(results.glob("*/*.json")):
-        record = Result(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            record = Result(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            print(f"{path}: stays: expected a record, found {type(error).__name__}")
+            continue
         if "method" not in record.config:  # of `mmbench score`, which composes no row
             continue
         found, words = carried_over(record, config.composed(words_of(record)))

@@ -168,7 +168,13 @@ class Experiment:
 
 
 def _on(choice: str | Mapping[str, str], data: str) -> str:
-    return choice if isinstance(choice, str) else choice[data]
+    if isinstance(choice, str):
+        return choice
+    if data not in choice:
+        raise ValueError(
+            f"expected a choice for the data set {data}, found {', '.join(choice)}: add it to the experiment"
+        )
+    return choice[data]
 
 
 def load(name: str) -> Experiment:

@@ -138,8 +138,8 @@ def _batch(items: Any, seed: int) -> dict[str, Any]:
 
 
 def told(folder: Path) -> str:
-    """Which epoch was chosen, in words, of a training that is done."""
+    """What the metric said after each epoch that it saw, in words, of a training that is done."""
     kept = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
     return f"{kept['metric']} on {kept['split']} by epoch: " + ", ".join(
-        f"{epoch} {value:.4g}" for epoch, value in kept["found"].items()
+        f"{epoch} {value:.4g}" for epoch, value in sorted(kept["found"].items(), key=lambda pair: int(pair[0]))
     )
