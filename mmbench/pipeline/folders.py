@@ -19,7 +19,8 @@ from mmbench.data.batches import as_floats, collate
 from mmbench.data.views import View
 from mmbench.metrics.suite import build_suite, described, with_files
 from mmbench.pipeline import canary, scoring
-from mmbench.pipeline.inspection import Problems, Source, Table, inspect, opened, read_captions, read_references
+from mmbench.pipeline.captions import read_captions, read_references
+from mmbench.pipeline.inspection import Problems, Source, Table, inspect, opened
 from mmbench.pipeline.request import Request
 
 READERS = {"prompt": read_captions, "captions": read_references}  # of the file of captions, by the field that it fills

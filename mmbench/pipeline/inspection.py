@@ -1,20 +1,18 @@
 """What anybody made, in folders or tables: what is in them, and what is wrong with them before one is scored."""
 
-import csv
-import json
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmbench.core.files import sha256_bytes, sha256_file, sha256_json
-from mmbench.core.outputs import IMAGES, MODE, OUTPUTS, PIXELS, Output, require_word
+from mmbench.core.outputs import IMAGES, MODE, PIXELS, Output, require_word
+from mmbench.pipeline.captions import read_table
 
-SUFFIXES = frozenset[str]().union(*(output.suffixes for output in OUTPUTS.values()))
 SHOWN = 20  # problems that an error names
 
 
@@ -137,69 +135,6 @@ def opened(paths: Mapping[str, str], outputs: Mapping[str, Output]) -> Iterator[
 def _no_source(what: str, path: Path, output: Output) -> ValueError:
     tables = f", or a table ({', '.join(sorted(output.tables))})" if output.tables else ""
     return ValueError(f"expected a folder or a zip archive{tables} for {what}=, found {path}: correct the path")
-
-
-def read_captions(path: Path) -> dict[str, str]:
-    """Name to caption, of a JSON object or of a table of two columns without a header.
-
-    Raises:
-        ValueError: the file holds something else, or one name twice.
-    """
-    return read_table(path, "name: text", _is_text)
-
-
-def read_references(path: Path) -> dict[str, list[str]]:
-    """Name to all that people wrote of it; as `read_captions`, where a value of a JSON object may be a list of texts.
-
-    Raises:
-        ValueError: as `read_captions`.
-    """
-    found = read_table(
-        path,
-        "name: text or list of texts",
-        lambda value: _is_text(value) or (isinstance(value, list) and bool(value) and all(map(_is_text, value))),
-    )
-    return {name: [value] if isinstance(value, str) else value for name, value in found.items()}
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def read_table(path: Path, entry: str, is_value: Callable[[Any], bool]) -> dict[str, Any]:
-    """Name, without an extension, to value, of a JSON object or of a table of two columns without a header.
-
-    Args:
-        path: the file; what ends in neither .json nor .tsv is separated by commas.
-        entry: what stands there for each name, in words.
-        is_value: tells a value that may stand there.
-
-    Raises:
-        ValueError: the file is missing, no UTF-8, or holds something else, or one name twice.
-    """
-    wanted = f"{path}: expected {{{entry}}} in .json, or name and text in each line of .csv or .tsv"
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix.lower() == ".json":
-            pairs = list(json.loads(text).items())
-        else:
-            pairs = [
-                tuple(row)
-                for row in csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            ]
-    except FileNotFoundError:
-        raise ValueError(f"{wanted}, found no file: correct the path") from None
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{wanted}, found {type(error).__name__}: correct the file") from None
-    if bad := [pair for pair in pairs if len(pair) != 2 or not is_value(pair[1])]:
-        raise ValueError(f"{wanted}, found {bad[0]!r}: correct the file")
-    found = {
-        str(Path(name).with_suffix("")) if Path(name).suffix.lower() in SUFFIXES else name: value
-        for name, value in pairs
-    }
-    if len(found) < len(pairs):
-        raise ValueError(f"{wanted}, each name once, found one twice: correct the file")
-    return found
 
 
 @dataclass
