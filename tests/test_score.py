@@ -20,7 +20,7 @@ from mmbench.core.task import TASKS
 from mmbench.metrics import MetricSuite
 from mmbench.metrics.base import SampleMean
 from mmbench.pipeline import by_sample
-from mmbench.pipeline.inspection import read_captions, read_references
+from mmbench.pipeline.captions import read_captions, read_references
 
 
 class Found(SampleMean):
