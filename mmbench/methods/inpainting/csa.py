@@ -344,7 +344,7 @@ class CSA(Adversarial):
         return Painted(coarse, both, hole, self.refinement(both, hole))
 
     def first_features(self, image: Tensor, known: Tensor) -> Tensor:
-        """What the coarse network's first convolution makes of an image with a coloured hole; `known` has zeros there."""
+        """What the coarse network's first convolution makes of images, `known` having zeros for the colour."""
         return taught_by(self.coarse.down[0], image, known)
 
     def discriminator_terms(
