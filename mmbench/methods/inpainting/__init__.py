@@ -1,1 +1,1 @@
-"""Methods that make videos."""
+"""Image inpainting."""
