@@ -3,18 +3,22 @@
 from torch import Tensor
 
 
-def require_sides(image: Tensor, multiple: int) -> None:
+def require_sides(image: Tensor, multiple: int, places: int = 1) -> None:
     """Sides of a picture (N, 3, H, W) that a network can halve and come back to.
 
+    Args:
+        multiple: what sides are to be multiples of.
+        places: how many squares of that side the picture is to have at least.
+
     Raises:
-        ValueError: they are not.
+        ValueError: it is of another size.
     """
     height, width = image.shape[2:]
-    if height % multiple or width % multiple or not height or not width:
-        below, above = (max(1, each) * multiple for each in (width // multiple, -(-width // multiple)))
+    if height % multiple or width % multiple or height * width < places * multiple**2:
+        larger = f", {places} times that area at least" if places > 1 else ""
         raise ValueError(
-            f"expected images with sides of a multiple of {multiple} pixels, found {width} x {height}: resize or pad "
-            f"them (to a width of {below} or {above}, say), or set data.module.image_size"
+            f"expected images with sides of a multiple of {multiple} pixels{larger}, found {width} x {height}: resize "
+            "or pad them, or set data.module.image_size"
         )
 
 

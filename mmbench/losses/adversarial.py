@@ -53,3 +53,15 @@ def least_squares_real(logits: Tensor) -> Tensor:
 def least_squares_fake(logits: Tensor) -> Tensor:
     """Mean of logits^2: the squared distance from "fake"."""
     return logits.square().mean()
+
+
+@in_float32
+def hinge_real(logits: Tensor) -> Tensor:
+    """Mean of what logits of real images lack of 1 (https://arxiv.org/abs/1705.02894)."""
+    return F.relu(1 - logits).mean()
+
+
+@in_float32
+def hinge_fake(logits: Tensor) -> Tensor:
+    """Mean of what logits of generated images have above -1."""
+    return F.relu(1 + logits).mean()
