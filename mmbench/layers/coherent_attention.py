@@ -55,7 +55,7 @@ class Filled(NamedTuple):
         similarity: (N, M), to that one.
         previous: (N, M), similarity to what the patch before became; 0 for the first.
         shares: (N, M), of what the patch before became in what this one becomes; 0 for the first.
-        patches: (N, M, C), what each becomes.
+        patches: (N, C, M), what each becomes.
     """
 
     places: Tensor
@@ -77,7 +77,7 @@ class Filled(NamedTuple):
         return torch.linalg.solve_triangular(system, fresh, upper=False, unitriangular=True)
 
 
-def fill(patches: Tensor, hole: Tensor) -> Filled:
+def fill(features: Tensor, hole: Tensor) -> Filled:
     """Each patch of a hole, in raster order, becomes a mixture of what the one before became and of a known one.
 
     The first becomes the known patch that is most similar to it. Patch x_i becomes ``s_i y_{i-1} + (1 - s_i) k_i``,
@@ -86,59 +86,53 @@ def fill(patches: Tensor, hole: Tensor) -> Filled:
     of the raster, above at the beginning of a row, where the paper's figure has a neighbour.
 
     Args:
-        patches: (N, H W, C).
+        features: (N, C, H W), a patch in each column.
         hole: (N, H W) bool, not all of an image.
     """
     size = int(hole.sum(dim=1).max())
     places = hole.logical_not().to(torch.uint8).argsort(dim=1, stable=True)[:, :size]
-    queries = _taken(patches, places)  # (N, M, C)
-    scores = (queries @ _normalised(patches).mT).masked_fill(hole[:, None, :], -torch.inf)  # (N, M, H W)
-    similarity, nearest = scores.max(dim=2)
+    norms = features.norm(dim=1) + EPS  # (N, H W)
+    queries = _taken(features, places)  # (N, C, M)
+    scores = queries.mT @ features / norms[:, None, :]  # (N, M, H W)
+    similarity, nearest = scores.masked_fill_(hole[:, None, :], -torch.inf).max(dim=2)
 
     # Step first, so that what is read and written together lies together.
-    seen, known, level = (
-        each.transpose(0, 1).contiguous() for each in (_normalised(queries), _taken(patches, nearest), similarity)
-    )
+    sought, known = queries / norms.gather(1, places)[:, None, :], _taken(features, nearest)
+    sought, known = (each.permute(2, 0, 1).contiguous() for each in (sought, known))  # (M, N, C)
+    level = similarity.T.contiguous()
     filled, previous, shares = known.clone(), torch.zeros_like(level), torch.zeros_like(level)
     for step in range(1, size):
-        torch.linalg.vecdot(seen[step], filled[step - 1], out=previous[step])
+        torch.linalg.vecdot(sought[step], filled[step - 1], out=previous[step])
         torch.div(previous[step], previous[step] + level[step], out=shares[step])
         torch.lerp(known[step], filled[step - 1], shares[step, :, None], out=filled[step])
-    return Filled(places, hole.gather(1, places), nearest, similarity, previous.T, shares.T, filled.transpose(0, 1))
+    return Filled(places, hole.gather(1, places), nearest, similarity, previous.T, shares.T, filled.permute(1, 2, 0))
 
 
 class _CoherentAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, hole: Tensor) -> Tensor:
-        hole = hole.flatten(1)
+        flat, hole = features.flatten(2), hole.flatten(1)
         hole = hole & ~hole.all(dim=1, keepdim=True)
-        patches = features.flatten(2).mT  # (N, H W, C)
-        filled = fill(patches, hole)
-        made = torch.where(filled.holes[:, :, None], filled.patches, _taken(patches, filled.places))
+        filled = fill(flat, hole)
+        made = torch.where(filled.holes[:, None, :], filled.patches, _taken(flat, filled.places))
         ctx.save_for_backward(hole, *filled)
-        return patches.scatter(1, _indices(filled.places, patches), made).mT.unflatten(2, features.shape[2:])
+        return flat.scatter(2, _indices(filled.places, flat), made).unflatten(2, features.shape[2:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         hole, *rest = ctx.saved_tensors
-        filled = Filled(*rest)
-        patches = gradient.flatten(2).mT  # (N, H W, C)
-        of_holes = _taken(patches, filled.places)
+        filled, flat = Filled(*rest), gradient.flatten(2)
         weights = filled.weights(hole.shape[1]).trunc().where(filled.holes[:, :, None], 0)  # (N, M, H W)
-        # The known ones copy themselves, with a weight of one.
-        handed_back = patches.where(hole.logical_not()[:, :, None], 0) + weights.mT @ of_holes
-        return (patches + handed_back).mT.unflatten(2, gradient.shape[2:]), None
+        own = flat * (2.0 - hole[:, None, :].float())  # the known ones copy themselves, with a weight of one
+        handed_back = torch.baddbmm(own, _taken(flat, filled.places), weights)
+        return handed_back.unflatten(2, gradient.shape[2:]), None
 
 
-def _indices(places: Tensor, patches: Tensor) -> Tensor:
-    return places[:, :, None].expand(-1, -1, patches.shape[2])
+def _indices(places: Tensor, features: Tensor) -> Tensor:
+    return places[:, None, :].expand(-1, features.shape[1], -1)
 
 
-def _taken(patches: Tensor, places: Tensor) -> Tensor:
-    """Of (N, L, C) those at places (N, M): (N, M, C)."""
-    return patches.gather(1, _indices(places, patches))
-
-
-def _normalised(patches: Tensor) -> Tensor:
-    return patches / (patches.norm(dim=2, keepdim=True) + EPS)
+def _taken(features: Tensor, places: Tensor) -> Tensor:
+    """Of (N, C, L) those at places (N, M): (N, C, M)."""
+    return features.gather(2, _indices(places, features))

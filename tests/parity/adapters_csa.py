@@ -60,7 +60,7 @@ def layer(fixture: dict) -> dict[str, Tensor]:
     feature = (2 * given["feature"].detach() - 0.5).requires_grad_()  # the note's call; its gradient was recorded
     output = coherent_attention(feature, hole)
     (gradient,) = torch.autograd.grad(output, feature, given["cotangent"])
-    recursion = fill(feature.detach().flatten(2).mT, hole.flatten(1))
+    recursion = fill(feature.detach().flatten(2), hole.flatten(1))
     size = hole[0].numel()
     places = recursion.places[:, :, None].expand(-1, -1, size)
     return {
