@@ -57,7 +57,10 @@ def least_squares_fake(logits: Tensor) -> Tensor:
 
 @in_float32
 def hinge_real(logits: Tensor) -> Tensor:
-    """Mean of what logits of real images lack of 1 (https://arxiv.org/abs/1705.02894)."""
+    """Mean of what logits of real images lack of 1; a generator's loss is minus the mean of its images' logits.
+
+    https://arxiv.org/abs/1705.02894. PICNet's code offers it in the place of least squares.
+    """
     return F.relu(1 - logits).mean()
 
 

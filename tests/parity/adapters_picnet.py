@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmbench.core.noise import Noise, Sample
 from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.data.masks import middle
+from mmbench.losses.adversarial import hinge_fake, hinge_real
 from mmbench.methods.inpainting.picnet import (
     ENCODER,
     GENERATOR,
@@ -24,7 +25,6 @@ from mmbench.methods.inpainting.picnet import (
     PatchDiscriminator,
     Paths,
     PICNet,
-    PICNetHinge,
     PlainDiscriminator,
     assumed_sigma,
 )
@@ -208,8 +208,6 @@ def losses(fixture: dict) -> dict[str, Tensor]:
         lambda_rec=config["lambda_rec"],
         lambda_kl=config["lambda_kl"],
         lambda_gan=config["lambda_g"],
-        judged=partial(PICNet.judged, None),
-        convinced=partial(PICNet.convinced, None),
     )
     posterior = Gaussian(given["p_mu"], F.softplus(given["p_raw_sigma"]))
     prior = Gaussian(given["q_mu"], F.softplus(given["q_raw_sigma"]))
@@ -223,15 +221,14 @@ def losses(fixture: dict) -> dict[str, Tensor]:
     judged = PICNet.discriminator_terms(method, real, fake, real, fake)["L_D"]
     of_judge = {name: given[name] for name in ("d_real", "d_fake")}
     others = {name: value for name, value in given.items() if name not in of_judge}
-    zero = torch.full_like(real, 9.0), torch.full_like(real, -9.0)  # which hinge losses do not count
     return {
         **_named(terms),
         "g_total": sum(terms.values()),
         "prior_sigma": assumed_sigma(keep)[:, 0, 0, 0],
         "img_d": judged,
-        "hinge_d_real": 2 * PICNetHinge.judged(None, real, zero[1]),
-        "hinge_d_fake": 2 * PICNetHinge.judged(None, zero[0], fake),
-        "hinge_g": PICNetHinge.convinced(None, fake),
+        "hinge_d_real": hinge_real(real),
+        "hinge_d_fake": hinge_fake(fake),
+        "hinge_g": -fake.mean(),
         **gradients(fixture, sum(terms.values()), others),
         **gradients(fixture, judged, of_judge),
     }

@@ -33,7 +33,7 @@ from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_INPAINTING
 from mmbench.core.weights import KeyMap
 from mmbench.layers.spectral_norm import SpectralConv2d
-from mmbench.losses.adversarial import hinge_fake, hinge_real, least_squares_fake, least_squares_real
+from mmbench.losses.adversarial import least_squares_fake, least_squares_real
 from mmbench.losses.kl import kl_between_normals
 from mmbench.losses.precision import in_float32
 from mmbench.networks.pluralistic import (
@@ -314,17 +314,12 @@ class PICNet(Adversarial):
         reconstructed, generated = zip(*(image.chunk(2) for image in images), strict=True)
         return Paths(list(reconstructed), list(generated), posterior, known.prior)
 
-    def judged(self, real: Tensor, fake: Tensor) -> Tensor:
-        """A discriminator's loss, of logits of real and of made images."""
-        return (least_squares_real(real) + least_squares_fake(fake)) / 2
-
-    def convinced(self, fake: Tensor) -> Tensor:
-        """The generator's, of logits of what it made."""
-        return least_squares_real(fake)
-
     def discriminator_terms(self, real: Tensor, fake: Tensor, real_rec: Tensor, fake_rec: Tensor) -> dict[str, Tensor]:
         """Each discriminator sees images and its own path's: logits (N, 1, h, w)."""
-        return {"L_D": self.judged(real, fake), "L_D_rec": self.judged(real_rec, fake_rec)}
+        return {
+            "L_D": (least_squares_real(real) + least_squares_fake(fake)) / 2,
+            "L_D_rec": (least_squares_real(real_rec) + least_squares_fake(fake_rec)) / 2,
+        }
 
     def generator_terms(
         self, real: Tensor, keep: Tensor, made: Paths, fake: Tensor, fake_rec: Tensor, real_rec: Tensor
@@ -344,7 +339,7 @@ class PICNet(Adversarial):
             "KL_gen": kl * kl_between_normals(*made.posterior.detach(), *made.prior),
             "L_app_rec": self.lambda_rec * distance(made.reconstructed, real, torch.ones_like(keep)),
             "L_app_gen": self.lambda_rec * distance(made.generated, real, keep),
-            "L_ad_gen": self.lambda_gan * self.convinced(fake),
+            "L_ad_gen": self.lambda_gan * least_squares_real(fake),
             "L_ad_rec": self.lambda_gan * in_float32(F.mse_loss)(fake_rec, real_rec),
         }
 
@@ -368,13 +363,3 @@ class PICNet(Adversarial):
         known = self.encoder(keep * image)
         z = known.prior.draw(noise.normal("prior", *known.prior.mu.shape[1:]))
         return keep * image + (1 - keep) * self.generator(z, known.features, keep)[-1]
-
-
-class PICNetHinge(PICNet):
-    """With hinge losses, as the code offers."""
-
-    def judged(self, real: Tensor, fake: Tensor) -> Tensor:
-        return (hinge_real(real) + hinge_fake(fake)) / 2
-
-    def convinced(self, fake: Tensor) -> Tensor:
-        return -in_float32(torch.mean)(fake)
