@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from mmbench.core.noise import Noise, Sample
 from mmbench.methods.inpainting.picnet import (
+    Generator,
     NormedDiscriminator,
     PatchDiscriminator,
     PICNet,
@@ -128,6 +129,13 @@ def test_bad_input_is_one_line(size, mask, message):
     with pytest.raises(ValueError, match=message) as caught:
         method().generate(full if mask is None else {**full, "mask": mask}, noise(3))
     assert "\n" not in str(caught.value)
+
+
+def test_widths_that_attention_cannot_compare_are_one_line():
+    with pytest.raises(
+        ValueError, match="expected max_width of 8 at most, with width=4 and depth=4, found 16: lower it"
+    ):
+        Generator(4, 16, 4, 4)
 
 
 def test_generation_is_compared_where_pixels_are_known_and_reconstruction_everywhere():

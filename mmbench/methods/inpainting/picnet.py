@@ -109,10 +109,19 @@ class Generator(nn.Module):
         width, max_width, depth: of its last features, as `Encoder`'s first.
         latent_dim: channels of the latent variables.
         num_images: of the last sizes.
+
+    Raises:
+        ValueError: features that attention compares have other channels than those that they are compared with.
     """
 
     def __init__(self, width: int, max_width: int, depth: int, latent_dim: int, num_images: int = 4) -> None:
         super().__init__()
+        # Attention is of one size with the encoder's third last features, and is to be of one width.
+        if max_width > (most := width * 2 ** (depth - 3)):
+            raise ValueError(
+                f"expected max_width of {most} at most, with width={width} and depth={depth}, found {max_width}: "
+                "lower it"
+            )
         self.depth = depth
         self.decoder = Decoder(width, max_width, depth, num_images)
         self.from_latent = ResidualBlock(latent_dim, self.decoder.channels, hidden=self.decoder.channels)
