@@ -75,7 +75,12 @@ def test_packages_stand_in_the_first_comment():
     first, *others = text.splitlines()
     assert first.startswith("% ")
     assert "\\usepackage" not in "".join(others)
-    assert packages(text) == [r"\usepackage[T1]{fontenc}", r"\usepackage{booktabs}", r"\usepackage{longtable}"]
+    usual = [r"\usepackage[T1]{fontenc}", r"\usepackage{booktabs}", r"\usepackage{longtable}"]
+    assert packages(text) == [*usual, r"\usepackage{pdflscape}"]
+    assert text.count("{landscape}") == 2
+    narrow = tables.rendered([cell_of("IS", Verdict.DIFFERS, 1.0, printed=printed_as("2.0"))], "latex")
+    assert packages(narrow) == usual
+    assert "landscape" not in narrow
 
 
 def test_signs_without_a_font_are_printed_by_their_number():

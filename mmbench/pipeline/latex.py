@@ -2,12 +2,14 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import product
 from string import ascii_lowercase
 
 # ruff: noqa: RUF001  (signs that look like ASCII are what this is about)
-NEEDS = r"% needs \usepackage[T1]{fontenc}, \usepackage{booktabs} and \usepackage{longtable}, and a page of one column"
+PACKAGES = (r"\usepackage[T1]{fontenc}", r"\usepackage{booktabs}", r"\usepackage{longtable}")
+LANDSCAPE = r"\usepackage{pdflscape}"
+WIDE = 72  # letters of footnote size, beside the space between columns, that a page of `article` has room for
 # What LaTeX takes for a command or joins to another sign; brackets and stars are options after a line's end.
 SPECIAL = {
     **{sign: f"\\{sign}" for sign in "{}#$%&_"},
@@ -38,18 +40,28 @@ CAPITAL = "gamma delta theta lamda xi pi sigma upsilon phi psi omega"  # the oth
 NO_FONT = frozenset("ĦħĿŀĸŉŦŧſ")  # Latin letters that the encoding T1 lacks
 
 
-def table(columns: Sequence[str], right: Iterable[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """A table that may be longer than a page.
+def table(
+    columns: Sequence[str],
+    right: Collection[str],
+    rows: Sequence[Sequence[str]],
+    marks: Sequence[str],
+    notes: Sequence[str],
+) -> str:
+    """A table that may be longer than a page; a wide one lies across.
 
     Args:
         columns: their names.
         right: the columns whose text stands at the right.
-        rows: of LaTeX, as `escaped` gives it, a text for each column.
-        notes: of LaTeX, which stand below.
+        rows: a text for each column, as it is to be read.
+        marks: LaTeX behind the last text of each row.
+        notes: LaTeX, below the table.
     """
-    right = set(right)
+    longest = (max(map(len, column)) for column in zip(columns, *rows, strict=True))
+    wide = sum(longest) > WIDE
+    needs = [*PACKAGES, LANDSCAPE] if wide else PACKAGES
     lines = [
-        NEEDS,
+        f"% needs {', '.join(needs)}; a document of one column",
+        *([r"\begin{landscape}"] if wide else []),
         r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\begin{{longtable}}{{@{{}}{''.join('r' if column in right else 'l' for column in columns)}@{{}}}}",
         r"\toprule",
@@ -58,10 +70,11 @@ def table(columns: Sequence[str], right: Iterable[str], rows: Sequence[Sequence[
         r"\endhead",
         r"\bottomrule",
         r"\endfoot",
-        *(rf"{' & '.join(row)} \\" for row in rows),
+        *(rf"{' & '.join(map(escaped, row))}{mark} \\" for row, mark in zip(rows, marks, strict=True)),
         r"\end{longtable}",
         *(rf"\noindent {note}\par" for note in notes),
         r"\endgroup",
+        *([r"\end{landscape}"] if wide else []),
     ]
     return "\n".join(lines) + "\n"
 

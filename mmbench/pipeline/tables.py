@@ -101,21 +101,21 @@ def rendered(cells: Sequence[Cell], form: str) -> str:
 
 def _latex(cells: Sequence[Cell]) -> str:
     """The table as LaTeX, where a reason is a note below it: each once, whatever has it."""
-    reasons = dict.fromkeys(cell.value.reason for cell in cells if cell.verdict is Verdict.NOT_RUN)
+    reasons = dict.fromkeys(cell.value.reason for cell in cells if cell.value.reason)
     marks = {reason: latex.raised(letter) for reason, letter in zip(reasons, latex.letters(), strict=False)}
-    rows = []
-    for cell, line in zip(cells, texts(cells), strict=True):
-        not_run = cell.verdict is Verdict.NOT_RUN
-        words = {**line, "size": line["size"].replace(" x ", " \N{MULTIPLICATION SIGN} "), "verdict": str(cell.verdict)}
-        row = [latex.escaped(words[column]) for column in COLUMNS]
-        rows.append([*row[:-1], row[-1] + (marks[cell.value.reason] if not_run else "")])
+    lines = [
+        {**line, "size": line["size"].replace(" x ", " \N{MULTIPLICATION SIGN} "), "verdict": str(cell.verdict)}
+        for cell, line in zip(cells, texts(cells), strict=True)
+    ]
+    rows = [[line[column] for column in COLUMNS] for line in lines]
+    behind = [marks.get(cell.value.reason, "") for cell in cells]
     below = [f"{mark} not run: {latex.escaped(reason)}" for reason, mark in marks.items()]
     explained = [
         *notes(cells),
         *([STAR] if any(cell.value.mean is not None and not cell.value.verified for cell in cells) else []),
         *([UNVERIFIED] if any(cell.published and not cell.published.verified for cell in cells) else []),
     ]
-    return latex.table(COLUMNS, NUMBERS, rows, [*below, *map(latex.escaped, explained)])
+    return latex.table(COLUMNS, NUMBERS, rows, behind, [*below, *map(latex.escaped, explained)])
 
 
 def glance(cells: Sequence[Cell]) -> str:
