@@ -14,9 +14,12 @@ help: ## print this help
 	@echo "  ARGS='key=value ...' is handed on, e.g. make reproduce-manigan ARGS='trainer=cpu logger=wandb'"
 
 $(READY): pyproject.toml constraints.txt
+	@date +%s > .installing
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "installed in $$(( $$(date +%s) - $$(cat .installing) )) s"
+	@rm .installing
 	@touch $@
 
 demo: $(READY) ## set up, make toy data, generate, score, print published beside reproduced
