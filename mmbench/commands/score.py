@@ -25,7 +25,7 @@ zip archives; files belong together by path without extension.
   input               images that were edited: what diff, L1, PSNR, SSIM and LPIPS compare with
   captions            the prompt of each image or video: .json {name: text}, or .csv / .tsv of name and text;
                       of each text what people wrote: in .json also {name: [text, ...]}
-  mask                masks of inpainting, white = hole
+  mask                masks of inpainting, black and white alone, white = hole
   metrics=fid,is      names that `mmbench list group=metric` shows
   protocol=NAME       instead of metrics=: those of a protocol's metrics that the given folders allow
   extractor           standard (default) or toy networks
@@ -94,6 +94,8 @@ def report(record: Result, path: Path) -> None:
         print(f"{name:<28} not scored (needs {lacking})")
     for name, problem in record.data["skipped"].items():
         print(f"left out: {name} ({problem})")
+    for kind, number in record.data["notes"].items():
+        print(f"note: {kind}: {number} {'file' if number == 1 else 'files'}")
     print(f"record: {path}")
 
 
