@@ -99,6 +99,6 @@ def test_a_network_is_looked_through_once_per_process(suite, tmp_path, monkeypat
 
 def test_a_damaged_file_is_named(looked, tmp_path):
     looked()
-    (tmp_path / "canary/decoded.safetensors").write_bytes(b"nothing")
+    (tmp_path / f"canary/{canary.VERSION}/decoded.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"decoded.safetensors: expected what the canary kept, found a damaged file"):
         looked()

@@ -146,7 +146,7 @@ def test_everything_that_is_wrong_is_said_at_once(folders, capsys):
     said = str(error.value)
     assert "\n" not in said
     for problem in (
-        "00.png is no image",
+        "00.png: expected a whole image, found what is no image",
         "cannot be decoded",
         "set/02: mode L where most are RGB",
         "set/03: 20 x 20 pixels where most are 48 x 48",

@@ -100,7 +100,9 @@ def decoding(path: str | Path) -> Iterator[None]:
     except FileNotFoundError:
         raise ValueError(f"{path}: expected an image, found no file: prepare the data set again") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is no image of a format that is known: remove it, or fetch it again") from None
+        raise ValueError(
+            f"{path}: expected a whole image, found what is no image: remove it and fetch it again"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise too_large(path) from None
     except Exception as error:  # decoders raise a dozen kinds, of OSError, SyntaxError, ValueError, struct and zlib

@@ -44,7 +44,7 @@ def check(suite: MetricSuite, assets: Path) -> dict[str, Any]:
     Raises:
         ValueError: a file of what was kept is damaged; names it.
     """
-    folder = assets / "canary" / f"decoding-{VERSION}"  # not the libraries': what these change is to be seen
+    folder = assets / "canary" / str(VERSION)  # not the libraries': what these change is to be seen
     pictures = {path.name: read_rgb(path) for path in sorted(FOLDER.iterdir())}
     pixels = torch.stack([_resized(picture) for picture in pictures.values()])  # (8, 3, SIDE, SIDE)
     learned = [metric for metric in suite.metrics.values() if metric.extractor is not None]
