@@ -17,6 +17,8 @@ HELP = """usage: mmbench score fake=DIR metrics=A,B [real=DIR|data=NAME] [captio
 
 Scores images, videos or texts of any tool: what the metrics judge, or what the protocol's task asks for. Folders may be
 zip archives; files belong together by path without extension.
+Pictures are turned upright as EXIF says, transparency is left out, of several frames the first is scored, grey of 16
+bits is rounded to 8: a note counts the files of each kind.
 
   fake                generated images or videos (animated PNG, written by mmbench), all of one size; texts: .txt in
                       UTF-8, or one .json {name: text}, .csv or .tsv of name and text

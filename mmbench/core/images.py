@@ -34,7 +34,7 @@ TURNS = {  # what turns a picture upright, by its EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 
-# A picture is not worse for metadata as long as Pillow takes from a whole file: workflows of generators are.
+# One text may be as long as Pillow allows for all of a file: generators keep whole workflows there.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # What these say is said with names and numbers, by `opened` and `notes`.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
