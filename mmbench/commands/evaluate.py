@@ -61,6 +61,7 @@ Generates the images that the protocol asks for, scores them and writes one reco
   method, data, protocol   names that `mmbench list` shows
   data.source              real (default) or toy: procedural data in the same layout, made on first use
   weights                  official (default), trained, none (as initialised), or a file
+  protocol.KEY=VALUE       any key of the protocol's YAML; protocol.metrics.is.splits=1 gives a score is(splits=1)
   seed                     of training and of the noise (default 0)
   logger                   csv (default) or wandb (offline where no key is set)
   experiment               folder below results/ that the record goes to (default: the method's name)

@@ -43,7 +43,7 @@ def reproduce(
     experiment: Experiment, source: str, seeds: Sequence[int], rows: Sequence[Row], overrides: Sequence[str]
 ) -> bool:
     """Runs the rows, prints and writes the table; returns whether every row ran."""
-    plain = config.composed(["method=identity", *overrides])
+    plain = config.composed(["method=identity", f"data.source={source}", *overrides])
     paths = plain["paths"]
     for folder in (experiment.name, "tables"):
         require_writable(Path(paths["results"]) / folder, RESULTS)

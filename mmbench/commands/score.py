@@ -22,7 +22,7 @@ SETTING = re.compile(r"protocol\.metrics\.(\w+)\.(\w+)")
 HEARD = re.compile(r"paths\.(assets|results)|trainer(\.accelerator)?")
 OF_REAL_SET = re.compile(
     r"data(\.(source|root|toy_images|toy_seed))?|scale|protocol\.reference(_classes)?"
-    r"|data\.module\.(?!batch_size$|num_workers$|seed$|root$|assets$)\w+"
+    r"|data\.module\.(?!batch_size$|num_workers$|seed$|root$|assets$|_target_$)\w+"
     r"|protocol\.((default_)?preprocessing|data)(\.[\w.]+)?"
     r"|preprocessing@protocol\.(default_)?preprocessing"
 )
@@ -68,6 +68,9 @@ def requested(arguments: list[str]) -> Request:
     """
     judges, others = _judges(arguments)
     own, rest = config.split_options(others, OWN)
+    words = config.parse(rest)
+    wants_data = any(word.key_or_group == "data" for word in words)
+    _require_heard(words, own, wants_data)
     if "fake" not in own:
         raise ValueError("expected fake=DIR, what is to be scored, found none: see `mmbench score --help`")
     metrics = config.words(own.get("metrics", ""))
@@ -81,9 +84,6 @@ def requested(arguments: list[str]) -> Request:
     if "size" in own and not {"real", "input", "mask"} & own.keys():
         raise ValueError("expected real=, input= or mask= with size=, which resizes them, found none: leave size= out")
     _require_extractor(own)
-    words = config.parse(rest)
-    wants_data = any(word.key_or_group == "data" for word in words)
-    _require_heard(words, own, wants_data)
     protocol = own.get("protocol", "strict")
     settings, beside = _settings(words)
     plain = config.composed(["method=identity", f"protocol={protocol}", *beside])
@@ -170,7 +170,7 @@ def _refuse(key: str, own: Mapping[str, str]) -> None:
             f"expected options that change a score, found {key}, which is for other commands: leave it out, or see "
             "`mmbench score --help`"
         )
-    heard = [one for one in known if _is_heard(one, own)]
+    heard = [one for one in known if _is_heard(one, own) and not one.endswith(("._target_", ".extractor"))]
     config.unknown("option of score", key, [*OWN, "data", "trainer", "extractor.inception.file", *heard])
 
 

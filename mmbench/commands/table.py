@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
         config.unknown("format", form, FORMATS)
     chosen = [load(name) for name in ([own["experiment"]] if "experiment" in own else config.names("experiment"))]
     seeds_of(own.get("seeds"), rest, chosen[0])  # a mistake is said at once
-    paths = config.composed(["method=identity", *rest])["paths"]
+    source = own.get("data.source", chosen[0].sources[-1])
+    paths = config.composed(["method=identity", f"data.source={source}", *rest])["paths"]
     require_writable(Path(paths["results"]) / "tables", RESULTS)
     from mmbench.pipeline import tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of

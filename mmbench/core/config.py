@@ -355,7 +355,8 @@ def _require_values(found: dict[str, Any]) -> None:
     """Refuses values of a run's own keys that nothing could use, and gives each spelling of a precision one name.
 
     Raises:
-        ValueError: a seed is no whole number, a folder has no name, or there is no choice of weights.
+        ValueError: a seed is no whole number, a folder has no name, there is no choice of weights, or a block of the
+            protocol is none.
     """
     seed, precision = found["seed"], found["trainer"]["precision"]
     if type(seed) is not int or not 0 <= seed < 2**63:
@@ -368,6 +369,9 @@ def _require_values(found: dict[str, Any]) -> None:
         if folder in (None, ""):
             raise ValueError(f"expected paths.{key}=FOLDER, found {folder!r}: name one")
         found["paths"][key] = str(folder)
+    for key in ("mask", "preprocessing", "default_preprocessing", "data", "rounding", "extractors"):
+        if not isinstance(node := found["protocol"].get(key, {}), Mapping | None):
+            raise ValueError(f"expected protocol.{key} as a block of keys, found {node!r}: set keys below it")
     if found["experiment"] is not None:
         found["experiment"] = str(found["experiment"])
     found["trainer"]["precision"] = PRECISIONS.get(str(precision), precision)

@@ -51,7 +51,7 @@ def require_writable(folder: str | Path, key: str) -> None:
         Path(name).unlink()
     except OSError as error:
         raise CannotWrite(
-            f"expected a folder for {key} that can be written, found {folder} ({error.strerror}): name another by {key}"
+            f"expected a folder for {key} that can be written, found {folder} ({error.strerror}): name another"
         ) from None
 
 

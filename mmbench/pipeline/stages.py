@@ -100,9 +100,9 @@ def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
     hardware = {key: item for key, item in plain["trainer"].items() if key != "sync_batchnorm"}
     try:
         return config.construct(hardware, **TRAINER_OPTIONS, **arguments)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
         said = ", ".join(f"trainer.{key}={plain['trainer'].get(key)}" for key in ("accelerator", "devices"))
-        raise ValueError(f"expected hardware that this machine has, found {said} ({error}): change them") from None
+        raise ValueError(f"expected a trainer that this machine can be, found {said} ({error}): change them") from None
 
 
 def require_hardware(plain: dict[str, Any]) -> None:
