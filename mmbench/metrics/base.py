@@ -57,6 +57,8 @@ class Metric(torchmetrics.Metric):
         higher_is_better: the direction of the score.
         unit: what the value is counted in; empty where it has no unit.
         extractor: the learned network that the metric looks through; None where there is none.
+        told: the settings that are not those of the metric's file, or of its protocol's, as `(splits=1)`, a part of the
+            name that a score is recorded under; empty where all are.
         sample_values: once computed, what the score is the mean of: (N,) float64, a value for each image in the order
             in which they were shown, those of all processes one after the other, NaN where there is none. None of a
             score that is no mean over images.
@@ -67,6 +69,7 @@ class Metric(torchmetrics.Metric):
     needs_reference: ClassVar[bool] = False
     higher_is_better: ClassVar[bool]
     unit: ClassVar[str] = ""
+    told: str = ""
     sample_values: Tensor | None = None
     full_state_update = False
     warned = False
