@@ -12,15 +12,15 @@ from torch.utils.data import Dataset
 from mmbench.core import config
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
-from mmbench.core.outputs import OUTPUTS, Output
+from mmbench.core.outputs import MASKS, OUTPUTS, Output
 from mmbench.core.results import Result
 from mmbench.core.task import TASKS
 from mmbench.data.batches import as_floats, collate
 from mmbench.data.views import View
-from mmbench.metrics.suite import build_suite, described, with_files
+from mmbench.metrics.suite import MetricSuite, build_suite, described, with_files
 from mmbench.pipeline import canary, scoring
 from mmbench.pipeline.captions import read_captions, read_references
-from mmbench.pipeline.inspection import Problems, Source, Table, inspect, opened
+from mmbench.pipeline.inspection import Problems, Source, Table, inspect, noted, opened
 from mmbench.pipeline.request import Request
 
 READERS = {"prompt": read_captions, "captions": read_references}  # of the file of captions, by the field that it fills
@@ -164,12 +164,22 @@ def _chosen(request: Request, output: Output, has: Set[str]) -> tuple[dict[str, 
         ValueError: a metric asked for by name needs something that was not given.
     """
     metrics, extractors = _asked(request)
+    metrics = {name: {**node, **request.settings.get(name, {})} for name, node in metrics.items()}
     given_by = _given_by(output)
     lacking = {name: _lacks(node, has, request.has_reference, given_by) for name, node in metrics.items()}
     left_out = {name: what for name, what in lacking.items() if what}
     if request.metrics and left_out:
         name, what = next(iter(left_out.items()))
         raise ValueError(f"expected {what} for the metric {name}, found none: give it, or leave the metric out")
+    if unused := sorted(request.settings.keys() & left_out):
+        raise ValueError(
+            f"expected {left_out[unused[0]]} for the metric {unused[0]}, whose settings are given, found none: give it"
+        )
+    if request.metrics and request.data and not any(config.target(node).needs_reference for node in metrics.values()):
+        raise ValueError(
+            f"expected a metric that compares with a real set (fid, kid) with data=, found {', '.join(metrics)}: leave "
+            "data= out"
+        )
     if len(left_out) == len(metrics):
         raise ValueError(f"expected a metric that {request.protocol} can score, found none: give more folders")
     metrics = {name: node for name, node in metrics.items() if name not in left_out}
@@ -216,15 +226,26 @@ def _reference(output: Output, folders: Mapping[str, Source], request: Request) 
     data = config.construct({**node["module"], **node["evaluation"]})
     data.prepare_data()
     data.setup("predict")
-    split = request.plain["protocol"]["reference"]
-    return data.reference(split), [config.scientific(node), data.fingerprint(), split]
+    split, classes = (request.plain["protocol"][key] for key in ("reference", "reference_classes"))
+    identity = [config.scientific(node), data.fingerprint(), split, *([classes] if classes else [])]
+    return data.reference(split, classes), identity
+
+
+def _unread(given: Mapping[str, Source], compared: Mapping[str, Source], suite: MetricSuite) -> dict[str, int]:
+    """What was given and no metric looks at: a sentence to the number of files or texts."""
+    return {
+        f"{what}= was given, and none of these metrics looks at it": len(source.names)
+        for what, source in given.items()
+        if what != "fake" and all(source is not one for one in compared.values())
+        if what != "real" or not suite.needs_reference
+    }
 
 
 def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     """Scores the folders that a request names; the record of it, unwritten, and the values by sample.
 
     Its `data` are hashes of the folders, the real set and the captions; "skipped": name to why it was left out; "not
-    scored": metric of the protocol to what it needs.
+    scored": metric of the protocol to what it needs; "notes": sentence to a number of files or texts.
 
     Raises:
         MissingAsset: weights of an extractor, or the data set, are not there and could not be fetched.
@@ -234,15 +255,15 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     assets = Path(request.plain["paths"]["assets"]).expanduser()
     output = _output(request)
     captions = Table("caption", READERS[output.captions](request.captions)) if request.captions else None
-    with opened(request.folders, {"fake": output, "real": output}) as folders:
+    with opened(request.folders, {"fake": output, "real": output, "mask": MASKS}) as folders:
         sources = _sources(output, folders, captions)
         metrics, extractors, left_out = _chosen(request, output, sources.keys())
-        suite = build_suite(metrics, extractors, assets)
+        suite = build_suite(metrics, extractors, assets, request.told)
         suite.require(output.name)
-        if torch.cuda.is_available() and request.plain["trainer"]["accelerator"] != "cpu":
-            suite.cuda()
+        scoring.place_suite(suite, request.plain["trainer"]["accelerator"])
         compared = {name: source for name, source in sources.items() if name in suite.needs}
         problems = inspect(output, folders, list(compared.values()), request.size)
+        notes = noted(folders)
         names = sorted(folders["fake"].names - problems.found.keys())
         scored = Scored(names, {"generated": folders["fake"], **compared}, request.size)
         batches = _Readable(scored, problems, request)
@@ -255,9 +276,12 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
         if suite.needs_reference:
             real, reference = _reference(output, folders, request)
             scoring.add_reference(suite, real, reference, assets, request.workers)
+        notes |= _unread({**folders, **({"captions": captions} if captions else {})}, compared, suite)
+        if "prompt" in compared:
+            notes |= scoring.cut_captions(suite, [compared["prompt"].item(sample.id) for sample in shown])
         data = {what: source.sha256() for what, source in folders.items()} | {"reference": reference}
     data |= {"captions": None if captions is None else sha256_json(captions.texts), "size": request.size}
-    data |= {"skipped": dict(sorted(problems.found.items())), "not scored": left_out}
+    data |= {"skipped": dict(sorted(problems.found.items())), "not scored": left_out, "notes": notes}
     judges = {name: {key: node[key] for key in ("name", "network")} for name, node in extractors.items()}
     facts = {"metrics": metrics, "extractors": judges, "size": request.size}
     record = _record(request, data, facts, metrics=scoring.results_of(suite), coverage=covered, canary=drift)
