@@ -12,10 +12,20 @@ import torch.nn.functional as F
 from mmbench.core import config
 from mmbench.core.noise import Noise, Sample
 from mmbench.core.text import Vocabulary
-from mmbench.methods.inpainting.tdanet import TDANet, pyramid_l1
+from mmbench.methods.inpainting.tdanet import (
+    TDANet,
+    TDANetDilated,
+    TDANetGated,
+    TDANetGenerationJudged,
+    TDANetInterpolated,
+    TDANetPartial,
+    between,
+    pyramid_l1,
+)
 from mmbench.methods.synthesis.damsm import DAMSM
 from mmbench.networks.damsm import EncodedText
 from mmbench.networks.tdanet import TextAttention
+from mmbench.networks.tdanet_variants import DilatedConvolution, GatedConvolution, PartialConvolution, pooled
 from mmbench.networks.toy import ToyInceptionTrunk
 
 CAPTIONS = ["a red bird with blue wings and a long bill", "this bird is yellow", "a small grey bird"]
@@ -65,7 +75,7 @@ def test_a_mask_of_nothing_leaves_the_image_and_one_of_everything_makes_one_from
     assert image.isfinite().all()
     assert torch.equal(filled(made, given | {"mask": everything, "image": -given["image"]}), image)
     assert not torch.equal(image[0], image[1]), "the captions are others"
-    training = made.train().encoder.both(*made.given(given | {"mask": everything}))
+    training = made.train().encoder.both(*made.given(given | {"mask": everything}), made.prompts(given))
     assert all(tensor.isfinite().all() for tensor in (*training.posterior, *training.known.prior))
 
 
@@ -93,7 +103,7 @@ def test_a_draw_spreads_as_the_prior_says():
     filled(made, given)
     filled(made, given, Noise(0, batch(draw=0)["noise"].samples))
     with torch.no_grad():
-        prior = made.encoder(*made.given(given)).prior
+        prior = made.encoder(*made.given(given), made.prompts(given)).prior
     drawn, middle = seen
     torch.testing.assert_close(middle, prior.mu)
     torch.testing.assert_close((drawn - middle) / prior.sigma, given["noise"].normal("z", 4, 4, 4))
@@ -179,7 +189,7 @@ def test_evaluation_leaves_the_method_as_it_was():
 
 
 def paths(made, given):
-    image, keep, text = made.given(given)
+    (image, keep), text = made.given(given), made.captions(given)
     return image, text, made.paths(made.encoder.both(image, keep, text), keep, given["noise"])
 
 
@@ -188,7 +198,7 @@ def test_only_reconstruction_sees_what_the_hole_hides_and_generation_gets_its_wo
     changed = given | {"image": torch.where(given["mask"] > 0, -given["image"], given["image"])}
     with torch.no_grad():
         (_, _, one), (_, _, other) = paths(made, given), paths(made, changed)
-        image, keep, text = made.given(given)
+        (image, keep), text = made.given(given), made.captions(given)
         known, hidden = made.encoder(image, keep, text), made.encoder.both(image, keep, text).known
     assert not torch.equal(one.posterior.mu, other.posterior.mu)
     assert not torch.equal(one.reconstructed[-1], other.reconstructed[-1])
@@ -267,3 +277,95 @@ def test_matching_is_to_the_texts_that_were_given():
     others = made.generator_terms(image, both, rolled)
     changed = {key for key in terms if not torch.equal(terms[key], others[key])}
     assert changed == {f"DAMSM_{kind}_{path}" for kind in ("words", "sentence") for path in ("rec", "gen")}
+
+
+def test_where_generations_are_judged_the_other_discriminator_still_learns_from_reconstructions():
+    made = method(TDANetGenerationJudged)
+    image, _, both = paths(made, batch())
+    others = {
+        "L_D": both._replace(generated=[-one for one in both.generated]),
+        "L_D_rec": both._replace(reconstructed=[-one for one in both.reconstructed]),
+    }
+    terms = made.discriminator_terms(image, both)
+    for name, other in others.items():
+        judged = made.discriminator_terms(image, other)
+        assert {key for key in terms if not torch.equal(terms[key], judged[key])} == {name}
+
+
+@pytest.mark.parametrize("kind", [TDANetGated, TDANetPartial, TDANetDilated])
+def test_with_other_convolutions_nothing_in_the_hole_is_looked_at(kind):
+    made, given = method(kind), batch()
+    image = filled(made, given)
+    blind = given | {"image": torch.where(given["mask"] > 0, 0.5, given["image"])}
+    assert torch.equal(filled(made, blind), image)
+    assert not torch.equal(image, filled(method(), given))
+    _, _, both = paths(made.train(), given | {"mask": torch.ones_like(given["mask"])})
+    assert all(one.isfinite().all() for one in both.generated)
+
+
+def test_a_partial_convolution_is_the_plain_one_where_all_is_known_and_grows_by_a_pixel():
+    layer = PartialConvolution(3, 5, 3, padding=1).eval()
+    x, known = torch.randn(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+    with torch.no_grad():
+        plain = F.conv2d(x, layer.normalised(), layer.bias, padding=1)
+        features, grown = layer(x, known)
+        torch.testing.assert_close(features[..., 1:-1, 1:-1], plain[..., 1:-1, 1:-1])
+        known[..., :5] = 0
+        features, grown = layer(x, known)
+        assert grown[0, 0, 3].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+        assert not features[..., :4].any()
+        half = layer(torch.ones_like(x), known)[0][..., 4, 5]  # of nine pixels of 1, six are known
+    weight = layer.normalised()[..., 1:].sum(dim=(1, 2, 3)) * 9 / 6
+    torch.testing.assert_close(half, (weight + layer.bias).expand(2, 5))
+
+
+def test_what_is_pooled_is_the_mean_of_what_is_known():
+    features = torch.tensor([[1.0, 5.0, 2.0], [3.0, 7.0, 4.0]])[None, None, :, :2]
+    known = torch.tensor([[1.0, 0.0], [1.0, 0.0]])[None, None]
+    assert [one.item() for one in pooled(features, known)] == [2.0, 1.0]
+    assert [one.item() for one in pooled(features, 0 * known)] == [0.0, 0.0]
+
+
+def test_a_gated_convolution_weighs_one_half_of_its_channels_by_the_other():
+    layer = GatedConvolution(3, 4, 3, padding=1).eval()
+    x = torch.randn(1, 3, 5, 5)
+    features, gate = F.conv2d(x, layer.normalised(), layer.bias, padding=1).chunk(2, dim=1)
+    torch.testing.assert_close(layer(x), features * gate.sigmoid())
+
+
+def test_a_dilated_convolution_reaches_two_pixels():
+    layer = DilatedConvolution(1, 1, 3, padding=1).eval()
+    impulse = torch.zeros(1, 1, 9, 9)
+    impulse[..., 4, 4] = 1
+    reached = (layer(impulse) - layer.bias)[0, 0].abs().gt(1e-6).nonzero()
+    assert reached.amin(0).tolist() == [2, 2]
+    assert reached.amax(0).tolist() == [6, 6]
+    assert len(reached) == 9
+
+
+def test_between_two_captions_lies_the_one_the_other_and_their_mean():
+    made = method()
+    one, other = made.encode_text(CAPTIONS), made.encode_text(CAPTIONS[::-1])
+    for share, end in ((0.0, one), (1.0, other)):
+        mixed = between(one, other, torch.full((3, 1), share))
+        torch.testing.assert_close(mixed.sentence, end.sentence)
+        torch.testing.assert_close(mixed.words[end.word_mask], end.words[end.word_mask])
+    mixed = between(one, other, torch.full((3, 1), 0.5))
+    length = one.word_mask.sum(1)
+    assert mixed.word_mask.sum(1).tolist() == torch.maximum(length, length.flip(0)).tolist()
+    torch.testing.assert_close(mixed.words[0, :4], (one.words[0, :4] + other.words[0, :4]) / 2)
+    torch.testing.assert_close(mixed.words[0, 4:], one.words[0, 4:], msg="the shorter caption has ended")
+
+
+def test_mixed_captions_are_of_one_image_and_of_training_alone():
+    made, given = method(TDANetInterpolated), batch()
+    given["captions"] = [[caption] for caption in CAPTIONS]
+    torch.testing.assert_close(made.captions(given).words, made.encode_text(CAPTIONS).words)
+    given["captions"] = [[CAPTIONS[1]]] * 3
+    mixed = made.captions(given)
+    assert not torch.equal(mixed.sentence[0], made.encode_text(CAPTIONS).sentence[0])
+    torch.testing.assert_close(mixed.sentence[1], made.encode_text(CAPTIONS).sentence[1])
+    alone = {key: value[:1] for key, value in given.items() if key != "noise"}
+    alone["noise"] = Noise(0, given["noise"].samples[:1])
+    torch.testing.assert_close(made.captions(alone).sentence, mixed.sentence[:1])
+    assert torch.equal(filled(made, given), filled(method(), given))
