@@ -177,6 +177,7 @@ def test_captions_are_split_as_nltk_does_and_cut_at_their_end():
     expected = made.encode_text(["a bird is"])
     torch.testing.assert_close(text.words, expected.words)
     torch.testing.assert_close(text.sentence, expected.sentence)
+    assert made.words(["a bird that is Yellow, (small)", "quux"]) == [["a", "bird", "is"], []]
 
 
 def test_evaluation_leaves_the_method_as_it_was():

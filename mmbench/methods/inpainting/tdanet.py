@@ -12,7 +12,6 @@ Deviations:
   zip stops at as many sizes as a batch has images, model/tdanet_model.py#L316).
 - Object masks are cut and mirrored with their images, which are not turned (see `mmbench.data.views.Squash`), and an
   image's captions are drawn at random (theirs is always the first, since the counter of epochs does not reach it).
-- The authors make no image without known words; nor do we.
 """
 
 from collections.abc import Mapping
@@ -231,6 +230,12 @@ class TDANet(Adversarial):
         made = self.generator(z, encoded.hidden, encoded.features[self.depth - 3], keep)[-1]
         return keep * image + (1 - keep) * made
 
+    def words(self, captions: list[str]) -> list[list[str]]:
+        """The known words of N captions, in the order in which `word_attention` counts them."""
+        vocabulary = self.guide.network.vocabulary
+        encoded = (vocabulary.encode_beginning(caption, self.max_words)[0] for caption in captions)
+        return [[vocabulary.words[place] for place in places] for places in encoded]
+
     @torch.no_grad()
     def word_attention(self, batch: Batch) -> Tensor:
         """How much each position of the known region attends to each word that it does not show.
@@ -239,8 +244,8 @@ class TDANet(Adversarial):
             batch: the fields that `task.inputs` names.
 
         Returns:
-            (N, L, H / 2^depth, W / 2^depth): sums to 1 over the known words of a caption, 0 at padding and wherever
-            anything of the hole is seen.
+            (N, L, H / 2^depth, W / 2^depth): sums to 1 over the known words of a caption (`words`), 0 at padding and
+            wherever anything of the hole is seen.
         """
         image, keep = self.given(batch)
         return self.encoder(image, keep, self.prompts(batch)).attention
