@@ -54,9 +54,9 @@ class TextAttention(nn.Module):
         Args:
             features: (N, C, h, w).
             words: (N, L, D).
-            word_mask: (N, 1 or h*w, L) bool, True at words. The authors tile theirs the wrong way round
-                (https://github.com/idealwhite/tdanet/blob/b3ea9c4/model/base_function.py#L478), so that a caption's
-                padding masks another's words; one mask for all positions is their result for a batch of one.
+            word_mask: (N, 1 or h*w, L) bool, True at words. The authors tile theirs the wrong way round, so that a
+                caption's padding masks another's words; one mask for all positions is their result for a batch of one.
+                https://github.com/idealwhite/tdanet/blob/b3ea9c44c2f9a66d6b9767ae78ca8b553bda77b2/model/base_function.py#L472
             used: (N, 1, h, w) bool.
             inverse: the less a position shows a word, the more it attends to it.
         """

@@ -1,7 +1,7 @@
 """TDANet: Text-Guided Neural Image Inpainting.
 
 Lisai Zhang, Qingcai Chen, Baotian Hu, Shuoran Jiang. ACM MM 2020. https://arxiv.org/abs/2004.03212
-Authors' code: https://github.com/idealwhite/tdanet/tree/b3ea9c4
+Authors' code: https://github.com/idealwhite/tdanet/tree/b3ea9c44c2f9a66d6b9767ae78ca8b553bda77b2
 
 Two paths through one generator: reconstruction draws its latent variables from what the hole hides, generation from
 what is known. The networks are in `mmbench.networks.tdanet` and `mmbench.networks.pluralistic`, DAMSM is AttnGAN's.
@@ -9,7 +9,7 @@ what is known. The networks are in `mmbench.networks.tdanet` and `mmbench.networ
 Deviations:
 - A result depends on no other image and on no earlier call: a caption's padding is its own (`TextAttention`), the power
   iteration of spectral normalisation is stored in training alone, and L1 is summed over all four sizes (the authors'
-  zip stops at as many sizes as a batch has images, model/tdanet_model.py#L316).
+  zip stops at as many sizes as a batch has images, model/tdanet_model.py#L301).
 - Object masks are cut and mirrored with their images, which are not turned (see `mmbench.data.views.Squash`), and an
   image's captions are drawn at random (theirs is always the first, since the counter of epochs does not reach it).
 """
@@ -106,12 +106,8 @@ class TDANet(Adversarial):
     ) -> None:
         super().__init__(optimizers)
         self.depth, self.latent_dim, self.max_words = depth, latent_dim, max_words
-        self.lambda_rec, self.lambda_gen, self.lambda_kl, self.lambda_gan = (
-            lambda_rec,
-            lambda_gen,
-            lambda_kl,
-            lambda_gan,
-        )
+        self.lambda_rec, self.lambda_gen = lambda_rec, lambda_gen
+        self.lambda_kl, self.lambda_gan = lambda_kl, lambda_gan
         self.guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_match)
         # Four times as many channels after the first halving, twice as many after the others.
         widths = [width, *(min(width * 2 ** (n + 1), max_width) for n in range(1, depth))]
@@ -165,7 +161,7 @@ class TDANet(Adversarial):
             (posterior.draw(noise.normal("posterior", *shape)), known.prior.draw(noise.normal("prior", *shape)))
         )
         # In training reconstruction is given the words that the known region does not show, and generation those that
-        # the hole hides, which at test time nobody knows: as released, model/network.py#L481.
+        # the hole hides, which at test time nobody knows: as released, model/network.py#L483.
         hidden = torch.cat((known.hidden, encoded.hidden))
         features = known.features[self.depth - 3]
         images = self.generator(z, hidden, torch.cat((features, features)), torch.cat((keep, keep)))
@@ -184,7 +180,7 @@ class TDANet(Adversarial):
         }
 
     def fakes(self, made: Paths) -> tuple[Tensor, Tensor]:
-        """What each discriminator learns from: reconstructions alone, as released, model/tdanet_model.py#L259."""
+        """What each discriminator learns from: reconstructions alone, as released, model/tdanet_model.py#L251."""
         fake = made.reconstructed[-1].detach()
         return fake, fake
 
@@ -254,7 +250,7 @@ class TDANet(Adversarial):
 class TDANetGenerationJudged(TDANet):
     """TDANet whose discriminator learns from what the generation path makes, as PICNet's does.
 
-    So did the authors' before "changed gen path gan loss to rec path": model/tdanet_model.py#L257.
+    So did the authors' before "changed gen path gan loss to rec path": model/tdanet_model.py#L250.
     """
 
     official: ClassVar[dict[str, KeyMap]] = {}
