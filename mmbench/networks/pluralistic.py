@@ -197,10 +197,10 @@ def attended(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def initialise_plain(convolution: nn.Conv2d) -> None:
-    """Orthogonal weights, times 0.02, and no shift.
+    """Orthogonal weights, times 0.02, and no shift: how the authors start convolutions that are not normalised.
 
-    https://github.com/idealwhite/tdanet/blob/b3ea9c4/model/base_function.py#L14, which finds no weight to start in the
-    convolutions that are normalised.
+    Theirs finds no weight to start in those that are.
+    https://github.com/idealwhite/tdanet/blob/b3ea9c44c2f9a66d6b9767ae78ca8b553bda77b2/model/base_function.py#L17
     """
     nn.init.orthogonal_(convolution.weight, gain=0.02)
     if convolution.bias is not None:

@@ -8,18 +8,20 @@ https://github.com/idealwhite/tdanet/tree/b3ea9c4. Their blocks are PICNet's, in
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from einops import repeat
 from torch import Tensor, einsum, nn
 
 from mmbench.core.weights import KeyMap
+from mmbench.layers.spectral_norm import SpectralConv2d
 from mmbench.networks.damsm import EncodedText
 from mmbench.networks.pluralistic import (
     DECODER_NAMES,
     DROPPED,
     TRUNK_NAMES,
+    Convolution,
     Decoder,
     Gaussian,
     GaussianHead,
@@ -52,9 +54,9 @@ class TextAttention(nn.Module):
         Args:
             features: (N, C, h, w).
             words: (N, L, D).
-            word_mask: (N, 1 or h*w, L) bool, True at words. The authors tile theirs the wrong way round
-                (https://github.com/idealwhite/tdanet/blob/b3ea9c4/model/base_function.py#L478), so that a caption's
-                padding masks another's words; one mask for all positions is their result for a batch of one.
+            word_mask: (N, 1 or h*w, L) bool, True at words. The authors tile theirs the wrong way round, so that a
+                caption's padding masks another's words; one mask for all positions is their result for a batch of one.
+                https://github.com/idealwhite/tdanet/blob/b3ea9c44c2f9a66d6b9767ae78ca8b553bda77b2/model/base_function.py#L472
             used: (N, 1, h, w) bool.
             inverse: the less a position shows a word, the more it attends to it.
         """
@@ -109,11 +111,13 @@ class Encoder(nn.Module):
         num_refining: residual blocks that only the known region's last features pass.
     """
 
+    convolution: ClassVar[Convolution] = SpectralConv2d  # what makes the trunk's; a variation is a subclass
+
     def __init__(self, widths: Sequence[int], embedding_dim: int, latent_dim: int, num_refining: int) -> None:
         super().__init__()
         last = widths[-1]
         self.hidden_channels = last + 2 * embedding_dim
-        self.trunk = Trunk(widths)
+        self.trunk = Trunk(widths, self.convolution)
         self.attention = TextAttention(last, embedding_dim)
         self.refine = nn.Sequential(*(ResidualBlock(last, last, last) for _ in range(num_refining)))
         self.posterior = GaussianHead(self.hidden_channels, latent_dim, hidden=2 * last)

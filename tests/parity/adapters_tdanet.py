@@ -176,6 +176,7 @@ def losses(fixture: dict) -> dict[str, Tensor]:
         discriminator=lambda image: given["d_real"] if image is real else given["d_fake"],
         discriminator_rec=lambda image: image,
     )
+    judge.fakes = partial(TDANet.fakes, judge)
     loss = TDANet.discriminator_terms(judge, real, made)["L_D"]
     judged = {name: given[name] for name in ("d_real", "d_fake")}
     others = {name: tensor for name, tensor in given.items() if name not in judged}

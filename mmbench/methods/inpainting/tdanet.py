@@ -1,7 +1,7 @@
 """TDANet: Text-Guided Neural Image Inpainting.
 
 Lisai Zhang, Qingcai Chen, Baotian Hu, Shuoran Jiang. ACM MM 2020. https://arxiv.org/abs/2004.03212
-Authors' code: https://github.com/idealwhite/tdanet/tree/b3ea9c4
+Authors' code: https://github.com/idealwhite/tdanet/tree/b3ea9c44c2f9a66d6b9767ae78ca8b553bda77b2
 
 Two paths through one generator: reconstruction draws its latent variables from what the hole hides, generation from
 what is known. The networks are in `mmbench.networks.tdanet` and `mmbench.networks.pluralistic`, DAMSM is AttnGAN's.
@@ -9,10 +9,9 @@ what is known. The networks are in `mmbench.networks.tdanet` and `mmbench.networ
 Deviations:
 - A result depends on no other image and on no earlier call: a caption's padding is its own (`TextAttention`), the power
   iteration of spectral normalisation is stored in training alone, and L1 is summed over all four sizes (the authors'
-  zip stops at as many sizes as a batch has images, model/tdanet_model.py#L316).
+  zip stops at as many sizes as a batch has images, model/tdanet_model.py#L301).
 - Object masks are cut and mirrored with their images, which are not turned (see `mmbench.data.views.Squash`), and an
   image's captions are drawn at random (theirs is always the first, since the counter of epochs does not reach it).
-- The authors make no image without known words; nor do we.
 """
 
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ from mmbench.losses.kl import kl_between_normals
 from mmbench.networks.damsm import EncodedText
 from mmbench.networks.pluralistic import DISCRIMINATOR, Discriminator, Gaussian, targets
 from mmbench.networks.tdanet import ENCODER, GENERATOR, BothEncoded, Encoder, Generator
+from mmbench.networks.tdanet_variants import DilatedEncoder, GatedEncoder, PartialEncoder
 
 
 class Paths(NamedTuple):
@@ -72,6 +72,7 @@ class TDANet(Adversarial):
         max_words: captions longer than this keep so many of their first words.
     """
 
+    network: ClassVar[type[Encoder]] = Encoder
     task = TEXT_GUIDED_INPAINTING
     trains_on = frozenset({"image", "mask", "caption"})
     smallest_batch = 2  # the other images' captions are the false ones
@@ -105,16 +106,12 @@ class TDANet(Adversarial):
     ) -> None:
         super().__init__(optimizers)
         self.depth, self.latent_dim, self.max_words = depth, latent_dim, max_words
-        self.lambda_rec, self.lambda_gen, self.lambda_kl, self.lambda_gan = (
-            lambda_rec,
-            lambda_gen,
-            lambda_kl,
-            lambda_gan,
-        )
+        self.lambda_rec, self.lambda_gen = lambda_rec, lambda_gen
+        self.lambda_kl, self.lambda_gan = lambda_kl, lambda_gan
         self.guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_match)
         # Four times as many channels after the first halving, twice as many after the others.
         widths = [width, *(min(width * 2 ** (n + 1), max_width) for n in range(1, depth))]
-        self.encoder = Encoder(widths, damsm.embedding_dim, latent_dim, num_refining)
+        self.encoder = self.network(widths, damsm.embedding_dim, latent_dim, num_refining)
         self.generator = Generator(self.encoder.hidden_channels, latent_dim, width, max_width, depth)
         self.discriminator = Discriminator(discriminator_width, discriminator_max_width, depth)
         self.discriminator_rec = Discriminator(discriminator_width, discriminator_max_width, depth)
@@ -130,12 +127,11 @@ class TDANet(Adversarial):
         tokens, lengths = padded(encoded)
         return damsm.text_encoder(tokens.to(self.device), lengths)
 
-    def given(self, batch: Batch) -> tuple[Tensor, Tensor, EncodedText]:
-        """Images (N, 3, H, W), which of their pixels are kept (N, 1, H, W), and the texts that say what they show.
+    def given(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W), and which of their pixels are kept, (N, 1, H, W).
 
         Raises:
-            ValueError: the network does not work at this size, the masks are of another, or a caption has no known
-                word.
+            ValueError: the network does not work at this size, or the masks are of another.
         """
         image, mask, stride = batch["image"], batch["mask"], 2**self.depth
         height, width = image.shape[-2:]
@@ -147,7 +143,15 @@ class TDANet(Adversarial):
                 f"expected images with sides of multiples of {stride}, and more than {stride} x {stride}, found "
                 f"{height} x {width}: resize or pad them"
             )
-        return image, 1 - mask, self.encode_text(batch[self.task.prompt])  # the authors' masks are 1 where they keep
+        return image, 1 - mask  # the authors' masks are 1 where they keep
+
+    def prompts(self, batch: Batch) -> EncodedText:
+        """The texts that images are filled after."""
+        return self.encode_text(batch[self.task.prompt])
+
+    def captions(self, batch: Batch) -> EncodedText:
+        """The texts of a training step."""
+        return self.encode_text(batch["caption"])
 
     def paths(self, encoded: BothEncoded, keep: Tensor, noise: Noise) -> Paths:
         """Both paths of encoded images, which pass the generator as one batch."""
@@ -157,7 +161,7 @@ class TDANet(Adversarial):
             (posterior.draw(noise.normal("posterior", *shape)), known.prior.draw(noise.normal("prior", *shape)))
         )
         # In training reconstruction is given the words that the known region does not show, and generation those that
-        # the hole hides, which at test time nobody knows: as released, model/network.py#L481.
+        # the hole hides, which at test time nobody knows: as released, model/network.py#L483.
         hidden = torch.cat((known.hidden, encoded.hidden))
         features = known.features[self.depth - 3]
         images = self.generator(z, hidden, torch.cat((features, features)), torch.cat((keep, keep)))
@@ -165,12 +169,20 @@ class TDANet(Adversarial):
         return Paths(list(reconstructed), list(generated), posterior, known.prior)
 
     def discriminator_terms(self, real: Tensor, made: Paths) -> dict[str, Tensor]:
-        """Both are trained on reconstructions alone, as released: model/tdanet_model.py#L259."""
-        fake = made.reconstructed[-1].detach()
+        """Real images against made ones."""
+        fake, fake_rec = self.fakes(made)
         return {
-            f"L_{name}": (least_squares_real(judge(real)) + least_squares_fake(judge(fake))) / 2
-            for name, judge in (("D", self.discriminator), ("D_rec", self.discriminator_rec))
+            f"L_{name}": (least_squares_real(judge(real)) + least_squares_fake(judge(image))) / 2
+            for name, judge, image in (
+                ("D", self.discriminator, fake),
+                ("D_rec", self.discriminator_rec, fake_rec),
+            )
         }
+
+    def fakes(self, made: Paths) -> tuple[Tensor, Tensor]:
+        """What each discriminator learns from: reconstructions alone, as released, model/tdanet_model.py#L251."""
+        fake = made.reconstructed[-1].detach()
+        return fake, fake
 
     def generator_terms(self, real: Tensor, made: Paths, text: EncodedText) -> dict[str, Tensor]:
         """The objective of encoder and generator, by path: as released, with every term over the whole image."""
@@ -193,7 +205,7 @@ class TDANet(Adversarial):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        real, keep, text = self.given(batch)
+        (real, keep), text = self.given(batch), self.captions(batch)
         made = self.paths(self.encoder.both(real, keep, text), keep, batch["noise"])
         discriminators = self.discriminator, self.discriminator_rec
         self.minimise(["discriminator", "discriminator_rec"], self.discriminator_terms(real, made))
@@ -206,13 +218,19 @@ class TDANet(Adversarial):
         The first draw of a sample takes the middle of the prior, as the README has it for the table (`--no_variance`);
         the others are drawn from it.
         """
-        image, keep, text = self.given(batch)
-        encoded = self.encoder(image, keep, text)
+        image, keep = self.given(batch)
+        encoded = self.encoder(image, keep, self.prompts(batch))
         first = torch.tensor([sample.draw == 0 for sample in noise.samples], device=image.device)
         eps = noise.normal("z", *encoded.prior.mu.shape[1:]).masked_fill(first[:, None, None, None], 0)
         z = encoded.prior.draw(eps)
         made = self.generator(z, encoded.hidden, encoded.features[self.depth - 3], keep)[-1]
         return keep * image + (1 - keep) * made
+
+    def words(self, captions: list[str]) -> list[list[str]]:
+        """The known words of N captions, in the order in which `word_attention` counts them."""
+        vocabulary = self.guide.network.vocabulary
+        encoded = (vocabulary.encode_beginning(caption, self.max_words)[0] for caption in captions)
+        return [[vocabulary.words[place] for place in places] for places in encoded]
 
     @torch.no_grad()
     def word_attention(self, batch: Batch) -> Tensor:
@@ -222,11 +240,75 @@ class TDANet(Adversarial):
             batch: the fields that `task.inputs` names.
 
         Returns:
-            (N, L, H / 2^depth, W / 2^depth): sums to 1 over the known words of a caption, 0 at padding and wherever
-            anything of the hole is seen.
+            (N, L, H / 2^depth, W / 2^depth): sums to 1 over the known words of a caption (`words`), 0 at padding and
+            wherever anything of the hole is seen.
         """
-        image, keep, text = self.given(batch)
-        return self.encoder(image, keep, text).attention
+        image, keep = self.given(batch)
+        return self.encoder(image, keep, self.prompts(batch)).attention
+
+
+class TDANetGenerationJudged(TDANet):
+    """TDANet whose discriminator learns from what the generation path makes, as PICNet's does.
+
+    So did the authors' before "changed gen path gan loss to rec path": model/tdanet_model.py#L250.
+    """
+
+    official: ClassVar[dict[str, KeyMap]] = {}
+
+    def fakes(self, made: Paths) -> tuple[Tensor, Tensor]:
+        return made.generated[-1].detach(), made.reconstructed[-1].detach()
+
+
+class TDANetGated(TDANet):
+    """A variant of ours: gated convolutions in the encoder's trunk."""
+
+    network = GatedEncoder
+    official: ClassVar[dict[str, KeyMap]] = {}
+
+
+class TDANetPartial(TDANet):
+    """A variant of ours: partial convolutions in the encoder's trunk."""
+
+    network = PartialEncoder
+    official: ClassVar[dict[str, KeyMap]] = {}
+
+
+class TDANetDilated(TDANet):
+    """A variant of ours: dilated convolutions in the encoder's trunk."""
+
+    network = DilatedEncoder
+    official: ClassVar[dict[str, KeyMap]] = {}
+
+
+class TDANetInterpolated(TDANet):
+    """A variant of ours: training lies between two captions of an image, word by word, each mixture a draw."""
+
+    trains_on = TDANet.trains_on | {"captions"}
+    official: ClassVar[dict[str, KeyMap]] = {}
+
+    def captions(self, batch: Batch) -> EncodedText:
+        """A caption on the way to another one of the same image; words that only the longer has stay as they are."""
+        streams = batch["noise"].streams("other caption")
+        others = [str(rng.choice(texts)) for rng, texts in zip(streams, batch["captions"], strict=True)]
+        share = batch["noise"].uniform("share", 1)
+        return between(self.encode_text(batch["caption"]), self.encode_text(others), share)
+
+
+def between(one: EncodedText, other: EncodedText, share: Tensor) -> EncodedText:
+    """Texts of which `share` (N, 1) in [0, 1] is of the other: sentences, and words at places where both have one."""
+    num_words = max(one.words.shape[1], other.words.shape[1])
+    words, word_mask, _ = padded_to(one, num_words)
+    other_words, other_mask, _ = padded_to(other, num_words)
+    # Where one caption has ended, the other goes on alone.
+    weight = torch.where(word_mask & other_mask, share, other_mask.to(share))[..., None]
+    sentence = torch.lerp(one.sentence, other.sentence, share)
+    return EncodedText(torch.lerp(words, other_words, weight), word_mask | other_mask, sentence)
+
+
+def padded_to(text: EncodedText, num_words: int) -> EncodedText:
+    """Texts filled up with padding to so many words."""
+    room = num_words - text.words.shape[1]
+    return EncodedText(F.pad(text.words, (0, 0, 0, room)), F.pad(text.word_mask, (0, room)), text.sentence)
 
 
 def pyramid_l1(made: list[Tensor], real: Tensor) -> Tensor:
