@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
             if form:
                 print(tables.rendered(cells, form), end="")
             else:
-                tables.show(cells, f"{here.name} ({source} data)")
+                tables.show(cells, f"{here.name} ({source} data)", tables.remarks(here))
                 print(f"table: {path}")
     readme = Path("README.md")
     if "experiment" not in own and pages:
