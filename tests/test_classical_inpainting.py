@@ -162,7 +162,7 @@ def test_a_line_is_continued_before_its_surroundings():
 
 
 def test_confidence_and_data_are_those_of_the_paper():
-    """By hand: left of the hole the picture has a horizontal edge of 100 levels, which its rim is at right angles to."""
+    """By hand: left of the hole the picture has a horizontal edge of 100 levels, and the hole a vertical rim."""
     image = np.zeros((12, 12, 3), np.uint8)
     image[6:] = 100
     hole = np.zeros((12, 12), bool)
@@ -171,7 +171,7 @@ def test_confidence_and_data_are_those_of_the_paper():
     rows, columns = np.array([6, 8, 2]) + 1, np.array([5, 5, 5]) + 1  # of the map with its border of one pixel
     confidence, data = filling.terms(rows, columns)
     assert confidence.tolist() == pytest.approx([3 / 9, 3 / 9, 5 / 9])
-    # A central difference across the edge is 50; those beside the hole have an unknown neighbour, and count for nothing.
+    # A central difference across the edge is 50; those beside the hole have an unknown neighbour: none.
     assert data.tolist() == [0, 0, 0]
     confidence, data = Filling(image, hole, 5).terms(rows + 1, columns + 1)
     assert confidence.tolist() == pytest.approx([10 / 25, 13 / 25, 16 / 25])

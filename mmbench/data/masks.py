@@ -224,9 +224,7 @@ def _span(side: int, count: int, rng: np.random.Generator) -> slice:
 
 def _require_share(area: float) -> None:
     if not 0 < area < 1:
-        raise ValueError(
-            f"expected the area of a hole between 0 and 1 of the picture, found {area}: change it"
-        )
+        raise ValueError(f"expected the area of a hole between 0 and 1 of the picture, found {area}: change it")
 
 
 def _random_stroke(brush: ImageDraw.ImageDraw, side: int, rng: np.random.Generator) -> None:
