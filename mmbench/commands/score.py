@@ -16,7 +16,7 @@ JUDGE = re.compile(r"extractor\.(\w+)\.file=(.*)")
 HELP = """usage: mmbench score fake=DIR metrics=A,B [real=DIR|data=NAME] [captions=FILE] [input=DIR] [mask=DIR] [...]
 
 Scores images, videos or texts of any tool: what the metrics judge, or what the protocol's task asks for. Folders may be
-zip archives; files belong together by path without extension.
+zip archives, whose one common top folder is no part of the paths; files belong together by path without extension.
 
   fake                generated images or videos (animated PNG, written by mmbench), all of one size; texts: .txt in
                       UTF-8, or one .json {name: text}, .csv or .tsv of name and text
@@ -94,6 +94,8 @@ def report(record: Result, path: Path) -> None:
         print(f"{name:<28} not scored (needs {lacking})")
     for name, problem in record.data["skipped"].items():
         print(f"left out: {name} ({problem})")
+    for kind, number in record.data["notes"].items():
+        print(f"note: {kind}: {number} {'file' if number == 1 else 'files'}")
     print(f"record: {path}")
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from mmbench.core.outputs import OUTPUTS
 
@@ -66,7 +67,8 @@ def read_table(path: Path, entry: str, is_value: Callable[[Any], bool]) -> dict[
     if bad := [pair for pair in pairs if len(pair) != 2 or not is_value(pair[1])]:
         raise ValueError(f"{wanted}, found {bad[0]!r}: correct the file")
     found = {
-        str(Path(name).with_suffix("")) if Path(name).suffix.lower() in SUFFIXES else name: value
+        # Composed, as names of files are.
+        normalize("NFC", str(Path(name).with_suffix("")) if Path(name).suffix.lower() in SUFFIXES else name): value
         for name, value in pairs
     }
     if len(found) < len(pairs):
