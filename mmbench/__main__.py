@@ -15,6 +15,8 @@ COMMANDS = {
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
+LIGHT = ("table", "list")  # compute nothing
+
 HELP = """usage: mmbench COMMAND [key=value ...]
 
 {commands}
@@ -50,11 +52,15 @@ def main() -> None:
             from mmbench.core.config import unknown
 
             unknown("command", command, COMMANDS)
+        from mmbench.core.threads import choose_waiting
+
         module = import_module(f"mmbench.commands.{command}")
         if {"-h", "--help"} & set(arguments[1:]):
             print(module.HELP, end="")
             status = 0
         else:
+            if command not in LIGHT:
+                choose_waiting()
             status = module.main(arguments[1:])
     except ValueError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
