@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from mmbench.core import config
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
-from mmbench.core.outputs import OUTPUTS, Output
+from mmbench.core.outputs import MASKS, OUTPUTS, Output
 from mmbench.core.results import Result
 from mmbench.core.task import TASKS
 from mmbench.data.batches import as_floats, collate
@@ -275,7 +275,8 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     assets = Path(request.plain["paths"]["assets"]).expanduser()
     output = _output(request)
     captions = Table("caption", READERS[output.captions](request.captions)) if request.captions else None
-    with opened(request.folders, {"fake": output, "real": output}, captions) as folders:
+    contents = {"fake": output, "real": output, "mask": MASKS}
+    with opened(request.folders, contents, captions) as folders:
         sources = _sources(output, folders, captions)
         metrics, extractors, left_out = _chosen(request, output, sources.keys())
         suite = build_suite(metrics, extractors, assets)
@@ -287,6 +288,7 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
         problems = inspect(output, folders, list(compared.values()), request.size, whole)
         if problems.size:
             suite.require_size(*problems.size)
+        said = noted(folders)
         names = sorted(folders["fake"].names - problems.spoilt)
         scored = Scored(names, {"generated": folders["fake"], **compared}, request.size)
         batches = _Readable(scored, problems, request)
@@ -307,7 +309,7 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
                 raise
         data = {what: source.sha256() for what, source in folders.items()} | {"reference": reference}
     data |= {"captions": None if captions is None else sha256_json(captions.texts), "size": request.size}
-    data |= {"skipped": problems.said, "not scored": left_out, "notes": noted(folders)}
+    data |= {"skipped": problems.said, "not scored": left_out, "notes": said}
     judges = {name: {key: node[key] for key in ("name", "network")} for name, node in extractors.items()}
     facts = {"metrics": metrics, "extractors": judges, "size": request.size}
     record = _record(request, data, facts, metrics=scoring.results_of(suite), coverage=covered, canary=drift)

@@ -363,10 +363,14 @@ def _usual(looks: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def noted(found: Mapping[str, Source]) -> dict[str, int]:
-    """What somebody should know of how files are read or not: kind in a few words, to number of files."""
-    passed = {
-        f"{kind} in {what}=, not looked at": count
-        for what, source in found.items()
-        for kind, count in source.passed.items()
+    """What somebody should know of how files are read or not: kind in a few words, to number of files.
+
+    Each file counts once of each kind, under however many names the command line has it, and also where it is left out.
+    """
+    outputs = {
+        file: source.output for source in found.values() if isinstance(source, Folder) for file in source.files.values()
     }
-    return dict(sorted(passed.items()))
+    kinds = Counter(kind for file, output in outputs.items() for kind in output.notes(file))
+    for what, source in found.items():
+        kinds.update({f"{kind} in {what}=, not looked at": count for kind, count in source.passed.items()})
+    return dict(sorted(kinds.items()))

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core.application import within_memory
 from mmbench.core.files import locked, sha256_bytes, sha256_json, written_atomically
+from mmbench.core.images import decoder
 from mmbench.core.noise import Sample
 from mmbench.core.progress import track
 from mmbench.data.batches import collate
@@ -92,8 +93,8 @@ def coverage(shown: Sequence[Sample], expected: Sequence[Sample]) -> dict[str, A
 def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path, num_workers: int) -> None:
     """Gives the suite the real set: statistics that another run kept, or else all its images, once.
 
-    Kept by data, split, preprocessing, extractor, its weights and what metrics want of them, in a file that is checked
-    when it is read. States are summed over processes, so that only one of them may call this.
+    Kept by data, split, preprocessing, decoder, extractor, its weights and what metrics want of them, in a file that is
+    checked when it is read. States are summed over processes, so that only one of them may call this.
 
     Args:
         identity: JSON value of everything that the real images depend on.
@@ -106,7 +107,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
     if not wanted:
         return
     facts = {
-        name: [identity, metric.reference_kind, metric.extractor.name, metric.extractor.weights_sha256]
+        name: [identity, decoder(), metric.reference_kind, metric.extractor.name, metric.extractor.weights_sha256]
         for name, metric in wanted.items()
     }
     paths = {name: assets / "statistics" / f"{sha256_json(facts[name])[:32]}.safetensors" for name in wanted}
