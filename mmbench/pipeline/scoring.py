@@ -4,6 +4,7 @@ What `mmbench evaluate` and `mmbench score` share.
 """
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from mmbench.core.images import decoder
 from mmbench.core.noise import Sample
 from mmbench.core.progress import track
 from mmbench.data.batches import collate
+from mmbench.metrics.batch import RangeWarning
 from mmbench.metrics.suite import MetricSuite
 
 BATCH = 32  # images that are read together; a multiple of what goes through a network at once
@@ -53,7 +55,7 @@ def show(suite: MetricSuite, batches: Iterable[dict[str, Any]], what: str) -> li
     Networks run in full float32 precision, whatever the training was allowed.
     """
     shown: list[Sample] = []
-    with full_precision(), within_memory(BATCH, REMEDY):
+    with full_precision(), within_memory(BATCH, REMEDY), range_known():
         for batch in track(batches, what):
             made = batch.pop("generated")
             suite.update(made.to(suite.device) if isinstance(made, Tensor) else made, batch)
@@ -118,7 +120,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
             suite.load_reference_state(name, held[paths[name]])
         if not absent:
             return
-        with full_precision(), within_memory(BATCH, REMEDY):
+        with full_precision(), within_memory(BATCH, REMEDY), range_known():
             for batch in track(loader(real, num_workers), "real images"):
                 batch["image"] = batch["image"].to(suite.device)
                 suite.update_reference(batch, only=absent)
@@ -156,6 +158,14 @@ def results_of(suite: MetricSuite) -> dict[str, dict[str, Any]]:
         key: {**scores[key]._asdict(), "weights": judge.weights_sha256 if judge else None}
         for key, judge in judges.items()
     }
+
+
+@contextmanager
+def range_known() -> Iterator[None]:
+    """Bright pictures are no reason for a warning: data modules and files give [-1, 1]."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RangeWarning)
+        yield
 
 
 @contextmanager
