@@ -14,7 +14,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -123,7 +123,7 @@ def check(overrides: Sequence[str]) -> None:
     for override in parse(overrides):
         key = override.key_or_group
         if key in groups:
-            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+            values = _choices(override)
             for value in values:
                 if value is not None and str(value) not in names(key):
                     unknown("data set" if key == "data" else key, str(value), names(key))
@@ -138,6 +138,16 @@ def check(overrides: Sequence[str]) -> None:
             continue
         if key not in known and not key.startswith(f"{STAGES}."):
             unknown("configuration key", key, known | set(groups))
+
+
+def _choices(override: Override) -> list[Any]:
+    """What a word chooses of its group: one, or those of a sweep."""
+    value = override.value()
+    if isinstance(value, Glob):
+        if not (found := value.filter(names(override.key_or_group))):
+            unknown(override.key_or_group, _line(override).partition("=")[2], names(override.key_or_group))
+        return list(found)
+    return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [value]
 
 
 def for_hydra(word: str) -> str:

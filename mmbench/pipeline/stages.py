@@ -90,10 +90,12 @@ def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
     Batch normalisation is synchronised in training by us (`core/batch_norm.py`), since Lightning's cannot on a
     processor.
     """
+    from mmbench.core.own_signals import OwnSignals
     from mmbench.core.progress import TRAINER_OPTIONS
 
     hardware = {key: item for key, item in plain["trainer"].items() if key != "sync_batchnorm"}
-    return config.construct(hardware, **TRAINER_OPTIONS, **arguments)
+    callbacks = [OwnSignals(), *arguments.pop("callbacks", [])]
+    return config.construct(hardware, **TRAINER_OPTIONS, callbacks=callbacks, **arguments)
 
 
 def predecessors(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:
