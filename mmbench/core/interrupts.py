@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM: one line says that the run was interrupted, what it made is kept, and it ends within seconds.
 
-An exception leaves the work, so that locks are given back and parts of files removed. It can be lost (in a destructor) or
-late (a process waits for another one in a library), so that a thread ends the process where it does not go by itself.
+An exception leaves the work, so that locks are given back and parts of files removed. It can be lost (in a destructor)
+or late (a process waits for another one in a library), so that a thread ends the process where it does not go itself.
 """
 
 import multiprocessing
@@ -134,6 +134,7 @@ def _end(code: int) -> None:
     if code > 1:
         say()
     _end_processes()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what others make of the end of workers is no news
     for worker in multiprocessing.active_children():
         worker.kill()
     os._exit(code)

@@ -1,12 +1,12 @@
-"""What libraries say of how mmbench uses them, which nobody who runs a command can change, does not reach the terminal."""
+"""Keeps off the terminal what libraries say of how mmbench uses them, which nobody who runs a command can change."""
 
 import logging
 import os
 import sys
 import warnings
 
-# Greetings, banners of the hardware, advertisements. A level of their own, since Lightning sets that of its root when it
-# is imported.
+# Greetings, banners of the hardware, advertisements. A level of their own: Lightning sets that of its root when it is
+# imported.
 TALKATIVE = (
     *("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"),
     *("lightning_fabric.utilities.distributed", "lightning_fabric.utilities.seed"),
