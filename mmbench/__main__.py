@@ -17,6 +17,8 @@ COMMANDS = {
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
+LIGHT = ("table", "list")  # compute nothing
+
 HELP = """usage: mmbench COMMAND [key=value ...]
 
 {commands}
@@ -74,6 +76,10 @@ def _command(command: str, *words: str) -> int:
     if {"-h", "--help"} & set(words):
         print(module.HELP, end="")
         return 0
+    if command not in LIGHT:
+        from mmbench.core.threads import choose_waiting
+
+        choose_waiting()
     status: int = module.main(list(words))
     return status
 

@@ -113,7 +113,7 @@ def test_every_line_is_tried_and_every_try_is_of_a_line():
 @pytest.fixture
 def images(home):
     """What the lines call `DIR`, `out/`, `in/`, `prompts.json` and `samples.zip`: 12 pictures."""
-    pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
     for folder in ("DIR", "out", "in"):
         (home / folder).mkdir()
         for name, image in enumerate(pixels):

@@ -146,7 +146,7 @@ def test_everything_that_is_wrong_is_said_at_once(folders, capsys):
     said = str(error.value)
     assert "\n" not in said
     for problem in (
-        "set/00: 00.png is no image",
+        "00.png: expected a whole image, found what is no image",
         "cannot be decoded",
         "set/02: mode L where most are RGB",
         "set/03: 20 x 20 pixels where most are 48 x 48",
@@ -251,7 +251,7 @@ def test_the_facts_of_images_are_the_metrics_and_the_size(folders, capsys):
     psnr = {"_target_": "mmbench.metrics.psnr.PSNR", "against": "image"}
     assert record["config"] == {"metrics": {"psnr": psnr}, "extractors": {}, "size": None}
     assert record["config_hash"] == config.config_hash(record["config"])
-    assert sorted(record["data"]) == ["captions", "fake", "not scored", "real", "reference", "size", "skipped"]
+    assert sorted(record["data"]) == ["captions", "fake", "not scored", "notes", "real", "reference", "size", "skipped"]
 
 
 @pytest.fixture

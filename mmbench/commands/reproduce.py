@@ -1,6 +1,7 @@
 """Runs the rows of a published table and prints published beside reproduced."""
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,4 +82,8 @@ def main(arguments: list[str]) -> int:
     rows = selected(experiment, config.words(own.get("method", "")), config.words(own.get("data", "")))
     seeds = seeds_of(own.get("seeds"), rest, experiment)
     sys.stdout.reconfigure(line_buffering=True)
-    return 0 if reproduce(experiment, source, seeds, rows, rest) else 1
+    start = time.monotonic()
+    complete = reproduce(experiment, source, seeds, rows, rest)
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    print(f"took {minutes} min {seconds} s", file=sys.stderr)
+    return 0 if complete else 1

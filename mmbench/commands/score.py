@@ -17,6 +17,8 @@ HELP = """usage: mmbench score fake=DIR metrics=A,B [real=DIR|data=NAME] [captio
 
 Scores images, videos or texts of any tool: what the metrics judge, or what the protocol's task asks for. Folders may be
 zip archives; files belong together by path without extension.
+Pictures are turned upright as EXIF says, transparency is left out, of several frames the first is scored, grey of 16
+bits is rounded to 8: a note counts the files of each kind.
 
   fake                generated images or videos (animated PNG, written by mmbench), all of one size; texts: .txt in
                       UTF-8, or one .json {name: text}, .csv or .tsv of name and text
@@ -25,7 +27,7 @@ zip archives; files belong together by path without extension.
   input               images that were edited: what diff, L1, PSNR, SSIM and LPIPS compare with
   captions            the prompt of each image or video: .json {name: text}, or .csv / .tsv of name and text;
                       of each text what people wrote: in .json also {name: [text, ...]}
-  mask                masks of inpainting, white = hole
+  mask                masks of inpainting, black and white alone, white = hole
   metrics=fid,is      names that `mmbench list group=metric` shows
   protocol=NAME       instead of metrics=: those of a protocol's metrics that the given folders allow
   extractor           standard (default) or toy networks
@@ -94,6 +96,8 @@ def report(record: Result, path: Path) -> None:
         print(f"{name:<28} not scored (needs {lacking})")
     for name, problem in record.data["skipped"].items():
         print(f"left out: {name} ({problem})")
+    for kind, number in record.data["notes"].items():
+        print(f"note: {kind}: {number} {'file' if number == 1 else 'files'}")
     print(f"record: {path}")
 
 

@@ -90,6 +90,9 @@ Reader = Callable[[Record, Look], Seen]
 def decoded(record: Record, look: Look) -> Seen:
     """Reads a picture from its file.
 
+    Its pixels are seen as they lie in the file, and EXIF turns nothing: boxes, masks and layouts of data sets belong to
+    those. (`mmbench score`, which knows no boxes, turns pictures upright.)
+
     Raises:
         ValueError: the file is missing or damaged, or its box lies outside; names it.
     """

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from mmbench.core.config import construct, default_assets, node
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.noise import Sample
-from mmbench.metrics.base import Batch, Metric, Score, check_batch
+from mmbench.metrics.base import Metric, Score
+from mmbench.metrics.batch import Batch, check_batch, check_reference, warn_once
 from mmbench.metrics.features import Extractor
 
 
@@ -23,7 +24,10 @@ class MetricSuite(nn.Module):
         needs: batch fields that any of them reads.
         needs_reference: whether any of them wants the real set.
         samples: what this process has shown, in the order of the images.
+        warned: whether it has warned of real images that are likely to be in another range.
     """
+
+    warned = False
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         super().__init__()
@@ -63,15 +67,26 @@ class MetricSuite(nn.Module):
         Args:
             made: (N, 3, H, W) uint8 images, (N, F, 3, H, W) uint8 videos, or N texts, as the metrics are `of`.
             batch: the fields that `needs` names, and `sample`.
+
+        Raises:
+            ValueError: something of it has another type, shape, range or number of items (see `Metric`).
         """
-        check_batch(made, batch)
+        for of in sorted({metric.of for metric in self.metrics.values()}):
+            batch = check_batch(made, batch, of, self.needs)
+        warn_once(self, batch, stacklevel=2)
         for metric in self.metrics.values():
             metric.update(made, batch)
         self.samples += batch.get("sample", ())
         self._forget()
 
     def update_reference(self, batch: Batch, only: Collection[str] | None = None) -> None:
-        """Shows a batch of the real set (`id`, `sample`, `image`) to every metric that wants it, or to `only` those."""
+        """Shows a batch of the real set (`id`, `sample`, `image`) to every metric that wants it, or to `only` those.
+
+        Raises:
+            ValueError: as `update`.
+        """
+        batch = check_reference(batch)
+        warn_once(self, batch, stacklevel=2)
         for name, metric in self.metrics.items():
             if metric.needs_reference and (only is None or name in only):
                 metric.update_reference(batch)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from mmbench.core import config
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
-from mmbench.core.outputs import OUTPUTS, Output
+from mmbench.core.outputs import MASKS, OUTPUTS, Output
 from mmbench.core.results import Result
 from mmbench.core.task import TASKS
 from mmbench.data.batches import as_floats, collate
@@ -20,7 +20,7 @@ from mmbench.data.views import View
 from mmbench.metrics.suite import build_suite, described, with_files
 from mmbench.pipeline import canary, scoring
 from mmbench.pipeline.captions import read_captions, read_references
-from mmbench.pipeline.inspection import Problems, Source, Table, inspect, opened
+from mmbench.pipeline.inspection import Problems, Source, Table, inspect, noted, opened
 from mmbench.pipeline.request import Request
 
 READERS = {"prompt": read_captions, "captions": read_references}  # of the file of captions, by the field that it fills
@@ -224,7 +224,7 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     """Scores the folders that a request names; the record of it, unwritten, and the values by sample.
 
     Its `data` are hashes of the folders, the real set and the captions; "skipped": name to why it was left out; "not
-    scored": metric of the protocol to what it needs.
+    scored": metric of the protocol to what it needs; "notes": as `inspection.noted`.
 
     Raises:
         MissingAsset: weights of an extractor, or the data set, are not there and could not be fetched.
@@ -234,7 +234,7 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     assets = Path(request.plain["paths"]["assets"]).expanduser()
     output = _output(request)
     captions = Table("caption", READERS[output.captions](request.captions)) if request.captions else None
-    with opened(request.folders, {"fake": output, "real": output}) as folders:
+    with opened(request.folders, {"fake": output, "real": output, "mask": MASKS}) as folders:
         sources = _sources(output, folders, captions)
         metrics, extractors, left_out = _chosen(request, output, sources.keys())
         suite = build_suite(metrics, extractors, assets)
@@ -243,6 +243,7 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
             suite.cuda()
         compared = {name: source for name, source in sources.items() if name in suite.needs}
         problems = inspect(output, folders, list(compared.values()), request.size)
+        said = noted(folders)
         names = sorted(folders["fake"].names - problems.found.keys())
         scored = Scored(names, {"generated": folders["fake"], **compared}, request.size)
         batches = _Readable(scored, problems, request)
@@ -257,7 +258,7 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
             scoring.add_reference(suite, real, reference, assets, request.workers)
         data = {what: source.sha256() for what, source in folders.items()} | {"reference": reference}
     data |= {"captions": None if captions is None else sha256_json(captions.texts), "size": request.size}
-    data |= {"skipped": dict(sorted(problems.found.items())), "not scored": left_out}
+    data |= {"skipped": dict(sorted(problems.found.items())), "not scored": left_out, "notes": said}
     judges = {name: {key: node[key] for key in ("name", "network")} for name, node in extractors.items()}
     facts = {"metrics": metrics, "extractors": judges, "size": request.size}
     record = _record(request, data, facts, metrics=scoring.results_of(suite), coverage=covered, canary=drift)

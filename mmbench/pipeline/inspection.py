@@ -230,3 +230,15 @@ def _usual(looks: Iterable[Mapping[str, str]]) -> dict[str, str]:
         for phrase, value in look.items():
             counts.setdefault(phrase, Counter())[value] += 1
     return {phrase: count.most_common(1)[0][0] for phrase, count in counts.items()}
+
+
+def noted(found: Mapping[str, Source]) -> dict[str, int]:
+    """What somebody should know of how files are read or not: kind in a few words, to number of files.
+
+    Each file counts once of each kind, under however many names the command line has it, and also where it is left out.
+    """
+    outputs = {
+        file: source.output for source in found.values() if isinstance(source, Folder) for file in source.files.values()
+    }
+    kinds = Counter(kind for file, output in outputs.items() for kind in output.notes(file))
+    return dict(sorted(kinds.items()))

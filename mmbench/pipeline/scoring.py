@@ -4,6 +4,7 @@ What `mmbench evaluate` and `mmbench score` share.
 """
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core.application import within_memory
 from mmbench.core.files import locked, sha256_bytes, sha256_json, written_atomically
+from mmbench.core.images import decoder
 from mmbench.core.noise import Sample
 from mmbench.core.progress import track
 from mmbench.data.batches import collate
+from mmbench.metrics.batch import RangeWarning
 from mmbench.metrics.suite import MetricSuite
 
 BATCH = 32  # images that are read together; a multiple of what goes through a network at once
@@ -52,7 +55,7 @@ def show(suite: MetricSuite, batches: Iterable[dict[str, Any]], what: str) -> li
     Networks run in full float32 precision, whatever the training was allowed.
     """
     shown: list[Sample] = []
-    with full_precision(), within_memory(BATCH, REMEDY):
+    with full_precision(), within_memory(BATCH, REMEDY), range_known():
         for batch in track(batches, what):
             made = batch.pop("generated")
             suite.update(made.to(suite.device) if isinstance(made, Tensor) else made, batch)
@@ -92,8 +95,8 @@ def coverage(shown: Sequence[Sample], expected: Sequence[Sample]) -> dict[str, A
 def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path, num_workers: int) -> None:
     """Gives the suite the real set: statistics that another run kept, or else all its images, once.
 
-    Kept by data, split, preprocessing, extractor, its weights and what metrics want of them, in a file that is checked
-    when it is read. States are summed over processes, so that only one of them may call this.
+    Kept by data, split, preprocessing, decoder, extractor, its weights and what metrics want of them, in a file that is
+    checked when it is read. States are summed over processes, so that only one of them may call this.
 
     Args:
         identity: JSON value of everything that the real images depend on.
@@ -106,7 +109,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
     if not wanted:
         return
     facts = {
-        name: [identity, metric.reference_kind, metric.extractor.name, metric.extractor.weights_sha256]
+        name: [identity, decoder(), metric.reference_kind, metric.extractor.name, metric.extractor.weights_sha256]
         for name, metric in wanted.items()
     }
     paths = {name: assets / "statistics" / f"{sha256_json(facts[name])[:32]}.safetensors" for name in wanted}
@@ -117,7 +120,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
             suite.load_reference_state(name, held[paths[name]])
         if not absent:
             return
-        with full_precision(), within_memory(BATCH, REMEDY):
+        with full_precision(), within_memory(BATCH, REMEDY), range_known():
             for batch in track(loader(real, num_workers), "real images"):
                 batch["image"] = batch["image"].to(suite.device)
                 suite.update_reference(batch, only=absent)
@@ -155,6 +158,14 @@ def results_of(suite: MetricSuite) -> dict[str, dict[str, Any]]:
         key: {**scores[key]._asdict(), "weights": judge.weights_sha256 if judge else None}
         for key, judge in judges.items()
     }
+
+
+@contextmanager
+def range_known() -> Iterator[None]:
+    """Bright pictures are no reason for a warning: data modules and files give [-1, 1]."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RangeWarning)
+        yield
 
 
 @contextmanager
