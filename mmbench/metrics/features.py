@@ -1,10 +1,10 @@
 """Extractors: the learned networks that metrics look through, each run once per batch for all of them."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,20 @@ from mmbench.core.images import to_uint8
 Cards = Mapping[str, Mapping[str, Any]]
 
 PART = {False: 8, True: 64}  # images that go through a network at once: on a processor, on CUDA
+
+
+@runtime_checkable
+class Cutting(Protocol):
+    """A network that reads no more than the beginning of a long text.
+
+    Attributes:
+        limit: how much that is, in words: "CLIP's 77 tokens".
+    """
+
+    limit: str
+
+    def is_cut(self, texts: Sequence[str]) -> Tensor:
+        """Which of N texts are longer: (N,) bool."""
 
 
 class Extractor(Frozen):

@@ -28,7 +28,7 @@ from mmbench.metrics.base import (
 )
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.psnr import ROUNDING_ERROR
-from mmbench.metrics.ssim import RADIUS, require_room, similarity_map
+from mmbench.metrics.ssim import RADIUS, SSIM, similarity_map
 
 
 class _InMask(SampleMean):
@@ -82,9 +82,10 @@ class SSIMInMask(_InMask):
     """
 
     higher_is_better = True
+    least_size = SSIM.least_size
 
     def scores(self, images: Tensor, batch: Batch) -> Tensor:
-        require_room(images)
+        self.require_size(*images.shape[:-3:-1])
         inner = slice(RADIUS, -RADIUS)
         holes = _hole(batch, images)[:, 0, inner, inner]
         pairs = zip(*compared(images, batch["image"]), holes, strict=True)
@@ -110,6 +111,7 @@ class LPIPSInMask(_InMask):
 
     def scores(self, images: Tensor, batch: Batch) -> Tensor:
         assert self.extractor is not None
+        self.require_size(*images.shape[:-3:-1])
         compared(images, batch["image"])
         hole = _hole(batch, images)
         composite = torch.where(hole, images, levels(batch["image"]).to(images.device))

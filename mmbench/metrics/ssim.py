@@ -24,6 +24,7 @@ class SSIM(SampleMean):
     """
 
     higher_is_better = True
+    least_size = 2 * RADIUS + 1
 
     def __init__(self, against: str) -> None:
         super().__init__()
@@ -31,17 +32,8 @@ class SSIM(SampleMean):
         self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
-        require_room(images)
+        self.require_size(*images.shape[:-3:-1])
         self.record(structural_similarity(*compared(images, batch[self.against])))
-
-
-def require_room(images: Tensor) -> None:
-    """Refuses images (..., H, W) that the window does not fit into (ValueError)."""
-    if min(images.shape[-2:]) < 2 * RADIUS + 1:
-        size = tuple(images.shape[-2:])
-        raise ValueError(
-            f"expected images of at least 11 x 11 pixels for SSIM, found {size}: evaluate at a larger size"
-        )
 
 
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from mmbench.core.noise import Sample
 from mmbench.core.progress import track
 from mmbench.data.batches import collate
 from mmbench.metrics.batch import RangeWarning
+from mmbench.metrics.features import Cutting
 from mmbench.metrics.suite import MetricSuite
 
 BATCH = 32  # images that are read together; a multiple of what goes through a network at once
@@ -40,6 +41,18 @@ def place() -> tuple[int, int]:
     if not torch.distributed.is_initialized():
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def place_suite(suite: MetricSuite, accelerator: str) -> None:
+    """Moves metrics to where a trainer's `accelerator` says: `cpu`, or an NVIDIA card, by `auto` where there is one.
+
+    Raises:
+        ValueError: there is no card, and one is asked for.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"expected a GPU for trainer.accelerator={accelerator}, found none: use trainer=cpu")
+    if accelerator != "cpu" and torch.cuda.is_available():
+        suite.cuda()
 
 
 def share(samples: Sequence[Sample]) -> list[Sample]:
@@ -90,6 +103,16 @@ def coverage(shown: Sequence[Sample], expected: Sequence[Sample]) -> dict[str, A
             )
     samples = sorted(expected)
     return {"count": len(samples), "sha256": sha256_json(samples), "processes": [len(share) for share in shares]}
+
+
+def cut_captions(suite: MetricSuite, texts: Sequence[str]) -> dict[str, int]:
+    """What networks of the suite read the beginning of alone: a sentence for each network to how many of the texts."""
+    found = {}
+    for metric in suite.metrics.values():
+        network = metric.extractor.network if metric.extractor is not None and "prompt" in metric.needs else None
+        if isinstance(network, Cutting) and (count := int(network.is_cut(texts).sum())):
+            found[f"captions cut at {network.limit}"] = count
+    return found
 
 
 def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path, num_workers: int) -> None:
