@@ -4,6 +4,7 @@ DATA ?= real
 ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics bench-train list tables publish-demo \
 	regression-baseline toy-networks clean
@@ -14,9 +15,11 @@ help: ## print this help
 	@echo "  ARGS='key=value ...' is handed on, e.g. make reproduce-manigan ARGS='trainer=cpu logger=wandb'"
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@start=$$(date +%s) && \
+	$(PYTHON) -m venv .venv && \
+	$(INSTALL) torch && \
+	$(INSTALL) --editable '.[dev]' && \
+	echo "installed in $$(( $$(date +%s) - start )) s"
 	@touch $@
 
 demo: $(READY) ## set up, make toy data, generate, score, print published beside reproduced

@@ -41,7 +41,7 @@ def test_the_pictures_are_eight_of_many_kinds():
 
 def test_what_is_first_seen_is_kept_for_each_network_and_nothing_is_said(looked, tmp_path):
     assert looked() == []
-    kept = {path.name.partition("-")[2] or path.name for path in (tmp_path / "canary").glob("*.safetensors")}
+    kept = {path.name.partition("-")[2] or path.name for path in (tmp_path / "canary").rglob("*.safetensors")}
     assert kept == {
         "decoded.safetensors",
         "resized.safetensors",
@@ -49,7 +49,7 @@ def test_what_is_first_seen_is_kept_for_each_network_and_nothing_is_said(looked,
         "ToyCLIP.safetensors",
         "ToyLPIPS.safetensors",
     }
-    with safe_open(next((tmp_path / "canary").glob("*ToyCLIP*")), "pt") as file:
+    with safe_open(next((tmp_path / "canary").rglob("*ToyCLIP*")), "pt") as file:
         assert file.get_tensor("image.embedding").shape == (8, 64)
         assert file.get_tensor("text.embedding").shape == (len(canary.CAPTIONS), 64)
     assert looked() == []
@@ -99,6 +99,6 @@ def test_a_network_is_looked_through_once_per_process(suite, tmp_path, monkeypat
 
 def test_a_damaged_file_is_named(looked, tmp_path):
     looked()
-    (tmp_path / "canary/decoded.safetensors").write_bytes(b"nothing")
+    (tmp_path / f"canary/{canary.VERSION}/decoded.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"decoded.safetensors: expected what the canary kept, found a damaged file"):
         looked()

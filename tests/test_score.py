@@ -113,7 +113,7 @@ def test_a_set_has_no_distance_from_itself(folders, capsys):
 def test_a_zip_archive_is_a_folder(folders, capsys):
     with zipfile.ZipFile(folders / "fake.zip", "w") as archive:
         for path in (folders / "fake").rglob("*.png"):
-            archive.write(path, path.relative_to(folders / "fake"))
+            archive.write(path, path.relative_to(folders))
     plain = scored(capsys, folders, "metrics=tv")
     assert score.main([f"fake={folders / 'fake.zip'}", "metrics=tv", f"out={folders / 'zip.json'}"]) == 0
     zipped = json.loads((folders / "zip.json").read_text())
@@ -146,7 +146,7 @@ def test_everything_that_is_wrong_is_said_at_once(folders, capsys):
     said = str(error.value)
     assert "\n" not in said
     for problem in (
-        "set/00: 00.png is no image",
+        "00.png: expected a whole image, found what is no image",
         "cannot be decoded",
         "set/02: mode L where most are RGB",
         "set/03: 20 x 20 pixels where most are 48 x 48",
@@ -251,7 +251,7 @@ def test_the_facts_of_images_are_the_metrics_and_the_size(folders, capsys):
     psnr = {"_target_": "mmbench.metrics.psnr.PSNR", "against": "image"}
     assert record["config"] == {"metrics": {"psnr": psnr}, "extractors": {}, "size": None}
     assert record["config_hash"] == config.config_hash(record["config"])
-    assert sorted(record["data"]) == ["captions", "fake", "not scored", "real", "reference", "size", "skipped"]
+    assert sorted(record["data"]) == ["captions", "fake", "not scored", "notes", "real", "reference", "size", "skipped"]
 
 
 @pytest.fixture
@@ -353,7 +353,7 @@ def test_everything_that_is_wrong_with_texts_is_said_at_once(texts, capsys):
         (["metrics=found"], "expected captions= for the metric found"),
         (["metrics=seen"], "expected input= for the metric seen, found none"),
         (["metrics=framedifference"], "expected videos in fake=.*fake, found none of .png"),
-        (["metrics=tv"], "expected images in fake=.*fake, found none of .bmp"),
+        (["metrics=tv"], "expected images in fake=.*fake, found none of .apng"),
         (["metrics=tv,found"], "one output, found tv, which judges images, and found, which judges texts: score them"),
         (
             ["metrics=found", "real={fake}"],

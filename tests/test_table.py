@@ -150,7 +150,7 @@ def test_a_damaged_record_is_named(tmp_path):
         results.read(tmp_path, "x")
 
 
-@pytest.mark.parametrize("form", table.FORMATS)
+@pytest.mark.parametrize("form", [form for form in table.FORMATS if form != "latex"])  # see test_latex.py
 def test_every_format_holds_every_cell(form, monkeypatch):
     line = {column: f"{column} 50%" for column in tables.COLUMNS}
     monkeypatch.setattr(tables, "texts", lambda _: [line])

@@ -602,6 +602,18 @@ def bench(name: str, batch_size: int) -> bool:
     return True
 
 
+def _batch_size(name: str, text: str) -> int:
+    """The number of a word, for a method that needs so many images or fewer.
+
+    Raises:
+        ValueError: it is no number, or fewer.
+    """
+    smallest = config.target(config.composed([f"method={name}"])["method"]["module"]).smallest_batch
+    if not text.isdecimal() or int(text) < smallest:
+        raise ValueError(f"expected {name}=N, a batch of {smallest} images or more, found {text!r}: correct it")
+    return int(text)
+
+
 def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
@@ -612,14 +624,15 @@ def main(arguments: list[str]) -> int:
     for name, _, _ in chosen:
         if name not in CASES:
             config.unknown("method", name, CASES)
+    sizes = {name: _batch_size(name, count) if equals else CASES[name].batch_size for name, equals, count in chosen}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}, PyTorch {torch.__version__}, float32")
-    equal = [
-        (check if checked else bench)(name, config.integers(count)[0] if count else CASES[name].batch_size)
-        for name, _, count in chosen
-    ]
+    equal = [(check if checked else bench)(*case) for case in sizes.items()]
     return 0 if all(equal) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ValueError as error:
+        sys.exit(f"mmbench: error: {' '.join(str(error).split())}")

@@ -4,20 +4,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import application
+from mmbench.core import application, config
+from mmbench.core.files import ASSETS, RESULTS, RUNS, require_writable
+from mmbench.core.results import Unwritten
 
 
 def report(plain: dict[str, Any]) -> None:
     """Evaluates one row and says where everything is."""
+    paths = plain["paths"]
+    require_writable(Path(paths["results"]) / (plain["experiment"] or plain["method"]["name"]), RESULTS)
+    require_writable(paths["runs"], RUNS)
+    require_assets(paths)
     from mmbench.pipeline.evaluation import evaluate
+    from mmbench.pipeline.stages import require_hardware
 
-    record, run = evaluate(plain)
+    require_hardware(plain)
+    try:
+        record, run = evaluate(plain)
+    except Unwritten as error:
+        print_scores(error.record.metrics)
+        raise
     if record is None:
         return
     print_scores(record.metrics)
+    for sentence, count in record.data.get("notes", {}).items():
+        print(f"note: {sentence}: {count}")
     print(f"{run.output.name}: {run.folder / 'samples'}\ngrid: {run.folder / 'grid.png'}")
     print(f"record: {Path(run.plain['paths']['results']) / record.experiment}")
     print("next: another method (`mmbench list`), or a whole table: mmbench reproduce experiment=NAME")
+
+
+def require_assets(paths: Mapping[str, str]) -> None:
+    """Refuses a folder of data and weights that cannot be written; one that others have filled may be read alone.
+
+    Raises:
+        CannotWrite: names it and what names it.
+    """
+    assets = Path(paths["assets"]).expanduser()
+    if not (assets / "canary").is_dir():
+        require_writable(assets, ASSETS)
 
 
 def print_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
@@ -36,6 +61,7 @@ Generates the images that the protocol asks for, scores them and writes one reco
   method, data, protocol   names that `mmbench list` shows
   data.source              real (default) or toy: procedural data in the same layout, made on first use
   weights                  official (default), trained, none (as initialised), or a file
+  protocol.KEY=VALUE       any key of the protocol's YAML; protocol.metrics.is.splits=1 gives a score is(splits=1)
   seed                     of training and of the noise (default 0)
   logger                   csv (default) or wandb (offline where no key is set)
   experiment               folder below results/ that the record goes to (default: the method's name)
@@ -44,4 +70,6 @@ Generates the images that the protocol asks for, scores them and writes one reco
 
 
 def main(arguments: list[str]) -> int:
+    config.require_once(arguments)
+    require_writable(config.folders(arguments)["runs"], RUNS)  # Hydra makes a folder there before it starts
     return application.start(job, arguments)

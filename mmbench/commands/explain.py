@@ -85,12 +85,17 @@ def _print_published(first: dict[str, Any], name: str, asked: str) -> None:
 
 def main(arguments: list[str]) -> int:
     own, rest = config.split_options(arguments, ("record", "against", "metric", "experiment"))
+    config.require_said(own)
     for key in ("record", "against"):
         if key not in own:
             raise ValueError(f"expected {key}=RECORD.json or {key}=PROTOCOL, found none: see `mmbench explain --help`")
     against, asked = own["against"], own.get("metric", "")
     if against == "published" and "experiment" not in own:
         raise ValueError(f"expected experiment=NAME with against=published, found none: {config.names('experiment')}")
+    if against != "published" and "experiment" in own:
+        raise ValueError("expected experiment=NAME with against=published, found another: leave experiment= out")
+    if own["record"].endswith(".json") and (rows := [word for word in rest if word.startswith(("method=", "data="))]):
+        raise ValueError(f"expected the row of the record, found {rows[0]}: leave it out")
     first, record = _side(own["record"], rest)
     second, other = _side(against, rest) if against.endswith(".json") else (None, None)
     if record and other and record.row != other.row:

@@ -40,6 +40,7 @@ def _rows(group: str) -> Iterator[tuple[str, str, str]]:
 
 def main(arguments: list[str]) -> int:
     own, rest = config.split_options(arguments, ("group",))
+    config.require_said(own)
     if rest:
         config.unknown("option of list", rest[0].partition("=")[0], ["group"])
     if own.get("group", GROUPS[0]) not in GROUPS:

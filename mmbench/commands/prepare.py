@@ -1,10 +1,12 @@
 """Fetches or makes a data set, and checks it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmbench.core import config
+from mmbench.core.files import ASSETS, require_writable
 from mmbench.data.archives import Archive
 from mmbench.data.fetching import is_unfinished, obtain, source
 
@@ -32,6 +34,7 @@ options:
   mmbench prepare data=cub data.source=toy
 """
 CHOICES = {"verify": ("quick", "full"), "stats": ("false", "true")}
+HEARD = re.compile(r"data\.(source|root|toy_images|toy_seed)|data\.module\.\w+|paths\.(assets|mirror)")
 
 
 def main(arguments: list[str]) -> int:
@@ -41,8 +44,14 @@ def main(arguments: list[str]) -> int:
     for option, choices in CHOICES.items():
         if own.setdefault(option, choices[0]) not in choices:
             raise ValueError(f"expected {option}={' or '.join(choices)}, found {own[option]!r}: choose one of those")
+    for word in config.parse(rest):
+        key = word.get_key_element().lstrip("+~")
+        is_known = key in config.known_keys([]) or "@" in key or key in config.config_groups()
+        if is_known and not HEARD.fullmatch(key):
+            raise ValueError(f"expected options of a data set, found {key}: leave it out, or see prepare --help")
     # The root of every configuration has a method; which one does not matter to a data set.
     cfg = config.composed(["method=identity", f"data={own['data']}", *rest])
+    require_writable(Path(cfg["paths"]["assets"]).expanduser(), ASSETS)
     from mmbench.data.toy.base import Toy  # torch takes seconds to import
 
     data: DataModule = config.construct(cfg["data"]["module"])

@@ -1,12 +1,14 @@
 """Runs the rows of a published table and prints published beside reproduced."""
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmbench.commands.evaluate import require_assets
 from mmbench.core import config, results
-from mmbench.core.files import write_text
-from mmbench.pipeline.experiments import Experiment, Row, load, seeds_of
+from mmbench.core.files import RESULTS, RUNS, require_writable, write_text
+from mmbench.pipeline.experiments import Experiment, Row, load, require_own_protocols, seeds_of
 
 HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=value ...]
 
@@ -42,12 +44,19 @@ def reproduce(
     experiment: Experiment, source: str, seeds: Sequence[int], rows: Sequence[Row], overrides: Sequence[str]
 ) -> bool:
     """Runs the rows, prints and writes the table; returns whether every row ran."""
-    paths = config.composed(["method=identity", *overrides])["paths"]
+    plain = config.composed(["method=identity", f"data.source={source}", *overrides])
+    paths = plain["paths"]
+    for folder in (experiment.name, "tables"):
+        require_writable(Path(paths["results"]) / folder, RESULTS)
+    require_writable(paths["runs"], RUNS)
+    require_assets(paths)
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
     from mmbench.pipeline import reproducing, tables
     from mmbench.pipeline.cells import cells_of
+    from mmbench.pipeline.stages import require_hardware
 
+    require_hardware(plain)
     outcome = reproducing.run(experiment, source, seeds, rows, overrides)
     if rank_zero_only.rank > 0:
         return not outcome.reasons
@@ -56,10 +65,10 @@ def reproduce(
     whole = cells_of(experiment, source, seeds, overrides, paths, held, experiment.rows, outcome.reasons)
     asked = {(row.label, row.published.get("dataset", row.data)) for row in rows}
     cells = [cell for cell in whole if (cell.method, cell.data) in asked]
-    path = tables.page(experiment, source, seeds, paths["results"])
-    write_text(path, tables.document(experiment, source, seeds, whole))
     tables.show(cells, f"{experiment.name} ({source} data)")
     print("".join(f"{sentence}\n" for sentence in tables.agreements(experiment, cells)), end="")
+    path = tables.page(experiment, source, seeds, paths["results"])
+    write_text(path, tables.document(experiment, source, seeds, whole))
     print(f"table: {path}")
     for grid in reproducing.write_grids(experiment, source, outcome, Path(paths["results"])):
         print(f"grid: {grid}")
@@ -73,6 +82,8 @@ def reproduce(
 
 def main(arguments: list[str]) -> int:
     own, rest = config.split_options(arguments, ("experiment", "data.source", "method", "data", "seeds"))
+    config.require_said(own)
+    require_own_protocols(rest)
     if "experiment" not in own:
         raise ValueError(f"expected experiment=NAME, found none: choose from {', '.join(config.names('experiment'))}")
     experiment = load(own["experiment"])
@@ -81,4 +92,8 @@ def main(arguments: list[str]) -> int:
     rows = selected(experiment, config.words(own.get("method", "")), config.words(own.get("data", "")))
     seeds = seeds_of(own.get("seeds"), rest, experiment)
     sys.stdout.reconfigure(line_buffering=True)
-    return 0 if reproduce(experiment, source, seeds, rows, rest) else 1
+    start = time.monotonic()
+    complete = reproduce(experiment, source, seeds, rows, rest)
+    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    print(f"took {minutes} min {seconds} s", file=sys.stderr)
+    return 0 if complete else 1

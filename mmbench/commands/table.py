@@ -1,10 +1,11 @@
 """Prints tables from the records that are there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmbench.core import config, results
-from mmbench.core.files import write_text
-from mmbench.pipeline.experiments import load, seeds_of
+from mmbench.core.files import RESULTS, require_writable, write_text
+from mmbench.pipeline.experiments import load, require_own_protocols, seeds_of
 
 FORMATS = ("markdown", "latex", "html", "csv")
 HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={"|".join(FORMATS)}] [key=value ...]
@@ -16,14 +17,29 @@ results/tables/. Without experiment=: every experiment that has records.
 """
 
 
+def _require_heard(words: Sequence[str]) -> None:
+    """Refuses words that choose a row: a page has all rows of its experiment.
+
+    Raises:
+        ValueError: names the word.
+    """
+    require_own_protocols(words)
+    if chosen := [word for word in words if word.startswith(("method=", "data="))]:
+        raise ValueError(f"expected words for all rows of a table, found {chosen[0]}: `mmbench reproduce` takes it")
+
+
 def main(arguments: list[str]) -> int:
     own, rest = config.split_options(arguments, ("experiment", "format", "data.source", "seeds"))
+    config.require_said(own)
+    _require_heard(rest)
     form = own.get("format", "")
     if form and form not in FORMATS:
         config.unknown("format", form, FORMATS)
     chosen = [load(name) for name in ([own["experiment"]] if "experiment" in own else config.names("experiment"))]
     seeds_of(own.get("seeds"), rest, chosen[0])  # a mistake is said at once
-    paths = config.composed(["method=identity", *rest])["paths"]
+    source = own.get("data.source", chosen[0].sources[-1])
+    paths = config.composed(["method=identity", f"data.source={source}", *rest])["paths"]
+    require_writable(Path(paths["results"]) / "tables", RESULTS)
     from mmbench.pipeline import tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
 
@@ -37,12 +53,13 @@ def main(arguments: list[str]) -> int:
             if "experiment" not in own and all(cell.value.mean is None for cell in cells):
                 continue
             path = tables.page(here, source, seeds, paths["results"])
-            write_text(path, tables.document(here, source, seeds, cells))
             pages[path], parts[path.stem] = cells, tables.summary(here, cells)
             if form:
                 print(tables.rendered(cells, form), end="")
             else:
                 tables.show(cells, f"{here.name} ({source} data)")
+            write_text(path, tables.document(here, source, seeds, cells))
+            if not form:
                 print(f"table: {path}")
     readme = Path("README.md")
     if "experiment" not in own and pages:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from mmbench.commands.evaluate import require_assets
 from mmbench.core import application, config
+from mmbench.core.files import RUNS, require_writable
 
 
 def report(plain: dict[str, Any]) -> None:
@@ -10,9 +12,13 @@ def report(plain: dict[str, Any]) -> None:
     from pytorch_lightning.utilities import rank_zero_only
 
     from mmbench.pipeline.assembly import prepared_data, protocols_for
+    from mmbench.pipeline.stages import require_hardware
     from mmbench.pipeline.training import require_training, trained
 
     require_training(plain)  # before any data are made
+    require_hardware(plain)
+    require_writable(plain["paths"]["runs"], RUNS)
+    require_assets(plain["paths"])
     done = trained(plain, prepared_data(plain))
     if rank_zero_only.rank > 0:
         return
@@ -45,5 +51,22 @@ used as it is; a run that was stopped goes on from its last checkpoint.
 """
 
 
+def _require_heard(arguments: list[str]) -> None:
+    """Refuses what is said of the evaluation alone.
+
+    Raises:
+        ValueError: names the key.
+    """
+    for word in config.parse([word for word in arguments if "=" in word and not word.startswith("-")]):
+        key = word.get_key_element().lstrip("+~")
+        if key in ("weights", "judges") or key.startswith("protocol.") or "@protocol." in key:
+            raise ValueError(
+                f"expected options of a training, found {key}, which is for `mmbench evaluate`: leave it out"
+            )
+
+
 def main(arguments: list[str]) -> int:
+    config.require_once(arguments)
+    _require_heard(arguments)
+    require_writable(config.folders(arguments)["runs"], RUNS)  # Hydra makes a folder there before it starts
     return application.start(job, arguments)

@@ -1,11 +1,13 @@
 """Configuration: where it lies, how a run is composed, and what to say when a name is misspelt."""
 
 import difflib
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, fields
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -31,13 +33,21 @@ OmegaConf.register_new_resolver("cache_folder", lambda: platformdirs.user_cache_
 OmegaConf.register_new_resolver("folder", lambda name, default: os.environ.get(name) or default, replace=True)
 
 SCALES = ("published", "toy", "tiny")  # each laid over the one before
+SOURCES = ("real", "toy")
+# Lightning's other spellings of a precision, each as one, so that a run has one name.
+PRECISIONS = {
+    **dict.fromkeys(("32", "single"), "32-true"),
+    **dict.fromkeys(("64", "double"), "64-true"),
+    "16": "16-mixed",
+    "bf16": "bf16-mixed",
+}
 STAGES = "stages"
 BLOCKS = {"method": ("on", "toy", "tiny"), "data": ("toy", "small"), "protocol": ("toy",)}  # no keys of a run
 # What a trainer may be told: where and how exactly it computes, and nothing that makes other weights.
 HARDWARE = frozenset(
     {
-        "accelerator", "devices", "num_nodes", "strategy", "precision", "sync_batchnorm", "deterministic", "benchmark",
-        "profiler", "detect_anomaly", "plugins",
+        "accelerator", "devices", "strategy", "precision", "sync_batchnorm", "deterministic", "benchmark", "profiler",
+        "detect_anomaly", "plugins",
     }
 )  # fmt: skip
 
@@ -119,11 +129,27 @@ def check(overrides: Sequence[str]) -> None:
         ValueError: one line with the nearest valid names for a key, a group or a choice that does not exist.
     """
     groups = config_groups()
+    known = known_keys(overrides)
+    for override in parse(overrides):
+        key = override.key_or_group
+        if key in groups or not _is_value(override) or override.is_add() or override.is_force_add():
+            continue
+        if key not in known and not key.startswith(f"{STAGES}."):
+            unknown("configuration key", key, known | set(groups))
+
+
+def known_keys(overrides: Sequence[str]) -> frozenset[str]:
+    """The keys that a command line can set beside its choices.
+
+    Raises:
+        ValueError: a choice does not exist; one line with the nearest names.
+    """
+    groups = config_groups()
     chosen = []
     for override in parse(overrides):
         key = override.key_or_group
         if key in groups:
-            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+            values = _choices(override)
             for value in values:
                 if value is not None and str(value) not in names(key):
                     unknown("data set" if key == "data" else key, str(value), names(key))
@@ -131,13 +157,27 @@ def check(overrides: Sequence[str]) -> None:
                 chosen.append(f"{key}={values[0]!s}")
     if not any(word.startswith("method=") for word in chosen):
         chosen.append(f"method={names('method')[0]}")  # only to learn which keys there are
-    known = _known(tuple(sorted(chosen)), shipped("conf"))
-    for override in parse(overrides):
-        key = override.key_or_group
-        if key in groups or not _is_value(override) or override.is_add() or override.is_force_add():
-            continue
-        if key not in known and not key.startswith(f"{STAGES}."):
-            unknown("configuration key", key, known | set(groups))
+    return _known(tuple(sorted(chosen)), shipped("conf"))
+
+
+def folders(words: Sequence[str]) -> dict[str, str]:
+    """`paths` as the words of a command line, or the environment, have them; other words are passed over.
+
+    Raises:
+        ValueError: as `composed`.
+    """
+    named = [word for word in words if word.startswith("paths.")]
+    return composed([f"method={names('method')[0]}", *named])["paths"]
+
+
+def _choices(override: Override) -> list[Any]:
+    """What a word chooses of its group: one, or those of a sweep."""
+    value = override.value()
+    if isinstance(value, Glob):
+        if not (found := value.filter(names(override.key_or_group))):
+            unknown(override.key_or_group, _line(override).partition("=")[2], names(override.key_or_group))
+        return list(found)
+    return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [value]
 
 
 def for_hydra(word: str) -> str:
@@ -173,13 +213,16 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     require_method(overrides)
     words = parse(overrides)
     groups = config_groups()
+    if swept := [word.key_or_group for word in words if word.is_sweep_override()]:
+        raise ValueError(
+            f"expected one value of {swept[0]}, found several: `train` and `evaluate` --multirun take them"
+        )
     choices = [word for word in words if not _is_value(word) or word.key_or_group in groups]
     values = [(word.key_or_group, word.value()) for word in words if word not in choices and not word.is_delete()]
-    method, *more = [word for word in choices if word.key_or_group == "method" and not word.package]
-    if more:
-        raise ValueError(f"expected one method=NAME, found {len(more) + 1}: remove all but one")
+    _require_one_choice(choices)
+    method = next(word for word in choices if word.key_or_group == "method" and not word.package)
     _require_heard(words, groups)
-    beside = [word for word in choices if word is not method]
+    beside = [word for word in choices if word.get_key_element() != "method"]
     root = _root(tuple(sorted(_line(word) for word in beside)), shipped("conf"))
     own = root.pop("method", {})  # what a choice put there, `+network/vgg@method.module.perceptual=toy` say
     settled = _settled(root, _laid_over(_described("method", str(method.value()), shipped("conf")), own), values, {})
@@ -187,6 +230,8 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         group, _, path = key.partition(".")
         if group == STAGES and path.partition(".")[0] not in (known := _names_of_stages(settled["method"])):
             unknown(f"stage of {settled['method']['name']}", path.partition(".")[0], known)
+    if settled["data"]["source"] != "toy" and (toy := [key for key, _ in values if key.startswith("data.toy_")]):
+        raise ValueError(f"expected data.source=toy with {toy[0]}, found real data: add it, or leave the key out")
     if strangers := sorted(settled["trainer"].keys() - HARDWARE - {"_target_"}):
         raise ValueError(
             f"expected trainer keys of hardware ({', '.join(sorted(HARDWARE))}), found trainer.{strangers[0]}: what "
@@ -195,12 +240,41 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     return settled
 
 
+def _require_one_choice(choices: Sequence[Override]) -> None:
+    """Refuses two choices from one group, of which Hydra would take one.
+
+    Raises:
+        ValueError: names the group.
+    """
+    for group in {word.get_key_element() for word in choices if not word.key_or_group.startswith("hydra")}:
+        names_chosen = {str(word.value()) for word in choices if word.get_key_element() == group}
+        if len(names_chosen) > 1:
+            found = " and ".join(sorted(names_chosen))
+            raise ValueError(f"expected one {group}=NAME, found {len(names_chosen)}, {found}: remove all but one")
+
+
+def require_once(words: Sequence[str]) -> None:
+    """Refuses words of which one would silently win over another.
+
+    Args:
+        words: what was typed; what is no key=value is passed over.
+
+    Raises:
+        ValueError: a key has two values; names it.
+    """
+    found: dict[str, str] = {}
+    for override in parse([word for word in words if "=" in word and not word.startswith("-")]):
+        key, word = override.get_key_element().lstrip("+~"), _line(override)
+        if found.setdefault(key, word) != word:
+            raise ValueError(f"expected {key}= once, found {found[key]} and {word}: remove one")
+
+
 def _require_heard(words: Sequence[Override], groups: Sequence[str]) -> None:
     """Refuses words that nothing would read.
 
     Raises:
-        ValueError: a word takes a key away, sets one of a block that is laid over the rest, or speaks of a stage, or
-            of its data, otherwise than the stage can be told.
+        ValueError: a word takes a key away, renames a choice, sets a key of a block that is laid over the rest, or
+            speaks of a stage, or of its data, otherwise than the stage can be told.
     """
     for word in words:
         key = word.key_or_group
@@ -211,6 +285,16 @@ def _require_heard(words: Sequence[Override], groups: Sequence[str]) -> None:
         if first in (*BLOCKS.get(group, ()), *(("data",) if group == "method" else ())):
             found = f"{group}.{first}"
             raise ValueError(f"expected a key of the run, found one of the block {found}: set {group}.KEY or data.KEY")
+        if key == "protocol.metrics":
+            raise ValueError(f"expected {key}.NAME.KEY=VALUE, found {key}: name a metric and one of its settings")
+        if key in ("method.name", "data.name"):
+            raise ValueError(f"expected {group}=NAME, found {key}: a {group} has the name of its file")
+        if key.startswith(f"method.{STAGES}.") and rest.partition(".")[2]:
+            raise ValueError(f"expected {STAGES}.NAME.KEY=VALUE, found {key}: write {STAGES}.{rest}")
+        if group == STAGES and (rest == "name" or rest.rpartition(".")[2] == "_target_"):
+            raise ValueError(
+                f"expected a setting of the stage, found {key}: method.{STAGES}.{first}=NAME names another"
+            )
         if group == STAGES and not rest:
             raise ValueError(f"expected {STAGES}.NAME.KEY=VALUE, found {key}: name a stage and one of its keys")
         part, _, argument = rest.partition(".module.")
@@ -235,6 +319,8 @@ def _settled(
     said = dict(values)
     cfg = {**deepcopy(root), "method": deepcopy(method)}
     source, data = said.get("data.source", cfg["data"]["source"]), cfg["data"]["name"]
+    if source not in SOURCES:
+        unknown("data.source", str(source), SOURCES)
     scale = said.get("scale", cfg["scale"]) or ("toy" if source == "toy" else "published")
     if scale not in SCALES:
         unknown("scale", str(scale), SCALES)
@@ -248,6 +334,8 @@ def _settled(
     cfg["data"] = _laid_over(_laid_over(cfg["data"], small if scale != "published" else {}), own_data)
     cfg["method"] = _laid_over(cfg["method"], {key: item for key, item in given.items() if key != "data"})
     whole = OmegaConf.create(cfg)
+    is_told = any(key.startswith("protocol.metrics") for key, _ in values)
+    as_in_file = _plain(whole.protocol.metrics) if is_told else {}
     for key, value in values:
         if not key.startswith(f"{STAGES}."):
             is_list = OmegaConf.is_list(OmegaConf.select(whole, key, throw_on_missing=False))
@@ -255,6 +343,12 @@ def _settled(
     if given:  # what is said of a stage's data is said of them alone, and outweighs what is said of all
         whole.data = _laid_over(_container(whole.data), own_data)
     found = _plain(whole)
+    _require_values(found)
+    found["settings"] = {
+        name: told
+        for name, node in as_in_file.items()
+        if (told := settings_told(name, node, found["protocol"]["metrics"][name]))
+    }
     if isinstance(file := found["protocol"].get("prompts"), str):
         found["protocol"]["prompts"] = read_prompts(file)  # what counts is what it says
     found["protocol"] = asdict(Protocol.of(found["protocol"]))
@@ -265,6 +359,73 @@ def _settled(
             argument: _stage(root, argument, entry, values) for argument, entry in stages.items()
         }
     return found
+
+
+def _require_values(found: dict[str, Any]) -> None:
+    """Refuses values of a run's own keys that nothing could use, and gives each spelling of a precision one name.
+
+    Raises:
+        ValueError: a seed is no whole number, a folder has no name, there is no choice of weights, or a block of the
+            protocol is none.
+    """
+    seed, precision = found["seed"], found["trainer"]["precision"]
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise ValueError(f"expected seed=N, a whole number from 0 to 2^63 - 1, found {seed!r}: correct it")
+    if not isinstance(found["weights"], str) or not found["weights"]:
+        raise ValueError(f"expected weights=official, trained, none or a file, found {found['weights']!r}: choose one")
+    for key, folder in found["paths"].items():
+        if folder is None and key == "mirror":
+            continue
+        if folder in (None, ""):
+            raise ValueError(f"expected paths.{key}=FOLDER, found {folder!r}: name one")
+        found["paths"][key] = str(folder)
+    for key in ("mask", "preprocessing", "default_preprocessing", "data", "rounding", "extractors"):
+        if not isinstance(node := found["protocol"].get(key, {}), Mapping | None):
+            raise ValueError(f"expected protocol.{key} as a block of keys, found {node!r}: set keys below it")
+    if found["experiment"] is not None:
+        found["experiment"] = str(found["experiment"])
+    found["trainer"]["precision"] = PRECISIONS.get(str(precision), precision)
+
+
+def settings_told(name: str, usual: Mapping[str, Any], node: Any) -> str:
+    """What a command line says of a metric beside its file, as a score's name has it: `(splits=1)`; "" where nothing.
+
+    Args:
+        name: the metric's.
+        usual: what builds it, by its file and by the protocol's.
+        node: the same with what the command line says.
+
+    Raises:
+        ValueError: a key is none of the metric's settings, or its value is of another kind.
+    """
+    settings = sorted(usual.keys() - {"_target_", "extractor"})
+    if not isinstance(node, Mapping):
+        raise ValueError(f"expected protocol.metrics.{name}.KEY=VALUE, found {node!r}: choose from {settings}")
+    told = []
+    for key in sorted(usual.keys() | node.keys()):
+        if key == "_target_" and usual.get(key) != node.get(key):
+            raise ValueError(
+                f"expected a setting of {name}, found protocol.metrics.{name}._target_: name another metric"
+            )
+        if key not in usual:
+            unknown(f"setting of {name}", key, settings)
+        if key == "extractor" or usual[key] == node.get(key):
+            continue
+        is_count = signature(target(usual)).parameters[key].annotation is int
+        _require_alike(f"protocol.metrics.{name}.{key}", usual[key], node.get(key), is_count)
+        told.append(f"{key}={node[key]}")
+    return f"({','.join(told)})" if told else ""
+
+
+def _require_alike(key: str, usual: Any, value: Any, is_count: bool) -> None:
+    """Refuses a value of another kind than the usual one."""
+    wanted = "as a whole number from 1" if is_count else "as a positive number"
+    if isinstance(usual, int | float) and not isinstance(usual, bool):
+        is_number = type(value) is int or (type(value) is float and not is_count)
+        if not is_number or not (1 if is_count else 0) <= value < math.inf or value == 0:
+            raise ValueError(f"expected {key} {wanted}, found {value!r}: correct it")
+    elif not isinstance(value, type(usual)):
+        raise ValueError(f"expected {key} as {usual!r} is, found {value!r}: correct it")
 
 
 def _require_read(settled: Mapping[str, Any], described: Mapping[str, Any]) -> None:
@@ -293,10 +454,13 @@ def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tup
     root = {**root, "protocol": {"name": "none", "task": "none", "metrics": {}}}  # of evaluation, and large
     inherited = [(key, value) for key, value in values if not key.startswith(("method.", "protocol."))]
     said = OmegaConf.create(entry)
+    told: dict[str, str] = {}
     for key, value in values:
         group, _, path = key.partition(".")
         first, _, rest = path.partition(".")
         if group == STAGES and first in (argument, name):
+            if told.setdefault(rest, key) != key:
+                raise ValueError(f"expected one word for {rest} of the stage {name}, found {told[rest]} and {key}")
             known = _paths(_settled(root, method, inherited, {}), ("method", "data"))
             if _of_a_stage(rest) not in known:
                 unknown(f"key of the stage {first}", rest, (path.removeprefix("method.") for path in known))
@@ -417,7 +581,7 @@ def split_options(arguments: Sequence[str], own: Sequence[str]) -> tuple[dict[st
     """Splits a command's words into its own options and those for `conf/run.yaml`.
 
     Raises:
-        ValueError: a word is not key=value, or an option of the command is given twice.
+        ValueError: a word is not key=value, an option of the command is given twice, or another key has two values.
     """
     found: dict[str, str] = {}
     rest = []
@@ -431,7 +595,19 @@ def split_options(arguments: Sequence[str], own: Sequence[str]) -> tuple[dict[st
             raise ValueError(f"expected {key}= once, found it twice: remove one")
         else:
             found[key] = value
+    require_once(rest)
     return found, rest
+
+
+def require_said(own: Mapping[str, str]) -> None:
+    """Refuses options without a value.
+
+    Raises:
+        ValueError: names the option.
+    """
+    for key, value in own.items():
+        if not value.strip():
+            raise ValueError(f"expected {key}=VALUE, found {value!r}: say it, or leave the option out")
 
 
 def words(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Files that are whole or absent: content hashes, atomic writes and locks that survive a killed owner."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,61 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+RESULTS, RUNS, ASSETS = (  # what names the folders of a run
+    "paths.results= (or MMBENCH_RESULTS)", "paths.runs= (or MMBENCH_RUNS)", "paths.assets= (or MMBENCH_HOME)",
+)  # fmt: skip
+# What an operating system says where it is the place that cannot be written.
+OF_THE_PLACE = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+        errno.ENAMETOOLONG, errno.EFBIG, errno.EIO,
+    }
+)  # fmt: skip
+
+
+class CannotWrite(ValueError):
+    """A file cannot be written where it is to lie."""
+
+
+def require_writable(folder: str | Path, key: str) -> None:
+    """Refuses a folder that nothing can be written into, before anything is done for it; leaves nothing there.
+
+    A folder that does not exist yet is as good as the one that it would be made in.
+
+    Args:
+        folder: where files are to lie.
+        key: what names it on the command line, `paths.results=`.
+
+    Raises:
+        CannotWrite: names both.
+    """
+    above = Path(folder).absolute()
+    while not os.path.lexists(above):
+        above = above.parent
+    try:
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is no folder")
+        handle, name = tempfile.mkstemp(prefix=".mmbench-", dir=above)
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise CannotWrite(
+            f"expected a folder for {key} that can be written, found {folder} ({error.strerror}): name another"
+        ) from None
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Raises CannotWrite where the operating system says that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OF_THE_PLACE:
+            raise
+        raise CannotWrite(
+            f"{path}: expected to write this file, found {error.strerror}: make room, or name another folder"
+        ) from None
 
 
 def sha256_file(path: str | Path) -> str:
@@ -37,18 +93,22 @@ def written_atomically(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends well, removes it otherwise.
 
     A reader sees the old file or the whole new one, never a part, also when the writer is killed.
+
+    Raises:
+        CannotWrite: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        make_readable(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            make_readable(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def make_readable(path: Path) -> None:
@@ -73,14 +133,22 @@ def locked(path: str | Path) -> Iterator[None]:
 
     The operating system drops the lock when its owner dies, so a killed run never blocks the next one. The other
     processes of a distributed run work under the lock that their leader holds.
+
+    Raises:
+        CannotWrite: there is no place for the lock.
     """
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         yield
         return
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with _one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _umask() -> int:

@@ -8,17 +8,31 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 from torch import Tensor
 
 from mmbench.core import config
 from mmbench.core.files import write_text, written_atomically
-from mmbench.core.images import opened, read_rgb, write_png
+from mmbench.core.images import (
+    decoding,
+    notes,
+    opened,
+    read_upright,
+    require_mask,
+    rgb,
+    upright_size,
+    write_png,
+)
 from mmbench.core.protocol import Protocol
 
+# Of still pictures that people keep; those that Pillow was built to read.
+PICTURES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".tga"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+    | ({".avif"} if features.check("avif") else set())
+)
 SHOWN_FRAMES = 4  # of a video, side by side in a grid
 MODE, PIXELS = "mode {}", "{} pixels"  # how `Output.look` speaks of them
-UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
 
 
 class Video(NamedTuple):
@@ -96,6 +110,15 @@ class Output(ABC):
             ValueError: it is none of them; says so in a few words.
         """
 
+    def notes(self, path: Path) -> list[str]:
+        """What somebody should know of how a file is read, before its pixels are decoded.
+
+        Returns:
+            kinds in a few words, each to stand before a number of files: "transparency left out"; none of a file that
+            `look` refuses.
+        """
+        return []
+
     @abstractmethod
     def judged(self, item: Any) -> Any:
         """What metrics see of an item: a tensor, which a batch stacks, or a text."""
@@ -113,7 +136,7 @@ class Images(Output):
     """(N, 3, H, W) float in [-1, 1]; kept as PNG."""
 
     name, suffix, real = "images", ".png", "image"
-    suffixes = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+    suffixes = PICTURES
 
     def check(self, made: Any, names: Sequence[str]) -> None:
         require_tensor(made, names, "images (N, 3, H, W)", 4, 1)
@@ -127,14 +150,18 @@ class Images(Output):
         write_png(path, item)
 
     def read(self, path: Path) -> Tensor:
-        return read_rgb(path)
+        return read_upright(path)
 
     def look(self, path: Path) -> dict[str, str]:
+        with opened(path) as image:
+            return {MODE: image.mode, PIXELS: in_words(upright_size(image))}
+
+    def notes(self, path: Path) -> list[str]:
         try:
-            with Image.open(path) as image:
-                return {MODE: image.mode, PIXELS: in_words(image.size)}
-        except UNREADABLE:
-            raise ValueError(f"{path.name} is no image") from None
+            with opened(path) as image:
+                return notes(image)
+        except ValueError:  # a problem, and said as such
+            return []
 
     def judged(self, item: Tensor) -> Tensor:
         return item
@@ -144,6 +171,23 @@ class Images(Output):
 
     def cell(self, item: Tensor) -> np.ndarray:
         return rearrange(item.numpy(), "c h w -> h w c")
+
+
+class Masks(Images):
+    """Masks that anybody made: black and white files, white = hole. No method returns them."""
+
+    def read(self, path: Path) -> Tensor:
+        with opened(path) as image:
+            if image.has_transparency_data:
+                with decoding(path):
+                    opaque = image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+                if not opaque:
+                    raise ValueError(
+                        f"{path}: expected a mask, white = hole, found one of transparency: save it in black and white"
+                    )
+        pixels = super().read(path)
+        require_mask(pixels, path)
+        return pixels
 
 
 class Videos(Output):
@@ -185,16 +229,17 @@ class Videos(Output):
         frames = []
         with opened(path) as image:
             try:
-                count, rate = int(image.text["frames"]), float(image.text["frame_rate"])  # type: ignore[attr-defined]
-            except (AttributeError, KeyError, ValueError):
+                count, rate = int(image.info["frames"]), float(image.info["frame_rate"])
+            except (KeyError, ValueError):
                 raise ValueError(
                     f"{path}: expected a video that says its frames and frame rate, found none of that: write it with "
                     "mmbench.core.outputs"
                 ) from None
             for number in range(getattr(image, "n_frames", 1)):
-                image.seek(number)
+                with decoding(path):
+                    image.seek(number)
                 shown = round(image.info.get("duration", 0) * rate / 1000) or 1
-                frames += [np.asarray(image.convert("RGB")).copy()] * shown
+                frames += [np.asarray(rgb(image)).copy()] * shown
         if len(frames) == 1:  # all frames are equal: a picture without an animation
             frames *= count
         if len(frames) != count:
@@ -205,10 +250,10 @@ class Videos(Output):
 
     def look(self, path: Path) -> dict[str, str]:
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 frames, rate = int(image.info["frames"]), float(image.info["frame_rate"])
                 return {PIXELS: in_words(image.size), "{} frames": str(frames), "{} frames a second": str(rate)}
-        except (*UNREADABLE, KeyError, ValueError):
+        except (KeyError, ValueError):
             raise ValueError(f"{path.name} is no video that says its frames and frame rate") from None
 
     def judged(self, item: Video) -> Tensor:
@@ -274,7 +319,7 @@ class Texts(Output):
         return item
 
 
-IMAGES, VIDEOS, TEXTS = Images(), Videos(), Texts()
+IMAGES, VIDEOS, TEXTS, MASKS = Images(), Videos(), Texts(), Masks()
 OUTPUTS: Mapping[str, Output] = {output.name: output for output in (IMAGES, VIDEOS, TEXTS)}
 # Field that a perfect method would return, to the kind of output that it is.
 OF_TARGET: Mapping[str, Output] = {"image": IMAGES, "image_mismatched": IMAGES, "video": VIDEOS, "caption": TEXTS}

@@ -75,6 +75,18 @@ class Result:
         return path
 
 
+class Unwritten(ValueError):
+    """A record that could not be written although its folder could be when the work began: a full disk, say.
+
+    Attributes:
+        record: it, with everything that was found.
+    """
+
+    def __init__(self, record: Result, error: ValueError) -> None:
+        super().__init__(str(error))
+        self.record = record
+
+
 def read(results: str | Path, experiment: str) -> list[Result]:
     """All records of an experiment, oldest first.
 

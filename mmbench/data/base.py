@@ -36,6 +36,7 @@ class DataModule(pl.LightningDataModule):
     """A data set with images and, mostly, captions.
 
     A subclass says what it is made of (`archives`, `counts`, `num_captions`, `fields`) and reads it (`read_records`).
+    Pictures are shown as they lie in their files, never turned as EXIF says: boxes and masks belong to those pixels.
 
     Args:
         root: the folder that holds the data set, unpacked. Nothing is ever written into one that is not below `assets`.

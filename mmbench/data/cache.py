@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import PIL
 from filelock import FileLock
-from PIL import features
 
 from mmbench.core.files import sha256_json
-from mmbench.core.images import opened
+from mmbench.core.images import decoder, opened, rgb
 from mmbench.core.progress import track
 from mmbench.data.records import Look, Record, Seen, region_of
-from mmbench.data.views import rgb
 
 VERSION = 1  # of the folder's format
 
@@ -41,8 +38,8 @@ def prepared(
     Args:
         cache: the folder of all prepared pictures.
         name: for people, the beginning of the folder's name.
-        identity: a JSON value that says which pictures these are and how large; the versions of the libraries that
-            decode and resize them are added to it.
+        identity: a JSON value that says which pictures these are and how large; `core.images.decoder` is
+            added to it.
         records: of the pictures, in a fixed order.
         look: how they are looked at: the region and the size count, not the square.
         num_threads: that decode at once; 0 counts as 1.
@@ -52,7 +49,7 @@ def prepared(
     """
     if not records:
         raise ValueError(f"{cache / name}: expected images to prepare, found none: choose a split that has some")
-    key = sha256_json([VERSION, identity, PIL.__version__, features.version("jpg"), features.version("libjpeg_turbo")])
+    key = sha256_json([VERSION, identity, decoder()])
     folder = cache / f"{name}-{key[:16]}"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)

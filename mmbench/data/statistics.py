@@ -5,8 +5,8 @@ from statistics import fmean, median
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from mmbench.core.images import opened
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
 from mmbench.core.text import tokenise
@@ -74,11 +74,8 @@ def report(data: DataModule) -> str:
 
 def _size(record: Record) -> tuple[int, int]:
     """Width and height, from the head of the file."""
-    try:
-        with Image.open(record.image) as picture:
-            return picture.size
-    except OSError:
-        raise ValueError(f"{record.image}: expected an image, found none that can be read: fetch it again") from None
+    with opened(record.image) as picture:
+        return picture.size
 
 
 def _wording(data: DataModule, lengths: list[int]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 from PIL import Image
 
+from mmbench.core.images import rgb
+
 Region = tuple[int, int, int, int]  # left, top, right, bottom; the last two are outside
 
 
@@ -131,11 +133,6 @@ class FastView(View):
         x, y = left / shrunk + self.left * across, top / shrunk + self.top * down
         box = (x, y, min(x + self.side * across, picture.width), min(y + self.side * down, picture.height))
         return self._mirrored(np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR, box)))
-
-
-def rgb(file: Image.Image) -> Image.Image:
-    """An image of any mode as RGB; itself where it is."""
-    return file if file.mode == "RGB" else file.convert("RGB")
 
 
 class Preprocessing(ABC):

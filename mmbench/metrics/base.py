@@ -1,7 +1,9 @@
 """What every metric is: what it needs, in which direction it is better, and a value with its spread and count."""
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -12,10 +14,9 @@ from torch import Tensor
 
 from mmbench.core.images import to_uint8
 from mmbench.core.noise import Sample
-from mmbench.core.outputs import require_finite
+from mmbench.metrics.batch import Batch, CheckedBatch, check_batch, check_reference, warn_once
 from mmbench.metrics.features import Extractor
 
-Batch = dict[str, Any]
 KEY_BYTES = 256
 BLOCK = 16384  # numbers that a processor adds up in one thread
 
@@ -40,7 +41,12 @@ class Metric(torchmetrics.Metric):
     `update` takes the generated images of a batch, `update_reference` a batch of the real set, `compute` gives a
     `Score`. Generated images are (N, 3, H, W) uint8, as read from PNG. Real images in a batch are float in [-1, 1]
     and are rounded by `core.images.to_uint8` before anything is compared, so that an unchanged image differs by
-    exactly 0.
+    exactly 0; uint8 levels are taken as they are.
+
+    Every subclass looks at what it is shown before it counts it, and at its score before it gives it: ValueError for
+    another type, shape, number of items or range than is said here (pixels up to 0.001 outside of it), for pixels that
+    are no numbers, for a field that is not there, and for a score that is NaN or infinite. Real images as floats of
+    which none is below 0 are scored with a `RangeWarning`, once.
 
     Attributes:
         of: the name of the output that it judges, in `core/outputs.py`.
@@ -51,6 +57,9 @@ class Metric(torchmetrics.Metric):
         higher_is_better: the direction of the score.
         unit: what the value is counted in; empty where it has no unit.
         extractor: the learned network that the metric looks through; None where there is none.
+        told: the settings that are not those of the metric's file, or of its protocol's, as `(splits=1)`, a part of the
+            name that a score is recorded under; empty where all are.
+        least_size: height and width that pictures have at least, in pixels, for its own windows.
         sample_values: once computed, what the score is the mean of: (N,) float64, a value for each image in the order
             in which they were shown, those of all processes one after the other, NaN where there is none. None of a
             score that is no mean over images.
@@ -61,8 +70,17 @@ class Metric(torchmetrics.Metric):
     needs_reference: ClassVar[bool] = False
     higher_is_better: ClassVar[bool]
     unit: ClassVar[str] = ""
+    told: str = ""
+    least_size: int = 1
     sample_values: Tensor | None = None
     full_state_update = False
+    warned = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, guarded in (("update", _checked), ("update_reference", _checked_reference), ("compute", _number)):
+            if name in vars(cls):
+                setattr(cls, name, guarded(vars(cls)[name]))
 
     def __init__(self, extractor: Extractor | None = None) -> None:
         super().__init__()
@@ -98,6 +116,21 @@ class Metric(torchmetrics.Metric):
         super().reset()
         self.sample_values = None
 
+    def require_size(self, width: int, height: int) -> None:
+        """Refuses pictures that are too small for the metric's windows, or for the network that it looks through.
+
+        Raises:
+            ValueError: names metric and network, the least size and the one found.
+        """
+        network = None if self.extractor is None else self.extractor.network
+        least = max(self.least_size, getattr(network, "least_size", 1))
+        if min(width, height) < least:
+            through = "" if network is None else f" on {type(network).__name__}"
+            raise ValueError(
+                f"expected {self.of} of at least {least} x {least} pixels for {type(self).__name__}{through}, found "
+                f"{width} x {height}: evaluate at a larger size"
+            )
+
     @property
     def reference_kind(self) -> str:
         """What is kept of the real set, in a word: metrics of one kind that look through one network keep the same."""
@@ -124,6 +157,46 @@ class Metric(torchmetrics.Metric):
             mine = values if len(values) else torch.empty(0, *shape, dtype=dtype, device=self.device)
             setattr(self, state, [mine])
         super()._sync_dist(*args, **kwargs)
+
+
+def _checked(update: Callable[..., None]) -> Callable[..., None]:
+    """`update` that looks at its batch first, unless a suite has."""
+    signature = inspect.signature(update)
+
+    @functools.wraps(update)
+    def checked(self: Metric, *args: Any, **kwargs: Any) -> None:
+        _, made, batch = signature.bind(self, *args, **kwargs).args
+        if not (isinstance(batch, CheckedBatch) and batch.made is made):
+            batch = check_batch(made, batch, self.of, self.needs)
+            warn_once(self, batch, stacklevel=3)  # torchmetrics stands between
+        update(self, made, batch)
+
+    return checked
+
+
+def _checked_reference(update: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(update)
+    def checked(self: Metric, batch: Batch) -> None:
+        if not isinstance(batch, CheckedBatch):
+            batch = check_reference(batch)
+            warn_once(self, batch, stacklevel=2)
+        update(self, batch)
+
+    return checked
+
+
+def _number(compute: Callable[..., Score]) -> Callable[..., Score]:
+    @functools.wraps(compute)
+    def checked(self: Metric) -> Score:
+        score = compute(self)
+        if not all(math.isfinite(number) for number in (score.value, score.std or 0.0)):
+            raise ValueError(
+                f"expected a finite score of {type(self).__name__}, found {score.value} (std {score.std}) over "
+                f"{score.count}: leave this metric out, or look for pictures or features of no size"
+            )
+        return score
+
+    return checked
 
 
 class SampleMean(Metric):
@@ -169,21 +242,6 @@ def finite(values: Tensor, what: str) -> Tensor:
     if not torch.isfinite(values).all():
         raise ValueError(f"expected finite {what}, found NaN or infinity: check the extractor's weights")
     return values
-
-
-def check_batch(made: Tensor | list[str], batch: Batch) -> None:
-    """Looks for what would be scored wrongly and without a word.
-
-    Raises:
-        ValueError: generated pictures are no uint8 levels, or a real one has pixels that are no numbers.
-    """
-    if isinstance(made, Tensor) and made.dtype != torch.uint8:
-        raise ValueError(
-            f"expected generated images as uint8 levels, found {made.dtype}: round them with "
-            "mmbench.core.images.to_uint8, which takes [-1, 1]"
-        )
-    for pictures in (batch[field] for field in ("image", "video") if field in batch):
-        require_finite(pictures, batch.get("id") or [f"row {row}" for row in range(len(pictures))])
 
 
 def joined(values: list[Tensor] | Tensor) -> Tensor:
@@ -277,15 +335,5 @@ def levels(images: Tensor) -> Tensor:
 
 
 def compared(images: Tensor, real: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """A pair of image batches as levels 0 to 255 of a type that holds what is to be computed with them.
-
-    Raises:
-        ValueError: their shapes differ.
-    """
-    real = levels(real)
-    if images.shape != real.shape:
-        raise ValueError(
-            f"expected generated images of shape {tuple(real.shape)}, found {tuple(images.shape)}: "
-            "evaluate at the size that the method generates"
-        )
-    return images.to(dtype), real.to(images.device, dtype)
+    """A pair of image batches of one shape as levels 0 to 255 of a type that holds what is to be computed with them."""
+    return images.to(dtype), levels(real).to(images.device, dtype)

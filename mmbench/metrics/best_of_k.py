@@ -56,11 +56,6 @@ class BestOfK(Metric):
 
     def update(self, images: Tensor, batch: Batch) -> None:
         truth = levels(batch["image"]).to(images.device)
-        if truth.shape != images.shape:
-            raise ValueError(
-                f"expected generated images of shape {tuple(truth.shape)}, found {tuple(images.shape)}: "
-                "evaluate at the size that the method generates"
-            )
         masked = torch.where(batch["mask"].to(images.device) > 0, GREY, truth).byte()
         truth, masked, outputs = (resized(pictures) for pictures in (truth, masked, images))
         found = torch.stack((self.candidate(truth, masked), self.candidate(truth, outputs)), dim=1)  # (N, 2, columns)

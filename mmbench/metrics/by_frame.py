@@ -5,6 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mmbench.metrics.base import Batch, SampleMean, joined, row_means
+from mmbench.metrics.batch import CheckedBatch
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.lpips import LPIPS
 from mmbench.metrics.psnr import PSNR
@@ -30,7 +31,8 @@ class ByFrame(SampleMean):
     def __init__(self, extractor: Extractor | None = None) -> None:
         super().__init__(extractor)
         given = {} if extractor is None else {"extractor": extractor}
-        self.frames = self.judge(against="video", **given)  # type: ignore[call-arg]
+        self.frames = self.judge(against="image", **given)  # type: ignore[call-arg]
+        self.least_size = self.frames.least_size
 
     def update(self, videos: Tensor, batch: Batch) -> None:
         """Takes in generated videos, (N, F, 3, H, W) uint8.
@@ -38,15 +40,9 @@ class ByFrame(SampleMean):
         Raises:
             ValueError: they have another number of frames than the real ones, or another size.
         """
-        real = batch["video"]
-        if videos.shape[:2] != real.shape[:2]:
-            raise ValueError(
-                f"expected generated videos of {real.shape[1]} frames, as the real ones have, found "
-                f"{videos.shape[1]}: generate as many"
-            )
         # One video at a time: features of all frames of a batch would be large.
-        for made, true in zip(videos, real, strict=True):
-            self.frames.update(made, {"video": true})
+        for made, true in zip(videos, batch["video"], strict=True):
+            self.frames.update(made, CheckedBatch({"image": true}, made))
         values = joined(self.frames.values).unflatten(0, videos.shape[:2])  # (N, F)
         self.frames.reset()
         self.record(row_means(values))

@@ -1,9 +1,10 @@
 """Extractors: the learned networks that metrics look through, each run once per batch for all of them."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +20,26 @@ Cards = Mapping[str, Mapping[str, Any]]
 PART = {False: 8, True: 64}  # images that go through a network at once: on a processor, on CUDA
 
 
+@runtime_checkable
+class Cutting(Protocol):
+    """A network that reads no more than the beginning of a long text.
+
+    Attributes:
+        limit: how much that is, in words: "CLIP's 77 tokens".
+    """
+
+    limit: str
+
+    def is_cut(self, texts: Sequence[str]) -> Tensor:
+        """Which of N texts are longer: (N,) bool."""
+
+
 class Extractor(Frozen):
     """A frozen network from images (or texts) to named features.
 
     Images go through it a few at a time, always as many, the last ones filled up: features do not depend on the batch
-    that an image came in, to the last bit, and a processor's caches are not overrun.
+    that an image came in, to the last bit, and a processor's caches are not overrun. Networks of texts do so
+    themselves, since a part is of texts of one length; on a processor they run in one thread.
 
     Remembers its last calls, so that metrics of one batch that look at the same images share one pass. What it has seen
     is recognised by the tensor itself (not by its values) or by the words of the texts.
@@ -69,7 +85,8 @@ class Extractor(Frozen):
             features = self._in_parts(source if source.dtype == torch.uint8 else to_uint8(source))
             self._seen.append((source, version, features))
         else:
-            features = self.network(source)
+            with _one_thread():
+                features = self.network(source)
             self._seen.append((tuple(source), version, features))
         return features
 
@@ -84,6 +101,17 @@ class Extractor(Frozen):
     def forget(self) -> None:
         """Lets go of the batches it remembers, and of their memory."""
         self._seen.clear()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Products of so few rows as texts have are divided by threads, with other sums; processes share the threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _found(card: Card | Cards, assets: str | Path) -> Path | dict[str, Path]:

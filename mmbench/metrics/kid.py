@@ -29,7 +29,8 @@ class KID(FeatureSets):
         subset_size: images of each kind in a subset; 1000 in torch-fidelity.
 
     Raises:
-        ValueError: on compute, there are fewer generated or real images than a subset has, or an image came twice.
+        ValueError: a subset has fewer than two images of each kind; on compute, there are fewer generated or real
+            images than a subset has, or an image came twice.
     """
 
     higher_is_better = False
@@ -37,6 +38,8 @@ class KID(FeatureSets):
 
     def __init__(self, extractor: Extractor, subsets: int, subset_size: int) -> None:
         super().__init__(extractor)
+        if subset_size < 2:
+            raise ValueError(f"expected KID's subset_size from 2, which make a pair, found {subset_size}: raise it")
         self.subsets = subsets
         self.subset_size = subset_size
 

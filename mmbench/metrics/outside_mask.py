@@ -56,7 +56,6 @@ class LPIPSOutsideMask(SampleMean):
 
     def update(self, images: Tensor, batch: Batch) -> None:
         assert self.extractor is not None
-        compared(images, batch["image"])
         inside = self.region(batch).to(images.device)
         composite = torch.where(inside, levels(batch["image"]).to(images.device), images)
         first, second = (self.extractor(pictures)["embedding"] for pictures in (composite, batch["image"]))

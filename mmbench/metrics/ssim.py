@@ -24,6 +24,7 @@ class SSIM(SampleMean):
     """
 
     higher_is_better = True
+    least_size = 2 * RADIUS + 1
 
     def __init__(self, against: str) -> None:
         super().__init__()
@@ -31,11 +32,7 @@ class SSIM(SampleMean):
         self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
-        if min(images.shape[-2:]) < 2 * RADIUS + 1:
-            size = tuple(images.shape[-2:])
-            raise ValueError(
-                f"expected images of at least 11 x 11 pixels for SSIM, found {size}: evaluate at a larger size"
-            )
+        self.require_size(*images.shape[:-3:-1])
         self.record(structural_similarity(*compared(images, batch[self.against])))
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from mmbench.core.config import construct, default_assets, node
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.noise import Sample
-from mmbench.metrics.base import Batch, Metric, Score, check_batch
+from mmbench.metrics.base import Metric, Score
+from mmbench.metrics.batch import Batch, check_batch, check_reference, warn_once
 from mmbench.metrics.features import Extractor
 
 
@@ -23,7 +24,10 @@ class MetricSuite(nn.Module):
         needs: batch fields that any of them reads.
         needs_reference: whether any of them wants the real set.
         samples: what this process has shown, in the order of the images.
+        warned: whether it has warned of real images that are likely to be in another range.
     """
+
+    warned = False
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         super().__init__()
@@ -54,7 +58,7 @@ class MetricSuite(nn.Module):
 
     @property
     def keys(self) -> dict[str, str]:
-        """Metric name to the name its score is recorded under: `fid@standard`, or `psnr` without an extractor."""
+        """Metric name to the name its score is recorded under: `fid@standard`, `is(splits=1)@toy`, `psnr`."""
         return {name: _key(name, metric) for name, metric in self.metrics.items()}
 
     def update(self, made: Tensor | list[str], batch: Batch) -> None:
@@ -63,15 +67,28 @@ class MetricSuite(nn.Module):
         Args:
             made: (N, 3, H, W) uint8 images, (N, F, 3, H, W) uint8 videos, or N texts, as the metrics are `of`.
             batch: the fields that `needs` names, and `sample`.
+
+        Raises:
+            ValueError: something of it has another type, shape, range or number of items (see `Metric`).
         """
-        check_batch(made, batch)
+        for of in sorted({metric.of for metric in self.metrics.values()}):
+            batch = check_batch(made, batch, of, self.needs)
+        warn_once(self, batch, stacklevel=2)
+        if isinstance(made, Tensor):
+            self.require_size(*made.shape[:-3:-1])
         for metric in self.metrics.values():
             metric.update(made, batch)
         self.samples += batch.get("sample", ())
         self._forget()
 
     def update_reference(self, batch: Batch, only: Collection[str] | None = None) -> None:
-        """Shows a batch of the real set (`id`, `sample`, `image`) to every metric that wants it, or to `only` those."""
+        """Shows a batch of the real set (`id`, `sample`, `image`) to every metric that wants it, or to `only` those.
+
+        Raises:
+            ValueError: as `update`.
+        """
+        batch = check_reference(batch)
+        warn_once(self, batch, stacklevel=2)
         for name, metric in self.metrics.items():
             if metric.needs_reference and (only is None or name in only):
                 metric.update_reference(batch)
@@ -89,6 +106,11 @@ class MetricSuite(nn.Module):
                     f"expected metrics of {output}, found {name}, which judges {metric.of}: leave it out, or choose "
                     f"another protocol"
                 )
+
+    def require_size(self, width: int, height: int) -> None:
+        """Refuses pictures that are too small for any of the metrics, as `Metric.require_size`."""
+        for metric in self.metrics.values():
+            metric.require_size(width, height)
 
     def reference_state(self, name: str) -> dict[str, Tensor]:
         """What a metric keeps of the real set, for a file that runs share."""
@@ -194,7 +216,10 @@ def with_files(extractors: Mapping[str, dict[str, Any]], files: Mapping[str, str
 
 
 def build_suite(
-    metrics: Mapping[str, Mapping[str, Any]], extractors: Mapping[str, Mapping[str, Any]], assets: str | Path
+    metrics: Mapping[str, Mapping[str, Any]],
+    extractors: Mapping[str, Mapping[str, Any]],
+    assets: str | Path,
+    told: Mapping[str, str] | None = None,
 ) -> MetricSuite:
     """Builds the metrics of a protocol, and of its extractors those that some metric names, each once.
 
@@ -202,6 +227,7 @@ def build_suite(
         metrics: name to `_target_` and arguments; `extractor` is a name among `extractors`.
         extractors: name to the configuration of an `Extractor`, all but `assets`.
         assets: the folder that holds `weights/`.
+        told: metric to the settings that a command line changed, as `config.settings_told` says them.
 
     Raises:
         MissingAsset: an extractor's weights are not there and could not be fetched.
@@ -226,8 +252,11 @@ def build_suite(
             suite[name] = construct(
                 {key: value for key, value in config.items() if key != "extractor"}, extractor=built[facts]
             )
+    for name, text in (told or {}).items():
+        suite[name].told = text
     return MetricSuite(suite)
 
 
 def _key(name: str, metric: Metric) -> str:
+    name += metric.told
     return name if metric.extractor is None else f"{name}@{metric.extractor.name}"

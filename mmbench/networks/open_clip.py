@@ -1,5 +1,6 @@
 """CLIP with OpenAI's weights, through open_clip."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import open_clip
@@ -74,6 +75,17 @@ class OpenCLIP(nn.Module):
                 [self._encoded(whole)[: len(part)] for whole, part in zip(filled, parts, strict=True)]
             )
         return found[[places[text] for text in texts]]
+
+    @property
+    def limit(self) -> str:
+        """How much of a text is read, in words."""
+        return f"CLIP's {self.network.context_length} tokens"
+
+    def is_cut(self, texts: Sequence[str]) -> Tensor:
+        """Which of N texts have more tokens than are read: (N,) bool."""
+        length = self.network.context_length
+        tokens = self.tokenizer(list(texts), context_length=length + 1)  # (N, L + 1)
+        return tokens.argmax(dim=1) == length  # the end token, which has the highest number, lies beyond
 
     def _encoded(self, tokens: Tensor) -> Tensor:
         network, length = self.network, tokens.shape[1]

@@ -2,7 +2,8 @@
 
 Eight toy pictures of ours (`metrics/canary`: PNG and JPEG, grey, with a palette, with transparency, of odd sizes) are
 decoded, resized and shown to each extractor before a run's own images are. What comes out is kept the first time below
-`assets/canary`; whatever differs later is named, with what else has changed since, before it costs a day.
+`assets/canary`, for each version of our own decoding; whatever differs later is named, with what else has changed
+since, before it costs a day.
 """
 
 import json
@@ -21,7 +22,7 @@ from torch import Tensor
 import mmbench
 from mmbench.core import results
 from mmbench.core.files import sha256_bytes, written_atomically
-from mmbench.core.images import read_rgb
+from mmbench.core.images import VERSION, read_rgb
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.suite import MetricSuite
 from mmbench.pipeline import scoring
@@ -43,7 +44,7 @@ def check(suite: MetricSuite, assets: Path) -> dict[str, Any]:
     Raises:
         ValueError: a file of what was kept is damaged; names it.
     """
-    folder = assets / "canary"
+    folder = assets / "canary" / str(VERSION)  # not the libraries': what these change is to be seen
     pictures = {path.name: read_rgb(path) for path in sorted(FOLDER.iterdir())}
     pixels = torch.stack([_resized(picture) for picture in pictures.values()])  # (8, 3, SIDE, SIDE)
     learned = [metric for metric in suite.metrics.values() if metric.extractor is not None]

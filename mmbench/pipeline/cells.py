@@ -155,7 +155,11 @@ def _value(experiment: Experiment, shown: str, row: Row, source: str, found: Map
         return Value(reason=found[protocol].reason)
     scored = {record.seed: record for record in records if name in record.metrics}
     if not scored:
-        return Value(reason=f"{name} is not among the metrics of protocol {protocol}")
+        others = {
+            key for record in records for key in record.metrics if key.partition("(")[0] == name.partition("@")[0]
+        }
+        told = f", which has {', '.join(sorted(others))}" if others else ""
+        return Value(reason=f"{name} is not among the metrics of protocol {protocol}{told}")
     by_seed = {seed: record.metrics[name]["value"] for seed, record in scored.items()}
     return Value(
         by_seed,

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from mmbench.core import config, results
-from mmbench.core.files import locked, write_text
+from mmbench.core.files import CannotWrite, locked, write_text
 from mmbench.core.method import Batch
 from mmbench.core.outputs import TEXTS
 from mmbench.core.progress import wandb_mode
@@ -66,6 +65,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
 
     Raises:
         MissingAsset, ValueError: as `prepared`, `build_suite` and `score` say.
+        Unwritten: the record could not be written; has the scores.
     """
     run = prepared(plain)
     results_folder = run.plain["paths"]["results"]
@@ -76,10 +76,9 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             log(run, record)
             return record, run
         assets = Path(run.plain["paths"]["assets"]).expanduser()
-        suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets)
+        suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets, run.plain["settings"])
         suite.require(run.output.name)
-        if torch.cuda.is_available() and run.plain["trainer"]["accelerator"] != "cpu":
-            suite.cuda()
+        scoring.place_suite(suite, run.plain["trainer"]["accelerator"])
         drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
         generate(run)
         metrics, covered = score(run, suite)
@@ -100,13 +99,26 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             run_key=run.run_key,
             config_hash=config.config_hash(described(run.plain)),
             weights=run.weights,
-            data={"fingerprint": run.data.fingerprint(), "split": run.protocol.split},
+            data={"fingerprint": run.data.fingerprint(), "split": run.protocol.split, **_notes(run, suite)},
             config=described(run.plain),
         )
-        record = by_sample.keep(record, values, results_folder)
-        record.write(results_folder)
+        try:
+            record = by_sample.keep(record, values, results_folder)
+            record.write(results_folder)
+        except CannotWrite as error:
+            raise results.Unwritten(record, error) from None
     log(run, record)
     return record, run
+
+
+def _notes(run: Run, suite: MetricSuite) -> dict[str, dict[str, int]]:
+    """{"notes": sentence to number of samples}, of what is to be known of the scores; empty where there is nothing."""
+    prompt = run.method.task.prompt
+    if prompt is None:
+        return {}
+    texts = run.data.texts(run.protocol.split, run.samples, run.protocol.seed)[prompt]
+    notes = scoring.cut_captions(suite, texts)
+    return {"notes": notes} if notes else {}
 
 
 def _draw_grid(run: Run) -> None:

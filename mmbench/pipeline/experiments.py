@@ -213,6 +213,16 @@ def seeds_of(asked: str | None, words: Sequence[str], experiment: Experiment) ->
     return experiment.seeds if asked is None else integers(asked)
 
 
+def require_own_protocols(words: Sequence[str]) -> None:
+    """Refuses a choice of protocol: a table has its own, for each of its columns.
+
+    Raises:
+        ValueError: a word chooses one.
+    """
+    if chosen := [word for word in words if word.startswith("protocol=")]:
+        raise ValueError(f"expected the protocols of the experiment, found {chosen[0]}: evaluate a method under it")
+
+
 def parsed(name: str, content: Mapping[str, Any]) -> Experiment:
     """An experiment from what its file says.
 

@@ -208,15 +208,22 @@ def published_beside(
         asked: the metric that is wanted; empty for all that both protocols have.
 
     Raises:
-        ValueError: the experiment has no row of this method on these data.
+        ValueError: the experiment has no row of this method on these data, or the two have no such metric.
     """
     row = _row(experiment, first)
     numbers = published(experiment, row)
-    for name in filter(numbers.__contains__, experiment.places):
-        ours = experiment.metric(name, row, first["data"]["source"]).partition("@")[0]
-        if ours in first["protocol"]["metrics"] and asked in ("", ours):
-            theirs = card(experiment.protocol_of(name, row.data))
-            yield name, row, numbers[name], explained(Side(first, ours), Side(theirs, ours))
+    ours = {name: experiment.metric(name, row, first["data"]["source"]).partition("@")[0] for name in experiment.places}
+    both = {name: mine for name, mine in ours.items() if name in numbers and mine in first["protocol"]["metrics"]}
+    if asked and asked not in both.values():
+        config.unknown(f"metric that {experiment.name} and {first['protocol']['name']} have", asked, both.values())
+    if not both:
+        raise ValueError(
+            f"expected a metric of {first['protocol']['name']} that was published for {row.label} on {row.data}, found "
+            "none: choose another protocol"
+        )
+    for name in (name for name, mine in both.items() if asked in ("", mine)):
+        theirs = card(experiment.protocol_of(name, row.data))
+        yield name, row, numbers[name], explained(Side(first, both[name]), Side(theirs, both[name]))
 
 
 def _row(experiment: Experiment, plain: Mapping[str, Any]) -> Row:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.core.progress import console
+from mmbench.core.results import Unwritten
 from mmbench.pipeline.assembly import prepared_data
 from mmbench.pipeline.evaluation import evaluate
 from mmbench.pipeline.experiments import Experiment, Row
@@ -46,6 +47,9 @@ def run(
                 try:
                     done = _run(row_config(experiment, row, protocol, source, seed, overrides))
                 except ValueError as error:
+                    if isinstance(error, Unwritten):
+                        for name, found in sorted(error.record.metrics.items()):
+                            console.print(f"  {name} {found['value']:.4f}", highlight=False, markup=False)
                     reason = outcome.reasons[*row.key, protocol] = " ".join(str(error).split())
                     console.print(f"  not run: {reason}", style="yellow", highlight=False, markup=False)
                     break

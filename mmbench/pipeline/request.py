@@ -16,6 +16,8 @@ class Request:
         protocol: of whose metrics those are wanted that the folders allow; None where `metrics` are named.
         extractor: `standard` or `toy`.
         judges: extractor to a file of weights that stands for that on its card.
+        settings: metric to settings that are not those of its file, each with its value.
+        told: metric to these settings as the name of its score has them.
         captions: file of the prompts; of texts, file of what they are compared with.
         data: the data set whose test images are the real set.
         size: shorter side, in pixels, that real, input and mask are resized to; None: they have that of `fake`.
@@ -30,6 +32,8 @@ class Request:
     protocol: str | None
     extractor: str
     judges: dict[str, str]
+    settings: dict[str, dict[str, Any]]
+    told: dict[str, str]
     captions: Path | None
     data: str | None
     size: int | None

@@ -4,6 +4,7 @@ What `mmbench evaluate` and `mmbench score` share.
 """
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core.application import within_memory
 from mmbench.core.files import locked, sha256_bytes, sha256_json, written_atomically
+from mmbench.core.images import decoder
 from mmbench.core.noise import Sample
 from mmbench.core.progress import track
 from mmbench.data.batches import collate
+from mmbench.metrics.batch import RangeWarning
+from mmbench.metrics.features import Cutting
 from mmbench.metrics.suite import MetricSuite
 
 BATCH = 32  # images that are read together; a multiple of what goes through a network at once
@@ -39,6 +43,18 @@ def place() -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
+def place_suite(suite: MetricSuite, accelerator: str) -> None:
+    """Moves metrics to where a trainer's `accelerator` says: `cpu`, or an NVIDIA card, by `auto` where there is one.
+
+    Raises:
+        ValueError: there is no card, and one is asked for.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"expected a GPU for trainer.accelerator={accelerator}, found none: use trainer=cpu")
+    if accelerator != "cpu" and torch.cuda.is_available():
+        suite.cuda()
+
+
 def share(samples: Sequence[Sample]) -> list[Sample]:
     """This process's part of the samples, in their order; all draws of a prompt stay together."""
     rank, ranks = place()
@@ -52,7 +68,7 @@ def show(suite: MetricSuite, batches: Iterable[dict[str, Any]], what: str) -> li
     Networks run in full float32 precision, whatever the training was allowed.
     """
     shown: list[Sample] = []
-    with full_precision(), within_memory(BATCH, REMEDY):
+    with full_precision(), within_memory(BATCH, REMEDY), range_known():
         for batch in track(batches, what):
             made = batch.pop("generated")
             suite.update(made.to(suite.device) if isinstance(made, Tensor) else made, batch)
@@ -89,11 +105,21 @@ def coverage(shown: Sequence[Sample], expected: Sequence[Sample]) -> dict[str, A
     return {"count": len(samples), "sha256": sha256_json(samples), "processes": [len(share) for share in shares]}
 
 
+def cut_captions(suite: MetricSuite, texts: Sequence[str]) -> dict[str, int]:
+    """What networks of the suite read the beginning of alone: a sentence for each network to how many of the texts."""
+    found = {}
+    for metric in suite.metrics.values():
+        network = metric.extractor.network if metric.extractor is not None and "prompt" in metric.needs else None
+        if isinstance(network, Cutting) and (count := int(network.is_cut(texts).sum())):
+            found[f"captions cut at {network.limit}"] = count
+    return found
+
+
 def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path, num_workers: int) -> None:
     """Gives the suite the real set: statistics that another run kept, or else all its images, once.
 
-    Kept by data, split, preprocessing, extractor, its weights and what metrics want of them, in a file that is checked
-    when it is read. States are summed over processes, so that only one of them may call this.
+    Kept by data, split, preprocessing, decoder, extractor, its weights and what metrics want of them, in a file that is
+    checked when it is read. States are summed over processes, so that only one of them may call this.
 
     Args:
         identity: JSON value of everything that the real images depend on.
@@ -106,7 +132,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
     if not wanted:
         return
     facts = {
-        name: [identity, metric.reference_kind, metric.extractor.name, metric.extractor.weights_sha256]
+        name: [identity, decoder(), metric.reference_kind, metric.extractor.name, metric.extractor.weights_sha256]
         for name, metric in wanted.items()
     }
     paths = {name: assets / "statistics" / f"{sha256_json(facts[name])[:32]}.safetensors" for name in wanted}
@@ -117,7 +143,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
             suite.load_reference_state(name, held[paths[name]])
         if not absent:
             return
-        with full_precision(), within_memory(BATCH, REMEDY):
+        with full_precision(), within_memory(BATCH, REMEDY), range_known():
             for batch in track(loader(real, num_workers), "real images"):
                 batch["image"] = batch["image"].to(suite.device)
                 suite.update_reference(batch, only=absent)
@@ -155,6 +181,14 @@ def results_of(suite: MetricSuite) -> dict[str, dict[str, Any]]:
         key: {**scores[key]._asdict(), "weights": judge.weights_sha256 if judge else None}
         for key, judge in judges.items()
     }
+
+
+@contextmanager
+def range_known() -> Iterator[None]:
+    """Bright pictures are no reason for a warning: data modules and files give [-1, 1]."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RangeWarning)
+        yield
 
 
 @contextmanager

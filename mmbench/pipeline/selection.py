@@ -121,7 +121,8 @@ class Selection(Callback):
             task.output.check(made, names)
             judged = collate([{"made": task.output.judged(one)} for one in task.output.finished(made, batch, protocol)])
             made = judged["made"].to(method.device) if isinstance(judged["made"], torch.Tensor) else judged["made"]
-            self.suite.update(made, {**batch, **({"prompt": batch[task.prompt]} if task.prompt else {})})
+            with scoring.range_known():
+                self.suite.update(made, {**batch, **({"prompt": batch[task.prompt]} if task.prompt else {})})
         method.train(training)
         if self.suite.needs_reference and scoring.place()[0] == 0:
             plain = self.wanted.plain

@@ -89,11 +89,31 @@ def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
 
     Batch normalisation is synchronised in training by us (`core/batch_norm.py`), since Lightning's cannot on a
     processor.
+
+    Raises:
+        ValueError: this machine lacks what the configuration names.
     """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    from mmbench.core.own_signals import OwnSignals
     from mmbench.core.progress import TRAINER_OPTIONS
 
     hardware = {key: item for key, item in plain["trainer"].items() if key != "sync_batchnorm"}
-    return config.construct(hardware, **TRAINER_OPTIONS, **arguments)
+    callbacks = [OwnSignals(), *arguments.pop("callbacks", [])]
+    try:
+        return config.construct(hardware, **TRAINER_OPTIONS, callbacks=callbacks, **arguments)
+    except (MisconfigurationException, ValueError) as error:
+        said = ", ".join(f"trainer.{key}={plain['trainer'].get(key)}" for key in ("accelerator", "devices"))
+        raise ValueError(f"expected a trainer that this machine can be, found {said} ({error}): change them") from None
+
+
+def require_hardware(plain: dict[str, Any]) -> None:
+    """Refuses hardware that this machine lacks, before anything is done.
+
+    Raises:
+        ValueError: as `trainer_of`.
+    """
+    trainer_of(plain, logger=False, enable_checkpointing=False)
 
 
 def predecessors(plain: dict[str, Any]) -> dict[str, dict[str, Any]]:

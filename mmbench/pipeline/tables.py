@@ -9,17 +9,21 @@ from rich.console import Console
 from rich.table import Table
 
 from mmbench.core.files import write_text
+from mmbench.pipeline import latex
 from mmbench.pipeline.cells import Cell, Verdict
 from mmbench.pipeline.experiments import Experiment, Published
 
 MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
 COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")
+NUMBERS = ("published", "reproduced", "difference")
 DAGGER = "†"  # behind an outdated value; two for the second reason on a page, and so on
+UNVERIFIED = "unverified: the published value was recalled and seen in no source, so no verdict."
+STAR = "*: made with weights whose hash nobody published."
 LEGEND = (
     "reproduced: the difference is within the tolerance of the experiment. differs: it is not. not run: what is "
-    "missing and how to get it. unverified: the published value was recalled and seen in no source, so no verdict. "
+    f"missing and how to get it. {UNVERIFIED} "
     "toy data: computed on procedural data, which a number published for photographs cannot be compared with. "
-    "*: made with weights whose hash nobody published."
+    f"{STAR}"
 )
 
 
@@ -85,14 +89,33 @@ def _found(cell: Cell, marks: Mapping[str, str], counted: bool) -> str:
 
 def rendered(cells: Sequence[Cell], form: str) -> str:
     """The table as Markdown, LaTeX, HTML or CSV."""
+    if form == "latex":
+        return _latex(cells)
     frame = pd.DataFrame(texts(cells), columns=list(COLUMNS))
     if form == "markdown":
         return frame.to_markdown(index=False, disable_numparse=True) + "\n"
-    if form == "latex":
-        return frame.style.hide(axis="index").format(escape="latex").to_latex(hrules=True)
     if form == "html":
         return frame.to_html(index=False, border=0) + "\n"
     return frame.to_csv(index=False)
+
+
+def _latex(cells: Sequence[Cell]) -> str:
+    """The table as LaTeX, where a reason is a note below it: each once, whatever has it."""
+    reasons = dict.fromkeys(cell.value.reason for cell in cells if cell.value.reason)
+    marks = {reason: latex.raised(letter) for reason, letter in zip(reasons, latex.letters(), strict=False)}
+    lines = [
+        {**line, "size": line["size"].replace(" x ", " \N{MULTIPLICATION SIGN} "), "verdict": str(cell.verdict)}
+        for cell, line in zip(cells, texts(cells), strict=True)
+    ]
+    rows = [[line[column] for column in COLUMNS] for line in lines]
+    behind = [marks.get(cell.value.reason, "") for cell in cells]
+    below = [f"{mark} not run: {latex.escaped(reason)}" for reason, mark in marks.items()]
+    explained = [
+        *notes(cells),
+        *([STAR] if any(cell.value.mean is not None and not cell.value.verified for cell in cells) else []),
+        *([UNVERIFIED] if any(cell.published and not cell.published.verified for cell in cells) else []),
+    ]
+    return latex.table(COLUMNS, NUMBERS, rows, behind, [*below, *map(latex.escaped, explained)])
 
 
 def glance(cells: Sequence[Cell]) -> str:
@@ -216,7 +239,7 @@ def show(cells: Sequence[Cell], title: str) -> None:
     }
     table = Table(title=title)
     for column in COLUMNS:
-        table.add_column(column, justify="right" if column in ("published", "reproduced", "difference") else "left")
+        table.add_column(column, justify="right" if column in NUMBERS else "left")
     for cell, line in zip(cells, texts(cells), strict=True):
         table.add_row(*(line[column] for column in COLUMNS), style=colours.get(cell.verdict))
     console.print(table)

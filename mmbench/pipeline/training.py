@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from safetensors.torch import save_file
 
-from mmbench.core import application, config, results
+from mmbench.core import application, config, results, threads
 from mmbench.core.batch_norm import synchronised
 from mmbench.core.files import locked, write_json, written_atomically
 from mmbench.core.method import Method, last_checkpoint
@@ -121,6 +121,8 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     )
     start = time.monotonic()
     trainer = _trainer(wanted, method, data)
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.is_global_zero and (advice := threads.advice()):
+        console.print(advice, highlight=False)
     data.batch_size = share_of_batch(plain, trainer.world_size)
     data.whole_batch, data.steps_per_epoch = training["batch_size"], training.get("steps_per_epoch")
     if trainer.world_size > 1 and plain["trainer"]["sync_batchnorm"]:

@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from mmbench.core import config
+from mmbench.core import config, images
 from mmbench.core.noise import random_stream
 from mmbench.data import base, cache
 from mmbench.data.cache import Cached, prepared
@@ -130,6 +130,8 @@ def test_other_data_sizes_and_libraries_have_other_folders(toy, tmp_path, monkey
     assert folders() == 5
     monkeypatch.setattr(PIL, "__version__", "0.0")
     assert folders() == 6
+    monkeypatch.setattr(images, "VERSION", images.VERSION + 1)
+    assert folders() == 7
 
 
 def test_the_cache_changes_no_hash():

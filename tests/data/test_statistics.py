@@ -115,7 +115,7 @@ def test_an_unreadable_picture_is_named(real_copy, read):
     data = read(real_copy)
     path = data.split("test")[0].image
     path.write_bytes(b"<html>quota exceeded</html>")
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: expected an image, found none that can be read"):
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: expected a whole image, found what is no image"):
         measured(data)
 
 

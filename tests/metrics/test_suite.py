@@ -51,7 +51,7 @@ def test_each_extractor_runs_once_per_batch(make_extractor, pixels, batch_of):
         suite.update(pixels(4, seed), batch_of(pixels(4, seed + 10), prompt=["one", "two", "six", "ten"]))
     assert inception.network.calls == 3
     assert clip.network.calls == 6  # images and texts
-    suite.update_reference({"id": [], "image": from_uint8(pixels(4))})
+    suite.update_reference({"id": ["1", "2", "3", "4"], "image": from_uint8(pixels(4))})
     assert inception.network.calls == 4
 
 

@@ -182,12 +182,12 @@ def test_words_are_those_of_the_toy_videos_and_others_are_refused(moving, accura
     described = node("metric/motion_accuracy")
     assert {word: tuple(way) for word, way in described["directions"].items()} == toy.DIRECTIONS
     assert described["speeds"] == toy.SPEEDS
-    videos, batch = moving
+    videos, _ = moving
     for motion, named in (
         ({"direction": "in", "speed": "slowly"}, "direction"),
         ({"direction": "up", "speed": ""}, "speed"),
     ):
         with pytest.raises(ValueError, match=f"expected a {named} of ") as error:
-            accuracy.update(videos[:1], {**batch, "motion": [motion], "frame_rate": [8.0]})
+            accuracy.update(videos[:1], {"motion": [motion], "frame_rate": [8.0]})
         assert "\n" not in str(error.value)
     assert isinstance(accuracy, MotionAccuracy)
