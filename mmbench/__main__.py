@@ -4,6 +4,8 @@ import os
 import sys
 from importlib import import_module
 
+from mmbench.core import interrupts, quiet
+
 COMMANDS = {
     "train": "train a method on a data set",
     "evaluate": "generate a method's images under a protocol, score them, write a record",
@@ -33,44 +35,53 @@ first steps:
 
 def main() -> None:
     """Entry point of the console script; a user's mistake ends in one line on standard error and exit code 1."""
-    arguments = sys.argv[1:]
+    try:
+        with interrupts.handled():
+            quiet.quieten()
+            status = _run(sys.argv[1:])
+    except interrupts.Interrupted as error:
+        interrupts.say()
+        status = error.code
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int:
     if arguments and arguments[0] in ("-sc", "--shell-completion"):
         _complete(arguments)
-        return
+        return 0
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
         print(HELP.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())), end="")
-        return
+        return 0
     if arguments[0] in ("--version", "version"):
         from mmbench import __version__
 
         print(__version__)
-        return
-    command = arguments[0]
+        return 0
     try:
-        if command not in COMMANDS:
-            from mmbench.core.config import unknown
-
-            unknown("command", command, COMMANDS)
-        from mmbench.core.threads import choose_waiting
-
-        module = import_module(f"mmbench.commands.{command}")
-        if {"-h", "--help"} & set(arguments[1:]):
-            print(module.HELP, end="")
-            status = 0
-        else:
-            if command not in LIGHT:
-                choose_waiting()
-            status = module.main(arguments[1:])
+        return _command(*arguments)
     except ValueError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"mmbench: error: {' '.join(str(error).split())}", file=sys.stderr)
-        status = 1
-    except KeyboardInterrupt:
-        print("mmbench: interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+        return 1
+
+
+def _command(command: str, *words: str) -> int:
+    if command not in COMMANDS:
+        from mmbench.core.config import unknown
+
+        unknown("command", command, COMMANDS)
+    module = import_module(f"mmbench.commands.{command}")
+    if {"-h", "--help"} & set(words):
+        print(module.HELP, end="")
+        return 0
+    if command not in LIGHT:
+        from mmbench.core.threads import choose_waiting
+
+        choose_waiting()
+    status: int = module.main(list(words))
+    return status
 
 
 def _complete(arguments: list[str]) -> None:

@@ -113,7 +113,7 @@ def test_a_set_has_no_distance_from_itself(folders, capsys):
 def test_a_zip_archive_is_a_folder(folders, capsys):
     with zipfile.ZipFile(folders / "fake.zip", "w") as archive:
         for path in (folders / "fake").rglob("*.png"):
-            archive.write(path, path.relative_to(folders / "fake"))
+            archive.write(path, path.relative_to(folders))
     plain = scored(capsys, folders, "metrics=tv")
     assert score.main([f"fake={folders / 'fake.zip'}", "metrics=tv", f"out={folders / 'zip.json'}"]) == 0
     zipped = json.loads((folders / "zip.json").read_text())
@@ -353,7 +353,7 @@ def test_everything_that_is_wrong_with_texts_is_said_at_once(texts, capsys):
         (["metrics=found"], "expected captions= for the metric found"),
         (["metrics=seen"], "expected input= for the metric seen, found none"),
         (["metrics=framedifference"], "expected videos in fake=.*fake, found none of .png"),
-        (["metrics=tv"], "expected images in fake=.*fake, found none of .bmp"),
+        (["metrics=tv"], "expected images in fake=.*fake, found none of .apng"),
         (["metrics=tv,found"], "one output, found tv, which judges images, and found, which judges texts: score them"),
         (
             ["metrics=found", "real={fake}"],

@@ -33,7 +33,7 @@ TRAINERS = ("auto", "cpu")
 HELP = """usage: mmbench score fake=DIR metrics=A,B [real=DIR|data=NAME] [captions=FILE] [input=DIR] [mask=DIR] [...]
 
 Scores images, videos or texts of any tool: what the metrics judge, or what the protocol's task asks for. Folders may be
-zip archives; files belong together by path without extension.
+zip archives, whose one common top folder is no part of the paths; files belong together by path without extension.
 Pictures are turned upright as EXIF says, transparency is left out, of several frames the first is scored, grey of 16
 bits is rounded to 8: a note counts the files of each kind.
 

@@ -7,26 +7,35 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mmbench.core import config
 
 _command_line: list[str] = []  # as it was typed; Lightning repeats it for the other processes of a distributed run
+_failed: list[str] = []  # jobs of a sweep that ended with an error
 
 
 def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
     """`hydra.main` over `conf/run.yaml`; `run` gets the settled configuration of each job (`config.composed`).
 
-    A ValueError in `run` ends the process with one line and exit code 1: Hydra would print a traceback.
+    A ValueError in `run` ends the process with one line and exit code 1, where Hydra would print a traceback; in a
+    sweep the line is printed, and the other jobs run.
     """
 
     @hydra.main(config_path=str(config.shipped("conf")), config_name=config.ROOT, version_base="1.3")
     def job(cfg: DictConfig) -> None:
         sys.argv = list(_command_line) or sys.argv
+        hydra_config = HydraConfig.get()
         try:
-            run(config.composed(HydraConfig.get().overrides.task))
+            run(config.composed(hydra_config.overrides.task))
         except ValueError as error:
-            sys.exit(f"mmbench: error: {' '.join(str(error).split())}")
+            line = f"mmbench: error: {' '.join(str(error).split())}"
+            if hydra_config.mode != RunMode.MULTIRUN:
+                sys.exit(line)
+            print(line, file=sys.stderr)
+            _failed.append(line)
 
     return job
 
@@ -59,17 +68,39 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
 
     Args:
         job: what `application` made.
-        arguments: the words after the command.
+        arguments: the words after the command; flags may stand anywhere.
+
+    Returns:
+        The exit code: 1 where a job of a sweep ended with an error.
 
     Raises:
-        ValueError: a key, a choice or the method is wrong or missing.
+        ValueError: a key, a choice or the method is wrong or missing, or a sweep is not asked for.
     """
-    flags = [word for word in arguments if word.startswith("-")]
-    if not flags or flags[0] in ("-m", "--multirun", "--cfg", "-c", "--resolve"):
-        words = [word for word in arguments if "=" in word and not word.startswith("-")]
+    words = [word for word in arguments if not word.startswith("-") and ("=" in word or word.startswith("~"))]
+    flags = [word for word in arguments if word not in words]
+    if not flags or {"-m", "--multirun", "--cfg", "-c", "--resolve"} & set(flags):
         config.check(words)
         config.require_method(words)
+        _require_sweepable(words, bool({"-m", "--multirun"} & set(flags)))
     _command_line[:] = sys.argv
-    sys.argv = [sys.argv[0], *map(config.for_hydra, arguments)]  # Hydra reads its words from here
+    _failed.clear()
+    # Hydra reads its words from here; argparse wants those that belong together in one place.
+    sys.argv = [sys.argv[0], *map(config.for_hydra, words), *flags]
     job()
-    return 0
+    return 1 if _failed else 0
+
+
+def _require_sweepable(words: list[str], multirun: bool) -> None:
+    """Refuses several values of a key where one is wanted, and those that Hydra's own sweeper cannot number.
+
+    Words that choose a mode or another sweeper are Hydra's to judge.
+    """
+    parsed = config.parse(words)
+    if any(word.key_or_group in ("hydra.mode", "hydra/sweeper") for word in parsed):
+        return
+    for word in filter(Override.is_sweep_override, parsed):
+        found = str(word.input_line).partition("=")[2]
+        if not multirun:
+            raise ValueError(f"expected one value of {word.key_or_group}, found {found}: add --multirun for a sweep")
+        if not word.is_discrete_sweep():
+            raise ValueError(f"expected values of {word.key_or_group} one by one, found {found}: write a,b or range()")

@@ -16,7 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -149,7 +149,7 @@ def known_keys(overrides: Sequence[str]) -> frozenset[str]:
     for override in parse(overrides):
         key = override.key_or_group
         if key in groups:
-            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+            values = _choices(override)
             for value in values:
                 if value is not None and str(value) not in names(key):
                     unknown("data set" if key == "data" else key, str(value), names(key))
@@ -168,6 +168,16 @@ def folders(words: Sequence[str]) -> dict[str, str]:
     """
     named = [word for word in words if word.startswith("paths.")]
     return composed([f"method={names('method')[0]}", *named])["paths"]
+
+
+def _choices(override: Override) -> list[Any]:
+    """What a word chooses of its group: one, or those of a sweep."""
+    value = override.value()
+    if isinstance(value, Glob):
+        if not (found := value.filter(names(override.key_or_group))):
+            unknown(override.key_or_group, _line(override).partition("=")[2], names(override.key_or_group))
+        return list(found)
+    return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [value]
 
 
 def for_hydra(word: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 from torch import Tensor
 
 from mmbench.core import config
@@ -25,6 +25,12 @@ from mmbench.core.images import (
 )
 from mmbench.core.protocol import Protocol
 
+# Of still pictures that people keep; those that Pillow was built to read.
+PICTURES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".tga"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+    | ({".avif"} if features.check("avif") else set())
+)
 SHOWN_FRAMES = 4  # of a video, side by side in a grid
 MODE, PIXELS = "mode {}", "{} pixels"  # how `Output.look` speaks of them
 
@@ -130,7 +136,7 @@ class Images(Output):
     """(N, 3, H, W) float in [-1, 1]; kept as PNG."""
 
     name, suffix, real = "images", ".png", "image"
-    suffixes = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+    suffixes = PICTURES
 
     def check(self, made: Any, names: Sequence[str]) -> None:
         require_tensor(made, names, "images (N, 3, H, W)", 4, 1)

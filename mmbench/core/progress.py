@@ -1,9 +1,7 @@
 """Progress of long work: a bar on a terminal, one line for each pass elsewhere."""
 
-import logging
-import sys
+import os
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -14,7 +12,8 @@ from rich.progress import track as rich_track
 
 Item = TypeVar("Item")
 
-console = Console(stderr=True)
+# Of the processes of a distributed run one speaks. A line is one line, however long a folder's name.
+console = Console(stderr=True, soft_wrap=True, quiet=os.environ.get("LOCAL_RANK", "0") != "0")
 
 
 def track(items: Iterable[Item], what: str) -> Iterator[Item]:
@@ -26,7 +25,11 @@ def track(items: Iterable[Item], what: str) -> Iterator[Item]:
     count = 0
     for count, item in enumerate(items, 1):  # noqa: B007  (the last count is printed)
         yield item
-    print(f"{what}: {count} of {count} in {time.monotonic() - start:.1f} s", file=sys.stderr)
+    _say(f"{what}: {count} of {count}", start)
+
+
+def _say(what: str, start: float) -> None:
+    console.print(f"{what} in {time.monotonic() - start:.1f} s", highlight=False, markup=False)
 
 
 class EpochLines(Callback):
@@ -47,7 +50,7 @@ class EpochLines(Callback):
 
     def _say(self, trainer: pl.Trainer, line: str) -> None:
         if trainer.is_global_zero:
-            print(f"{line} in {time.monotonic() - self.start:.1f} s", file=sys.stderr)
+            _say(line, self.start)
 
 
 def progress_bar() -> list[Any]:
@@ -57,11 +60,6 @@ def progress_bar() -> list[Any]:
 
 # For every Trainer: Lightning's own bar only where there is a terminal, and no table of submodules.
 TRAINER_OPTIONS = {"enable_progress_bar": console.is_terminal, "enable_model_summary": False}
-
-# Lightning greets every Trainer with the hardware it looked for and with advertisements.
-logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-# Lightning calls a function that PyTorch has deprecated; nothing here can change that.
-warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
 
 
 def wandb_mode() -> str:

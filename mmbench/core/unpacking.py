@@ -5,12 +5,14 @@ Members that lead out of it, links, devices, and archives that grow out of all p
 
 import gzip
 import lzma
+import os
 import re
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -24,6 +26,8 @@ ARCHIVES = (*TARS, *ZIPS)
 MAX_MEMBERS = 2_000_000
 MAX_GROWTH = 30  # times the archive's size, or
 MAX_SMALL = 2 * 2**30  # bytes, whichever is more
+MAX_NAME, MAX_PATH = 255, 4000  # bytes of a folder's or file's name, and of a path, that a file system can hold
+ENCRYPTED = 1  # among the flags of a member of a zip archive
 # What the libraries raise of damaged and encrypted archives, and the system of names that are file and folder in one.
 DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
@@ -73,9 +77,20 @@ def unpack(path: Path, name: str, folder: Path) -> int:
         ValueError: the archive is damaged, holds anything but folders and files, leads out of the folder, or is out of
             all proportion; names the archive and the member.
     """
+    entries = _zip_entries if path.name.endswith(ZIPS) else _tar_entries
+    return _unpack(entries, path, name, folder, "do not use this file, get the one that the data set's page names")
+
+
+def unpack_zip(path: Path, folder: Path) -> int:
+    """As `unpack`, a zip archive of any name that a user made: errors name its path, and advise to unpack it."""
+    return _unpack(_zip_entries, path, str(path), folder, "make it again, or unpack it first and give the folder")
+
+
+def _unpack(
+    entries: Callable[[IO[bytes], Path, _Bounds], Iterator[_Entry]], path: Path, name: str, folder: Path, remedy: str
+) -> int:
     size = path.stat().st_size
     bounds = _Bounds(max(MAX_SMALL, MAX_GROWTH * size))
-    entries = _zip_entries if path.name.endswith(ZIPS) else _tar_entries
     entry = _Entry("table of contents", "file", None)
     with path.open("rb") as file, transfer_bar(f"unpacking {path.name}") as report:
         try:
@@ -87,9 +102,7 @@ def unpack(path: Path, name: str, folder: Path) -> int:
             raise
         except (*DAMAGED, *CONTRADICTORY, ValueError) as error:
             found = str(error) if isinstance(error, _Refused) else f"expected a whole archive, found {_words(error)}"
-            raise ValueError(
-                f"{name}: {entry.name}: {found}: do not use this file, get the one that the data set's page names"
-            ) from None
+            raise ValueError(f"{name}: {_shown(entry.name)}: {found}: {remedy}") from None
     return bounds.members
 
 
@@ -100,6 +113,12 @@ class _Refused(ValueError):
 def _words(error: Exception) -> str:
     # tarfile lists what each of its readers objects to, after a dash.
     return " ".join(str(error).split()).partition(": - ")[0] or type(error).__name__
+
+
+def _shown(member: str) -> str:
+    """The name of a member as one line of an error can hold it."""
+    text = member if member.isprintable() else ascii(member)
+    return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
 
 
 def _tar_entries(file: IO[bytes], folder: Path, bounds: _Bounds) -> Iterator[_Entry]:
@@ -117,13 +136,21 @@ def _tar_entries(file: IO[bytes], folder: Path, bounds: _Bounds) -> Iterator[_En
 
 def _zip_entries(file: IO[bytes], folder: Path, bounds: _Bounds) -> Iterator[_Entry]:
     with zipfile.ZipFile(file) as archive:
+        names = Counter(entry.filename for entry in archive.infolist() if not entry.is_dir())
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise _Refused(f"expected each name once, found {_shown(twice[0])} twice")
         bounds.count(stated := sum(entry.file_size for entry in archive.infolist()))
         require_space(folder / "any", stated)
         bounds.bytes = 0
         for entry in archive.infolist():
             if entry.filename.startswith("__MACOSX/"):  # what a Mac adds to the archives that it makes
                 continue
-            if (kind := _kind(entry)) == "file":
+            if entry.header_offset < 0:
+                raise _Refused("expected a whole archive, found one without its beginning")
+            kind = _kind(entry)
+            if entry.flag_bits & ENCRYPTED:
+                yield _Entry(entry.orig_filename, "file that is encrypted", None)
+            elif kind == "file":
                 with archive.open(entry) as content:
                     yield _Entry(entry.orig_filename, kind, content)
             else:
@@ -160,7 +187,10 @@ def _inside(member: str, folder: Path) -> Path:
     """The place of a member below a folder."""
     if leads_out(member):
         raise _Refused("expected a path inside the archive, found one that leads out of it")
-    return folder / member
+    path = folder / member
+    if len(os.fsencode(path)) > MAX_PATH or any(len(os.fsencode(part)) > MAX_NAME for part in path.parts):
+        raise _Refused("expected a name that a file can have, found one that is too long")
+    return path
 
 
 def leads_out(member: str) -> bool:

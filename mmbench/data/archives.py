@@ -56,6 +56,22 @@ class Sums(NamedTuple):
     sha256: str
 
 
+def lacking(path: Path, remedy: str, found: str = "none") -> str:
+    """What to say of a file or folder of a data set that is not there: "found none" and how to help it.
+
+    An archive that was unpacked inside a folder of its own name is known by that.
+
+    Args:
+        path: where it should be.
+        remedy: what helps otherwise, "unpack the archive again" say.
+        found: what is there, in words.
+    """
+    for folder in path.parents:
+        if (nested := folder / folder.name).is_dir() and not path.is_relative_to(nested):
+            return f"found {found} (found {folder.name}/{nested.name}/...): move that up one folder"
+    return f"found {found}: {remedy}"
+
+
 def receipts(root: Path) -> dict[str, dict[str, Any]]:
     """What is written down of the archives that were unpacked below `root`, by file name: size, sums, date, members."""
     return {

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmbench.core.images import read_rgb
 from mmbench.core.pickles import read_list
-from mmbench.data.archives import Archive
+from mmbench.data.archives import Archive, lacking
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, Size, read_captions
 from mmbench.data.sources.celeba_hq import ARCHIVES
@@ -29,6 +29,7 @@ LAYOUT_CLASSES = (
     "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
 )  # fmt: skip
 NUM_IMAGES = 30_000
+REMEDY = "unpack CelebAMask-HQ.zip again"
 MASKS_PER_FOLDER = 2_000
 FIRST_TEST = 24_000  # of TediGAN's split: https://github.com/IIGROUP/MM-CelebA-HQ-Dataset/issues/6
 # CelebA's own partition, by an image's number there: the first of each part, and what follows the last.
@@ -92,9 +93,10 @@ class CelebAHQ(DataModule):
         assert captions is not None
         for folder in sorted({number // MASKS_PER_FOLDER for numbers in splits.values() for number in numbers}):
             if not (self._masks / str(folder)).is_dir():
+                first, last = folder * MASKS_PER_FOLDER, (folder + 1) * MASKS_PER_FOLDER - 1
                 raise ValueError(
-                    f"{self._masks / str(folder)}: expected the masks of images {folder * MASKS_PER_FOLDER} to "
-                    f"{(folder + 1) * MASKS_PER_FOLDER - 1}, found no folder: unpack CelebAMask-HQ.zip again"
+                    f"{self._masks / str(folder)}: expected the masks of images {first} to {last}, "
+                    f"{lacking(self._masks / str(folder) / 'any', REMEDY, 'no folder')}"
                 )
         return {
             split: [self._record(number, there, attributes, captions) for number in numbers]
@@ -110,7 +112,7 @@ class CelebAHQ(DataModule):
         names = sorted(path.name for path in self._images.glob("*.jpg"))
         right = f"{self._images}: expected 0.jpg to {NUM_IMAGES - 1}.jpg, as in CelebAMask-HQ.zip"
         if not names:
-            raise ValueError(f"{right}, found no .jpg: unpack it again")
+            raise ValueError(f"{right}, {lacking(self._images / '0.jpg', REMEDY, 'no .jpg')}")
         for name in names:
             stem = name.removesuffix(".jpg")
             if not stem.isdecimal() or stem != str(int(stem)) or int(stem) >= NUM_IMAGES:
@@ -125,10 +127,7 @@ class CelebAHQ(DataModule):
     ) -> Record:
         image = self._images / f"{number}.jpg"
         if number not in there:
-            raise ValueError(
-                f"{image}: expected an image of the {self.split_scheme} split, found none: unpack "
-                "CelebAMask-HQ.zip again"
-            )
+            raise ValueError(f"{image}: expected an image of the {self.split_scheme} split, {lacking(image, REMEDY)}")
         if number not in attributes:
             raise ValueError(
                 f"{self._celeba / 'CelebAMask-HQ-attribute-anno.txt'}: expected a row of {number}.jpg, found none: "
@@ -276,7 +275,7 @@ def read_attributes(path: Path) -> dict[int, dict[str, str]]:
 def _lines(path: Path) -> list[str]:
     """The lines of a table that are not empty, at least one."""
     if not path.is_file():
-        raise ValueError(f"{path}: expected a table of CelebAMask-HQ, found no file: unpack CelebAMask-HQ.zip again")
+        raise ValueError(f"{path}: expected a table of CelebAMask-HQ, {lacking(path, REMEDY, 'no file')}")
     lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"{path}: expected a table, found an empty file: unpack CelebAMask-HQ.zip again")

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmbench.core.cards import MissingAsset
 from mmbench.core.pickles import read_list
-from mmbench.data.archives import Archive
+from mmbench.data.archives import Archive, lacking
 from mmbench.data.base import DataModule
 from mmbench.data.coco_annotations import (
     REMEDY,
@@ -84,9 +84,8 @@ class COCO(DataModule):
         present = {path.name for path in (self.root / folder).glob("*.jpg")}
         for image in images.values():
             if image.file not in present:
-                raise ValueError(
-                    f"{self.root / folder / image.file}: expected an image that {path.name} lists, found none: {REMEDY}"
-                )
+                absent = self.root / folder / image.file
+                raise ValueError(f"{absent}: expected an image that {path.name} lists, {lacking(absent, REMEDY)}")
         if self.complete and (unlisted := sorted(present - {image.file for image in images.values()})):
             raise ValueError(
                 f"{path}: expected every image of {folder}, found no entry of {unlisted[0]} ({len(unlisted)} lack "

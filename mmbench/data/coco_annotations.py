@@ -19,6 +19,7 @@ from pycocotools import mask as rle
 
 from mmbench.core.files import locked, sha256_json, written_atomically
 from mmbench.core.text import repaired
+from mmbench.data.archives import lacking
 from mmbench.data.records import Instance, Size
 
 REMEDY = "unpack the archive again"
@@ -55,8 +56,8 @@ def entries(path: Path, encoding: str = "utf-8") -> Iterator[Entry]:
     wanted = f"{path}: expected a whole JSON object"
     try:
         text = path.read_bytes().decode(encoding)
-    except FileNotFoundError:
-        raise ValueError(f"{wanted}, found no file: {REMEDY}") from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ValueError(f"{wanted}, {lacking(path, REMEDY, 'no file')}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{wanted}, found bytes that are no {encoding}: {REMEDY}") from None
     if not text.lstrip().startswith("{"):
@@ -156,7 +157,7 @@ def object_index(path: Path, assets: Path) -> np.ndarray:
         ValueError: the annotations are damaged; names them.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: expected a whole JSON object, found no file: {REMEDY}")
+        raise ValueError(f"{path}: expected a whole JSON object, {lacking(path, REMEDY, 'no file')}")
     status = path.stat()
     key = sha256_json([str(path.resolve()), status.st_size, status.st_mtime_ns, _ROW.descr])
     index = assets / "instances" / f"{path.stem}-{key[:12]}.npy"

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from mmbench.data.archives import Archive
+from mmbench.data.archives import Archive, lacking
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, read_captions, read_map
 from mmbench.data.sources.cub import ARCHIVES
@@ -26,6 +26,7 @@ ZERO_SHOT_TEST_CLASSES = frozenset((
     102, 103, 112, 114, 119, 121, 130, 135, 138, 147, 156, 163, 165, 166, 180, 183, 185, 186, 187, 197,
 ))
 # fmt: on
+REMEDY = "unpack the archive again"
 TABLES = ("images", "bounding_boxes", "image_class_labels", "classes", "train_test_split")
 
 
@@ -63,7 +64,8 @@ class CUB(DataModule):
 
     @cached_property
     def _captions_folder(self) -> Path:
-        return next(folder for name in ("text_c10", "text") if (folder := self.root / name).is_dir())
+        text = self.root / "text"
+        return text if text.is_dir() and not (self.root / "text_c10").is_dir() else self.root / "text_c10"
 
     def read_records(self) -> dict[str, list[Record]]:
         files = self._read("images", str)
@@ -105,7 +107,7 @@ class CUB(DataModule):
         key = str(Path(file).with_suffix(""))
         image = self._cub / "images" / file
         if not image.is_file():
-            raise ValueError(f"{image}: expected an image that images.txt lists, found none: unpack the archive again")
+            raise ValueError(f"{image}: expected an image that images.txt lists, {lacking(image, REMEDY)}")
         mask = self.root / "segmentations" / f"{key}.png"
         salient = partial(read_map, mask) if mask.is_file() else None
         captions = read_captions(self._captions_folder / f"{key}.txt", self.num_captions, self.num_captions)
@@ -114,8 +116,10 @@ class CUB(DataModule):
     def _read(self, name: str, value: Callable[[str], Value]) -> dict[int, Value]:
         """A table of lines `id value` by id."""
         path = self._table(name)
+        if not path.is_file():
+            raise ValueError(f"expected {path.relative_to(self.root)} in {self.root}, {lacking(path, REMEDY)}")
         table: dict[int, Value] = {}
-        for line in path.read_text(encoding="ascii").splitlines():
+        for line in path.read_text(encoding="ascii", errors="backslashreplace").splitlines():
             number, _, rest = line.strip().partition(" ")
             try:
                 table[int(number)] = value(rest)

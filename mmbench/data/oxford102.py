@@ -15,7 +15,7 @@ import numpy as np
 import scipy.io
 
 from mmbench.core.images import read_rgb
-from mmbench.data.archives import Archive
+from mmbench.data.archives import Archive, lacking
 from mmbench.data.base import DataModule
 from mmbench.data.records import Record, Size, read_captions
 from mmbench.data.sources.oxford102 import ARCHIVES
@@ -24,6 +24,7 @@ from mmbench.data.toy import oxford102 as toy_oxford102
 from mmbench.data.toy.base import TRUTH, Toy
 
 NUM_CLASSES = 102
+REMEDY = "unpack the archive again"
 # The classes no text-to-image method trains on: with them `imagelabels.mat` gives the papers' 7,034 and 1,155 images.
 ZERO_SHOT_TEST_CLASSES = frozenset(range(1, 21))
 SETS = {"train": "trnid", "val": "valid", "test": "tstid"}  # official split to its key in setid.mat
@@ -128,8 +129,8 @@ class Oxford102(DataModule):
 
     @cached_property
     def _captions_folder(self) -> Path:
-        folders = (self.root / "text_c10", self.root / "cvpr2016_flowers" / "text_c10")
-        return next(folder for folder in folders if folder.is_dir())
+        named = self.root / "cvpr2016_flowers" / "text_c10"
+        return named if named.is_dir() and not (self.root / "text_c10").is_dir() else self.root / "text_c10"
 
     def read_records(self) -> dict[str, list[Record]]:
         labels = self._labels()
@@ -141,9 +142,8 @@ class Oxford102(DataModule):
             for split, numbers in splits.items()
         }
         if not any(records.values()):
-            raise ValueError(
-                f"{self.root / 'jpg'}: expected images from image_00001.jpg on, found none: unpack the archive again"
-            )
+            first = self._image(1)
+            raise ValueError(f"{first.parent}: expected images from {first.name} on, {lacking(first, REMEDY)}")
         return records
 
     def _labels(self) -> np.ndarray:
@@ -182,9 +182,7 @@ class Oxford102(DataModule):
     def _record(self, number: int, class_id: int) -> Record:
         image = self._image(number)
         if not image.is_file():
-            raise ValueError(
-                f"{image}: expected an image that imagelabels.mat counts, found none: unpack the archive again"
-            )
+            raise ValueError(f"{image}: expected an image that imagelabels.mat counts, {lacking(image, REMEDY)}")
         captions = self._captions_folder / f"class_{class_id:05d}" / f"{image.stem}.txt"
         mask = self.root / "segmim" / f"segmim_{number:05d}.jpg"
         return Record(

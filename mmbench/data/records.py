@@ -9,6 +9,7 @@ import numpy as np
 
 from mmbench.core.images import opened, read_rgb
 from mmbench.core.text import repaired
+from mmbench.data.archives import lacking
 from mmbench.data.views import Region, View, square_around
 
 Look = Callable[[Region], View]  # how a region of a picture is looked at; of `Preprocessing`, with its side
@@ -109,7 +110,7 @@ def read_captions(path: Path, least: int, most: int | None = None) -> tuple[str,
         ValueError: there is no such file, it is no text, or there are fewer or more captions; names it.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: expected {least} captions, found no file: unpack the captions again")
+        raise ValueError(f"{path}: expected {least} captions, {lacking(path, 'unpack the captions again', 'no file')}")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:

@@ -59,6 +59,7 @@ class Metric(torchmetrics.Metric):
         extractor: the learned network that the metric looks through; None where there is none.
         told: the settings that are not those of the metric's file, or of its protocol's, as `(splits=1)`, a part of the
             name that a score is recorded under; empty where all are.
+        least_size: height and width that pictures have at least, in pixels, for its own windows.
         sample_values: once computed, what the score is the mean of: (N,) float64, a value for each image in the order
             in which they were shown, those of all processes one after the other, NaN where there is none. None of a
             score that is no mean over images.
@@ -70,6 +71,7 @@ class Metric(torchmetrics.Metric):
     higher_is_better: ClassVar[bool]
     unit: ClassVar[str] = ""
     told: str = ""
+    least_size: int = 1
     sample_values: Tensor | None = None
     full_state_update = False
     warned = False
@@ -113,6 +115,21 @@ class Metric(torchmetrics.Metric):
         """Forgets all images."""
         super().reset()
         self.sample_values = None
+
+    def require_size(self, width: int, height: int) -> None:
+        """Refuses pictures that are too small for the metric's windows, or for the network that it looks through.
+
+        Raises:
+            ValueError: names metric and network, the least size and the one found.
+        """
+        network = None if self.extractor is None else self.extractor.network
+        least = max(self.least_size, getattr(network, "least_size", 1))
+        if min(width, height) < least:
+            through = "" if network is None else f" on {type(network).__name__}"
+            raise ValueError(
+                f"expected {self.of} of at least {least} x {least} pixels for {type(self).__name__}{through}, found "
+                f"{width} x {height}: evaluate at a larger size"
+            )
 
     @property
     def reference_kind(self) -> str:

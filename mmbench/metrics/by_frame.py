@@ -32,6 +32,7 @@ class ByFrame(SampleMean):
         super().__init__(extractor)
         given = {} if extractor is None else {"extractor": extractor}
         self.frames = self.judge(against="image", **given)  # type: ignore[call-arg]
+        self.least_size = self.frames.least_size
 
     def update(self, videos: Tensor, batch: Batch) -> None:
         """Takes in generated videos, (N, F, 3, H, W) uint8.

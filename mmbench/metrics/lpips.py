@@ -26,6 +26,7 @@ class LPIPS(SampleMean):
         self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
+        self.require_size(*images.shape[:-3:-1])
         generated = self.extractor(images)["embedding"]
         real = self.extractor(batch[self.against])["embedding"]
         self.record(row_sums((generated - real).square()))

@@ -74,6 +74,8 @@ class MetricSuite(nn.Module):
         for of in sorted({metric.of for metric in self.metrics.values()}):
             batch = check_batch(made, batch, of, self.needs)
         warn_once(self, batch, stacklevel=2)
+        if isinstance(made, Tensor):
+            self.require_size(*made.shape[:-3:-1])
         for metric in self.metrics.values():
             metric.update(made, batch)
         self.samples += batch.get("sample", ())
@@ -104,6 +106,11 @@ class MetricSuite(nn.Module):
                     f"expected metrics of {output}, found {name}, which judges {metric.of}: leave it out, or choose "
                     f"another protocol"
                 )
+
+    def require_size(self, width: int, height: int) -> None:
+        """Refuses pictures that are too small for any of the metrics, as `Metric.require_size`."""
+        for metric in self.metrics.values():
+            metric.require_size(width, height)
 
     def reference_state(self, name: str) -> dict[str, Tensor]:
         """What a metric keeps of the real set, for a file that runs share."""

@@ -16,8 +16,10 @@ class TV(SampleMean):
     """
 
     higher_is_better = False
+    least_size = 2  # there are neighbours
 
     def update(self, images: Tensor, batch: Batch) -> None:
+        self.require_size(*images.shape[:-3:-1])
         levels = images.to(torch.int16)
         down, right = (levels.diff(dim=dim).abs() for dim in (2, 3))
         total = sum(one.sum(dim=(1, 2, 3)).double() / one[0].numel() for one in (down, right))

@@ -25,9 +25,11 @@ class LPIPSAlexNet(nn.Module):
 
     A layer's features are normalised to unit length at each pixel, multiplied by the root of the learned
     (non-negative) channel weights and divided by the root of the number of pixels; D is the size of all layers
-    together. No resizing; H and W are at least 35. The channel weights come with the lpips package, the backbone from
-    torchvision. Source: richzhang/PerceptualSimilarity, lpips 0.1.4.
+    together. No resizing; H and W are at least `least_size`. The channel weights come with the lpips package, the
+    backbone from torchvision. Source: richzhang/PerceptualSimilarity, lpips 0.1.4.
     """
+
+    least_size = 31  # of which the last pooling leaves one place
 
     def __init__(self) -> None:
         super().__init__()

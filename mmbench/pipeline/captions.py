@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from mmbench.core.outputs import OUTPUTS
 
@@ -164,9 +165,9 @@ def _is_header(row: list[Any]) -> bool:
 
 
 def _name(name: str) -> str:
-    """As a folder names its files: without the extension of what can be scored."""
-    path = Path(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else name
+    """As a folder names its files: composed (NFC), without the extension of what can be scored."""
+    path = Path(normalize("NFC", name))
+    return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else normalize("NFC", name)
 
 
 def _shown(row: Sequence[Any]) -> str:

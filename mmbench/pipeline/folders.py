@@ -20,14 +20,14 @@ from mmbench.data.views import View
 from mmbench.metrics.suite import MetricSuite, build_suite, described, with_files
 from mmbench.pipeline import canary, scoring
 from mmbench.pipeline.captions import read_captions, read_references
-from mmbench.pipeline.inspection import Problems, Source, Table, inspect, noted, opened
+from mmbench.pipeline.inspection import Folder, Problems, Source, Table, inspect, noted, opened
 from mmbench.pipeline.request import Request
 
 READERS = {"prompt": read_captions, "captions": read_references}  # of the file of captions, by the field that it fills
 
 
 class Scored(Dataset):
-    """What was generated with what it is compared with; what cannot be read becomes {"bad": (name, why)}.
+    """What was generated with what it is compared with; what cannot be read becomes {"bad": [(source, name, why)]}.
 
     Args:
         names: of the generated ones.
@@ -43,10 +43,14 @@ class Scored(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         name = self.names[index]
-        try:
-            found = {batch_field: source.item(name) for batch_field, source in self.sources.items()}
-        except ValueError as error:
-            return {"bad": (name, str(error))}
+        found, bad = {}, []
+        for batch_field, source in self.sources.items():
+            try:
+                found[batch_field] = source.item(name)
+            except ValueError as error:
+                bad.append((source.what, name, str(error)))
+        if bad:
+            return {"bad": bad}
         generated = {"generated": found.pop("generated")} if "generated" in found else {}
         if self.size is not None:
             found = {
@@ -72,21 +76,21 @@ class _Real(Dataset):
     """The real set: `id`, `sample` and the field of the real ones, `image` say."""
 
     def __init__(self, batch_field: str, source: Source, size: int | None) -> None:
-        self.items, self.one = Scored(list(source.names), {batch_field: source}, size), source.one
+        self.items = Scored(sorted(source.names), {batch_field: source}, size)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.items[index]
-        if "bad" in item:
-            raise ValueError(f"{self.one} {item['bad'][1]}")
+        for what, name, why in item.get("bad", ()):
+            raise ValueError(f"{what}/{name}: {why}")
         return item
 
 
 def _batch(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     good = [item for item in items if "bad" not in item]
-    return {**(collate(good) if good else {}), "bad": [item["bad"] for item in items if "bad" in item]}
+    return {**(collate(good) if good else {}), "bad": [bad for item in items for bad in item.get("bad", ())]}
 
 
 class _Readable:
@@ -96,11 +100,15 @@ class _Readable:
         self.batches, self.problems = scoring.loader(dataset, request.workers, _batch), problems
         self.allowed = request.skip_bad
 
+    def look(self) -> None:
+        """Reads all of them, to know what is wrong."""
+        for _ in self:
+            pass
+
     def require(self) -> None:
         """Raises ValueError if more is known to be wrong than may be; looks into all of them first, to say all."""
         if len(self.problems.found) > self.allowed:
-            for _ in self:
-                pass
+            self.look()
         self.problems.require(self.allowed)
 
     def __len__(self) -> int:  # a progress bar asks for it
@@ -108,8 +116,8 @@ class _Readable:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.batches:
-            for name, why in batch.pop("bad"):
-                self.problems.add(name, why)
+            for bad in batch.pop("bad"):
+                self.problems.add(*bad)
             if "sample" in batch and len(self.problems.found) <= self.allowed:
                 yield batch
 
@@ -218,10 +226,43 @@ def _lacks(node: Mapping[str, Any], has: Set[str], has_reference: bool, given_by
     return " and ".join(lacking)
 
 
-def _reference(output: Output, folders: Mapping[str, Source], request: Request) -> tuple[Dataset, Any]:
+def _left(output: Output, folders: Mapping[str, Source], problems: Problems, request: Request) -> Folder | None:
+    """The folder of the real set without what is left out of it; None where a data set is that.
+
+    Files are decoded for it only where some may be left out: statistics of the real set may be kept, and need none.
+
+    Raises:
+        ValueError: more is wrong than may be left out, or fewer than 2 are left.
+    """
+    if "real" not in folders:
+        return None
+    real = folders["real"]
+    assert isinstance(real, Folder)
+    if request.skip_bad:
+        _read_all(output, real, problems, request)
+    bad = sorted(problems.of("real"))
+    left = real.without(bad)
+    if len(left.names) < 2:
+        why = f" beside {len(bad)} left out (real/{bad[0]}: {problems.found['real', bad[0]]})" if bad else ""
+        raise ValueError(f"expected at least 2 {real.one}s to compare with, found {len(left.names)}{why}: add some")
+    return left
+
+
+def _read_all(output: Output, real: Folder, problems: Problems, request: Request) -> None:
+    """Decodes all the real set.
+
+    Raises:
+        ValueError: more is wrong than may be left out; names all of it.
+    """
+    names = sorted(real.names - problems.of("real"))
+    _Readable(Scored(names, {_real_field(output): real}, request.size), problems, request).look()
+    problems.require(request.skip_bad)
+
+
+def _reference(output: Output, real: Folder | None, request: Request) -> tuple[Dataset, Any]:
     """The real set, and everything that it depends on."""
-    if "real" in folders:
-        return _Real(_real_field(output), folders["real"], request.size), [folders["real"].sha256(), request.size]
+    if real is not None:
+        return _Real(_real_field(output), real, request.size), [real.sha256(), request.size]
     node = request.plain["data"]
     data = config.construct({**node["module"], **node["evaluation"]})
     data.prepare_data()
@@ -244,8 +285,9 @@ def _unread(given: Mapping[str, Source], compared: Mapping[str, Source], suite: 
 def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     """Scores the folders that a request names; the record of it, unwritten, and the values by sample.
 
-    Its `data` are hashes of the folders, the real set and the captions; "skipped": name to why it was left out; "not
-    scored": metric of the protocol to what it needs; "notes": sentence to a number of files or texts.
+    Its `data` are hashes of the folders, the real set and the captions; "skipped": what was left out, `05` or
+    `real/05`, to why; "not scored": metric of the protocol to what it needs; "notes": sentence to a number
+    of files or texts.
 
     Raises:
         MissingAsset: weights of an extractor, or the data set, are not there and could not be fetched.
@@ -255,33 +297,43 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     assets = Path(request.plain["paths"]["assets"]).expanduser()
     output = _output(request)
     captions = Table("caption", READERS[output.captions](request.captions)) if request.captions else None
-    with opened(request.folders, {"fake": output, "real": output, "mask": MASKS}) as folders:
+    contents = {"fake": output, "real": output, "mask": MASKS}
+    with opened(request.folders, contents, captions) as folders:
         sources = _sources(output, folders, captions)
         metrics, extractors, left_out = _chosen(request, output, sources.keys())
         suite = build_suite(metrics, extractors, assets, request.told)
         suite.require(output.name)
         scoring.place_suite(suite, request.plain["trainer"]["accelerator"])
         compared = {name: source for name, source in sources.items() if name in suite.needs}
-        problems = inspect(output, folders, list(compared.values()), request.size)
+        whole = {"real"} if suite.needs_reference else set()
+        problems = inspect(output, folders, list(compared.values()), request.size, whole)
+        if problems.size:
+            suite.require_size(*problems.size)
         notes = noted(folders)
-        names = sorted(folders["fake"].names - problems.found.keys())
+        names = sorted(folders["fake"].names - problems.spoilt)
         scored = Scored(names, {"generated": folders["fake"], **compared}, request.size)
         batches = _Readable(scored, problems, request)
         batches.require()
+        left = _left(output, folders, problems, request) if suite.needs_reference else None
         drift = canary.check(suite, assets)
         shown = scoring.show(suite, batches, "scoring")
         problems.require(request.skip_bad)
-        covered = scoring.coverage(shown, [Sample(name, 0, 0) for name in names if name not in problems.found])
+        covered = scoring.coverage(shown, [Sample(name, 0, 0) for name in names if name not in problems.spoilt])
         reference = None
         if suite.needs_reference:
-            real, reference = _reference(output, folders, request)
-            scoring.add_reference(suite, real, reference, assets, request.workers)
+            real, reference = _reference(output, left, request)
+            try:
+                scoring.add_reference(suite, real, reference, assets, request.workers)
+            except ValueError:
+                if left is not None:  # a file is damaged: all that are can be named
+                    _read_all(output, left, problems, request)
+                raise
         notes |= _unread({**folders, **({"captions": captions} if captions else {})}, compared, suite)
         if "prompt" in compared:
             notes |= scoring.cut_captions(suite, [compared["prompt"].item(sample.id) for sample in shown])
         data = {what: source.sha256() for what, source in folders.items()} | {"reference": reference}
     data |= {"captions": None if captions is None else sha256_json(captions.texts), "size": request.size}
-    data |= {"skipped": dict(sorted(problems.found.items())), "not scored": left_out, "notes": notes}
+    data |= {"skipped": problems.said, "not scored": left_out, "notes": notes}
     judges = {name: {key: node[key] for key in ("name", "network")} for name, node in extractors.items()}
     facts = {"metrics": metrics, "extractors": judges, "size": request.size}
     record = _record(request, data, facts, metrics=scoring.results_of(suite), coverage=covered, canary=drift)

@@ -1,49 +1,89 @@
 """What anybody made, in folders or tables: what is in them, and what is wrong with them before one is scored."""
 
+import os
+import re
 import tempfile
+import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmbench.core.files import sha256_bytes, sha256_file, sha256_json
-from mmbench.core.outputs import IMAGES, MODE, PIXELS, Output, require_word
+from mmbench.core.outputs import IMAGES, MODE, PIXELS, Output, in_words, require_word
+from mmbench.core.unpacking import ZIPS, unpack_zip
 from mmbench.pipeline.captions import read_table
+from mmbench.pipeline.listing import listed
 
 SHOWN = 20  # problems that an error names
+UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # no record or line of output can hold it
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Files of one output by name: the path below the folder, without extension."""
+    """Files of one output by name: the path below the folder, without extension, composed (NFC) as Unicode has it.
+
+    Attributes:
+        what: what the command line calls it.
+        files: name to file.
+        output: what the files hold.
+        passed: kind of what else there is, and was not looked at, to its number.
+    """
 
     what: str
     files: dict[str, Path]
     output: Output = IMAGES
+    passed: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, what: str, path: Path, output: Output = IMAGES) -> "Folder":
-        """Lists a folder.
+    def read(cls, what: str, path: Path, output: Output = IMAGES, origin: Path | None = None) -> "Folder":
+        """Lists a folder, as `listing.listed`.
+
+        Args:
+            origin: the archive that it was unpacked from, which errors name.
 
         Raises:
             ValueError: it is no folder, holds none of what is wanted, or two of one name.
         """
+        said = f"{what}={origin or path}"
         if not path.is_dir():
             raise _no_source(what, path, output)
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in output.suffixes and file.is_file())
-        names = [file.relative_to(path).with_suffix("").as_posix() for file in found]
-        if not names:
+        files, passed = listed(path, output.suffixes)
+        if not files:
+            others = "".join(f"; {kind}: {count}" for kind, count in passed.items())
             raise ValueError(
-                f"expected {output.name} in {what}={path}, found none of {', '.join(sorted(output.suffixes))}"
+                f"expected {output.name} in {said}, found none of {', '.join(sorted(output.suffixes))}{others}"
             )
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(
-                f"expected one {output.one} of each name in {what}={path}, found {twice[0]} twice: remove one"
-            )
-        return cls(what, dict(zip(names, found, strict=True)), output)
+        named: dict[str, Path] = {}
+        for file in files:
+            below = file.relative_to(path)
+            name = unicodedata.normalize("NFC", below.with_suffix("").as_posix())
+            if UNSPEAKABLE.search(name):
+                raise ValueError(
+                    f"expected names in UTF-8 and without line ends in {said}, found {os.fsencode(below)!r}: rename it"
+                )
+            if name in named:
+                first = named[name].relative_to(path)
+                raise ValueError(
+                    f"expected one {output.one} of each name in {said}, found {name} twice: {first.as_posix()!a} and "
+                    f"{below.as_posix()!a}: remove one"
+                )
+            named[name] = file
+        return cls(what, named, output, passed)
+
+    def without_top(self) -> "Folder":
+        """The same, where all lie in one folder below this one without that folder in their names."""
+        tops = {name.partition("/")[0] if "/" in name else None for name in self.files}
+        if len(tops) > 1 or None in tops:
+            return self
+        return replace(self, files={name.partition("/")[2]: file for name, file in self.files.items()})
+
+    def without(self, names: Collection[str]) -> "Folder":
+        """The same without some of its files."""
+        return replace(self, files={name: file for name, file in self.files.items() if name not in names})
 
     @property
     def one(self) -> str:
@@ -78,6 +118,7 @@ class Table:
 
     what: str
     texts: dict[str, Any]
+    passed: Mapping[str, int] = field(default_factory=dict)  # as a `Folder` has it; of a table all is looked at
 
     @property
     def one(self) -> str:
@@ -107,51 +148,104 @@ Source = Folder | Table
 
 
 @contextmanager
-def opened(paths: Mapping[str, str], outputs: Mapping[str, Output]) -> Iterator[dict[str, Source]]:
+def opened(
+    paths: Mapping[str, str], outputs: Mapping[str, Output], captions: Table | None
+) -> Iterator[dict[str, Source]]:
     """What the command line names, zip archives unpacked for as long as they are wanted.
+
+    One common top folder of an archive is no part of its names, unless more of the others have such names than without.
 
     Args:
         paths: what it is called to a folder, a zip archive or a table.
         outputs: what is in those that hold no images.
+        captions: what else has names.
+
+    Raises:
+        ValueError: there is no such thing, an archive is damaged, encrypted or out of proportion, or as `Folder.read`.
     """
     with tempfile.TemporaryDirectory(prefix="mmbench-score-") as unpacked:
         found: dict[str, Source] = {}
+        bare: dict[str, Source] = {}  # of archives, without the top folder
         for what, text in paths.items():
             path, output = Path(text).expanduser(), outputs.get(what, IMAGES)
             if path.is_file() and path.suffix.lower() in output.tables:
                 found[what] = Table(what, read_table(path, "name: text", lambda value: isinstance(value, str)))
                 continue
             if path.is_file():
-                if not zipfile.is_zipfile(path):
+                if path.suffix.lower() not in ZIPS and not zipfile.is_zipfile(path):
                     raise _no_source(what, path, output)
-                with zipfile.ZipFile(path) as archive:
-                    # The standard library removes `..` and roots from the names, and writes links as plain files.
-                    archive.extractall(Path(unpacked) / what)
-                path = Path(unpacked) / what
-            found[what] = Folder.read(what, path, output)
-        yield found
+                folder = Path(unpacked) / what
+                folder.mkdir()
+                unpack_zip(path, folder)
+                held = Folder.read(what, folder, output, origin=path)
+                found[what], bare[what] = held, held.without_top()
+            else:
+                found[what] = Folder.read(what, path, output)
+        as_held = {"captions": captions, **found} if captions else found
+        without = {**as_held, **bare}
+        yield found | {
+            what: source for what, source in bare.items() if _matches(what, without) >= _matches(what, as_held)
+        }
+
+
+def _matches(what: str, sources: Mapping[str, Source]) -> int:
+    """How many other sources have names of this one."""
+    return sum(not sources[what].names.isdisjoint(other.names) for key, other in sources.items() if key != what)
 
 
 def _no_source(what: str, path: Path, output: Output) -> ValueError:
     tables = f", or a table ({', '.join(sorted(output.tables))})" if output.tables else ""
-    return ValueError(f"expected a folder or a zip archive{tables} for {what}=, found {path}: correct the path")
+    kind = "no such thing" if not path.exists() else "another file"
+    return ValueError(
+        f"expected a folder or a zip archive{tables} for {what}=, found {path}, which is {kind}: correct the path"
+    )
 
 
 @dataclass
 class Problems:
-    """What is wrong with single ones of an output, gathered so that all of it can be said at once."""
+    """What is wrong with single files, gathered so that all of it can be said at once; each file counts once.
+
+    Attributes:
+        output: what is scored.
+        paired: what the sources are called that each generated one has a partner in.
+        found: (what a source is called, name) to what is wrong with it.
+        usual: how most of the generated ones look, as `Output.look` says it.
+    """
 
     output: Output
-    found: dict[str, str] = field(default_factory=dict)
+    paired: Set[str] = frozenset()
+    found: dict[tuple[str, str], str] = field(default_factory=dict)
+    usual: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, problem: str) -> None:
-        self.found.setdefault(name, problem)
+    def add(self, what: str, name: str, problem: str) -> None:
+        self.found.setdefault((what, name), problem)
+
+    def of(self, what: str) -> set[str]:
+        """Names of one source's files that something is wrong with."""
+        return {name for source, name in self.found if source == what}
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of most of the generated ones; None where they have none."""
+        width, _, height = self.usual.get(PIXELS, "").partition(" x ")
+        return (int(width), int(height)) if width else None
+
+    @property
+    def spoilt(self) -> set[str]:
+        """Names of what cannot be scored: something is wrong with it, or with a partner of it."""
+        return set().union(*(self.of(what) for what in {"fake", *self.paired}))
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What is left out to why, sorted: the name of a generated one, or `real/05`."""
+        named = {name if what == "fake" else f"{what}/{name}": why for (what, name), why in self.found.items()}
+        return dict(sorted(named.items()))
 
     def require(self, allowed: int) -> None:
         """Raises ValueError if there are more than may be left out; names them."""
         if len(self.found) <= allowed:
             return
-        named = "; ".join(f"{name}: {problem}" for name, problem in sorted(self.found.items())[:SHOWN])
+        named = "; ".join(f"{name}: {problem}" for name, problem in list(self.said.items())[:SHOWN])
         more = f"; and {len(self.found) - SHOWN} more" if len(self.found) > SHOWN else ""
         raise ValueError(
             f"expected {self.output.name} that can be scored, found {len(self.found)} that cannot ({named}{more}): "
@@ -159,7 +253,13 @@ class Problems:
         )
 
 
-def inspect(output: Output, found: Mapping[str, Source], compared: Sequence[Source], size: int | None) -> Problems:
+def inspect(
+    output: Output,
+    found: Mapping[str, Source],
+    compared: Sequence[Source],
+    size: int | None,
+    whole: Set[str] = frozenset(),
+) -> Problems:
     """What names and headers of the files show: missing partners, sizes, modes. Damage inside shows in reading.
 
     Args:
@@ -167,35 +267,65 @@ def inspect(output: Output, found: Mapping[str, Source], compared: Sequence[Sour
         found: what it is called to what the command line names; `fake` is generated.
         compared: what each generated one needs a partner in.
         size: what others than the generated ones will be resized to.
+        whole: what those are called that all files of count, and not only partners: the reference set.
+
+    Raises:
+        ValueError: there is no partner for any of the generated ones, or `size` is not theirs.
     """
-    problems = Problems(output)
+    problems = Problems(output, {source.what for source in compared})
     fake = found["fake"].names
     for source in compared:
+        _require_common(output, found["fake"], source)
         for name in fake - source.names:
-            problems.add(name, f"no {source.one}")
+            problems.add("fake", name, f"no {source.one}")
     if "input" in found:  # a reference set may be larger; an input without an output is an output that is missing
         for name in found["input"].names - fake:
-            problems.add(name, f"no generated {output.one}")
-    paired = {source.what for source in compared}
-    looks = {what: _looks(source, problems) for what, source in found.items()}
+            problems.add("fake", name, f"no generated {output.one}")
+    looks = {
+        what: _looks(source, source.names if what in whole or what not in problems.paired else fake, problems)
+        for what, source in found.items()
+    }
     if not looks["fake"]:
         return problems
-    usual = _usual(looks["fake"].values())
+    usual = problems.usual = _usual(looks["fake"].values())
     for name, look in looks["fake"].items():
         for phrase, value in look.items():
             if value != usual[phrase]:
-                problems.add(name, f"{phrase.format(value)} where most are {usual[phrase]}")
+                problems.add("fake", name, f"{phrase.format(value)} where most are {usual[phrase]}")
     for what in found.keys() - {"fake"}:
-        seen = {name: look for name, look in looks[what].items() if what not in paired or name in fake}
-        _inspect_others(found[what], seen, usual, what in paired, size, problems)
+        if what in problems.paired:
+            _require_size(output, usual, looks[what], size)
+        _inspect_others(found[what], looks[what], usual, size, problems)
     return problems
+
+
+def _require_common(output: Output, fake: Source, source: Source) -> None:
+    """Refuses names that have nothing to do with one another: that is one mistake, and not one of each file."""
+    if not fake.names & source.names:
+        raise ValueError(
+            f"expected a {source.one} of the name of each generated {output.one}, found none for any: the first of "
+            f"each are named {min(source.names)!r} and {min(fake.names)!r}: files belong together by path without "
+            "extension"
+        )
+
+
+def _require_size(
+    output: Output, generated: Mapping[str, str], looks: Mapping[str, Mapping[str, str]], size: int | None
+) -> None:
+    """Refuses a size for pictures that are compared one by one with generated ones of another size."""
+    made = None if size is None else in_words((size, size))
+    if made and PIXELS in generated and generated[PIXELS] != made and any(PIXELS in look for look in looks.values()):
+        raise ValueError(
+            f"expected pictures of one size to compare one by one, found two: size={size} makes {made}, generated "
+            f"{output.name} are {generated[PIXELS]}: generate at {made}, or leave out size= and give pictures of "
+            f"{generated[PIXELS]}"
+        )
 
 
 def _inspect_others(
     source: Source,
     looks: Mapping[str, Mapping[str, str]],
     generated: Mapping[str, str],
-    paired: bool,
     size: int | None,
     problems: Problems,
 ) -> None:
@@ -208,18 +338,18 @@ def _inspect_others(
             ones = "generated ones" if phrase in generated else "most"
             remedy = " (size=N resizes)" if phrase == PIXELS else ""
             problems.add(
-                name if paired else f"{source.what}/{name}",
-                f"{source.one} of {phrase.format(value)} where {ones} are {usual[phrase]}{remedy}",
+                source.what, name, f"{source.one} of {phrase.format(value)} where {ones} are {usual[phrase]}{remedy}"
             )
 
 
-def _looks(source: Source, problems: Problems) -> dict[str, dict[str, str]]:
+def _looks(source: Source, names: Set[str], problems: Problems) -> dict[str, dict[str, str]]:
+    """How those of a source look that are among `names`."""
     looks = {}
-    for name in source.names:
+    for name in source.names & names:
         try:
             looks[name] = source.look(name)
         except ValueError as error:
-            problems.add(name if source.what == "fake" else f"{source.what}/{name}", str(error))
+            problems.add(source.what, name, str(error))
     return looks
 
 
@@ -241,4 +371,6 @@ def noted(found: Mapping[str, Source]) -> dict[str, int]:
         file: source.output for source in found.values() if isinstance(source, Folder) for file in source.files.values()
     }
     kinds = Counter(kind for file, output in outputs.items() for kind in output.notes(file))
+    for what, source in found.items():
+        kinds.update({f"{kind} in {what}=, not looked at": count for kind, count in source.passed.items()})
     return dict(sorted(kinds.items()))

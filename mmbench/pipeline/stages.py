@@ -95,11 +95,13 @@ def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
     """
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+    from mmbench.core.own_signals import OwnSignals
     from mmbench.core.progress import TRAINER_OPTIONS
 
     hardware = {key: item for key, item in plain["trainer"].items() if key != "sync_batchnorm"}
+    callbacks = [OwnSignals(), *arguments.pop("callbacks", [])]
     try:
-        return config.construct(hardware, **TRAINER_OPTIONS, **arguments)
+        return config.construct(hardware, **TRAINER_OPTIONS, callbacks=callbacks, **arguments)
     except (MisconfigurationException, ValueError) as error:
         said = ", ".join(f"trainer.{key}={plain['trainer'].get(key)}" for key in ("accelerator", "devices"))
         raise ValueError(f"expected a trainer that this machine can be, found {said} ({error}): change them") from None

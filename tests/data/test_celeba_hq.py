@@ -286,6 +286,14 @@ def test_a_folder_without_images(faces):
     _refused(_read(faces), "CelebA-HQ-img: expected 0.jpg to 29999.jpg, as in CelebAMask-HQ.zip, found no .jpg: unpack")
 
 
+def test_an_archive_unpacked_inside_a_folder_of_its_name(faces):
+    (faces / "CelebAMask-HQ").rename(faces / "moved")
+    (faces / "CelebAMask-HQ").mkdir()
+    (faces / "moved").rename(faces / "CelebAMask-HQ/CelebAMask-HQ")
+    found = "CelebAMask-HQ/CelebAMask-HQ/CelebA-HQ-img"
+    _refused(_read(faces), rf"found none \(found {found}\): move that up one folder$", MissingAsset)
+
+
 def test_attribute_tables_that_contradict_themselves(faces, table):
     whole = table.read_text()
     _edit(table, lambda lines: lines[:-1])

@@ -372,6 +372,15 @@ def test_missing_image(copy, read_coco):
     _refused(read_coco(copy), f"{re.escape(str(path))}: expected an image that captions_val2014.json lists, found none")
 
 
+@pytest.mark.parametrize("folder", ["annotations", "train2014"])
+def test_an_archive_unpacked_inside_a_folder_of_its_name(copy, read_coco, folder):
+    (copy / folder).rename(copy / "moved")
+    (copy / folder).mkdir()
+    (copy / "moved").rename(copy / folder / folder)
+    kind = MissingAsset if folder == "annotations" else ValueError
+    _refused(read_coco(copy), rf"expected .* \(found {folder}/{folder}/[\w.]+\): move that up one folder$", kind)
+
+
 def test_truncated_images(copy, read_coco):
     data = read_coco(copy)
     items = data.reference("test")

@@ -6,7 +6,7 @@ import pytest
 
 from mmbench.core.cards import MissingAsset
 from mmbench.core.images import to_uint8
-from mmbench.data.cub import CUB, ZERO_SHOT_TEST_CLASSES, ToyCUB
+from mmbench.data.cub import CUB, TABLES, ZERO_SHOT_TEST_CLASSES, ToyCUB
 from mmbench.data.toy.birds import NUM_CLASSES, PARTS, TEST_CLASSES
 
 
@@ -148,6 +148,58 @@ def test_missing_caption_file(real_copy, read):
 def test_an_id_that_one_table_lacks(real_copy, read, table):
     _edit(real_copy / "CUB_200_2011" / f"{table}.txt", lambda lines: lines[:-1])
     _refused(read(real_copy), rf"{table}.txt: expected the ids of images.txt, found no id 80 \(1 differ\)")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_that_is_not_there_or_is_a_folder(real_copy, read, table):
+    path = real_copy / "CUB_200_2011" / f"{table}.txt"
+    path.unlink()
+    expected = (
+        rf"^expected CUB_200_2011/{table}.txt in {re.escape(str(real_copy))}, found none: unpack the archive again$"
+    )
+    _refused(read(real_copy), expected)
+    path.mkdir()
+    _refused(read(real_copy), expected)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_an_archive_unpacked_inside_a_folder_of_its_name(real_copy, read, held):
+    inner = real_copy / "CUB_200_2011/CUB_200_2011"
+    if held:
+        (real_copy / "CUB_200_2011").rename(real_copy / "moved")
+        (real_copy / "CUB_200_2011").mkdir()
+        (real_copy / "moved").rename(inner)
+    else:
+        (real_copy / "CUB_200_2011/images.txt").unlink()
+        inner.mkdir()
+    _refused(
+        read(real_copy),
+        rf"^expected CUB_200_2011/images.txt in {re.escape(str(real_copy))}, found none "
+        r"\(found CUB_200_2011/CUB_200_2011/...\): move that up one folder$",
+    )
+
+
+def test_captions_unpacked_inside_a_folder_of_their_name(real_copy, read):
+    (real_copy / "text_c10").rename(real_copy / "moved")
+    (real_copy / "text_c10").mkdir()
+    (real_copy / "moved").rename(real_copy / "text_c10/text_c10")
+    _refused(read(real_copy), r"expected 10 captions, found no file \(found text_c10/text_c10/...\): move that up one")
+
+
+def test_a_root_that_is_one_folder_too_high_or_too_low(real_copy, read):
+    _refused(
+        read(real_copy.parent),
+        r"expected CUB_200_2011 in .*, found none \(found cub/CUB_200_2011\): move",
+        MissingAsset,
+    )
+    low = real_copy / "CUB_200_2011"
+    _refused(read(low), rf"the folder itself, set data.root={re.escape(str(real_copy))}$", MissingAsset)
+
+
+def test_captions_that_are_a_file(real_copy, read):
+    (real_copy / "text_c10").rename(real_copy / "moved")
+    (real_copy / "text_c10").write_text("an archive, say")
+    _refused(read(real_copy), "expected 10 captions, found no file: unpack the captions again")
 
 
 def test_an_id_that_the_index_lacks(real_copy, read):

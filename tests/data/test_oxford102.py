@@ -250,6 +250,14 @@ def test_a_missing_image(real_copy, read, toy, toy_root):
     _refused(read(real_copy), "jpg: expected images from image_00001.jpg on, found none")
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_an_archive_unpacked_inside_a_folder_of_its_name(real_copy, read, complete):
+    (real_copy / "jpg").rename(real_copy / "moved")
+    (real_copy / "jpg").mkdir()
+    (real_copy / "moved").rename(real_copy / "jpg/jpg")
+    _refused(read(real_copy, complete=complete), r"found none \(found jpg/jpg/...\): move that up one folder$")
+
+
 def test_a_truncated_image(real_copy, read):
     data = read(real_copy)
     path = data.split("test")[0].image

@@ -1,1 +1,1 @@
-"""Image inpainting."""
+"""Inpainting: holes of images, filled with or without a text."""
