@@ -152,9 +152,13 @@ def test_other_sizes_are_filled_as_well(size):
 @pytest.mark.parametrize(
     ("size", "mask", "message"),
     [
-        ((60, 64), None, r"expected images with sides of multiples of 16, .*, found 60 x 64: resize or pad them"),
-        ((16, 16), None, r"more than 16 x 16, found 16 x 16"),
-        ((64, 64), (32, 64), r"expected masks of 64 x 64, as the images, found 32 x 64: resize one of them"),
+        (
+            (60, 64),
+            None,
+            r"expected images with sides of a multiple of 16 pixels, .*, found 64 x 60: resize or pad them",
+        ),
+        ((16, 16), None, r"2 times that area at least, found 16 x 16"),
+        ((64, 64), (32, 64), r"expected masks of shape \(3, 1, 64, 64\), as the images are, found \(3, 1, 32, 64\)"),
     ],
 )
 def test_sizes_that_do_not_work_are_named(size, mask, message):
@@ -168,6 +172,19 @@ def test_sizes_that_do_not_work_are_named(size, mask, message):
 def test_a_caption_without_known_words_is_refused():
     with pytest.raises(ValueError, match="expected captions of known words, found none in caption 1 of the batch"):
         filled(method(), batch(captions=[CAPTIONS[0], "quux!", CAPTIONS[2]]))
+
+
+def test_no_text_is_nothing_to_attend_to_and_depends_on_no_other_caption():
+    made = method()
+    text = made.encode_text(["", CAPTIONS[0], "  "])
+    for row in (0, 2):
+        assert not text.sentence[row].any()
+        assert not text.words[row].any()
+    torch.testing.assert_close(text.words[1], made.encode_text(CAPTIONS[:1]).words[0])
+    told, untold = filled(made, batch()), filled(made, batch(captions=["", CAPTIONS[1], " "]))
+    torch.testing.assert_close(untold[1], told[1])
+    assert not torch.equal(untold[0], told[0])
+    torch.testing.assert_close(untold[0], filled(made, batch(captions=["", "", ""]))[0])
 
 
 def test_captions_are_split_as_nltk_does_and_cut_at_their_end():

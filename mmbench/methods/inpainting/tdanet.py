@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbench.core.adversarial import Adversarial
+from mmbench.core.holes import require_mask, require_sides
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
@@ -35,6 +36,8 @@ from mmbench.networks.damsm import EncodedText
 from mmbench.networks.pluralistic import DISCRIMINATOR, Discriminator, Gaussian, targets
 from mmbench.networks.tdanet import ENCODER, GENERATOR, BothEncoded, Encoder, Generator
 from mmbench.networks.tdanet_variants import DilatedEncoder, GatedEncoder, PartialEncoder
+
+NO_WORD = 0  # of the vocabulary; stands where there is no text, and is not looked at
 
 
 class Paths(NamedTuple):
@@ -119,13 +122,21 @@ class TDANet(Adversarial):
     def encode_text(self, captions: list[str]) -> EncodedText:
         """N captions in DAMSM's space, split into words as NLTK does.
 
+        An empty caption is no text, which the paper does not know: its sentence and its one word are zero, so that
+        whatever attends to it learns nothing.
+
         Raises:
-            ValueError: a caption has no known word.
+            ValueError: a caption has words, and none of them is known.
         """
         damsm = self.guide.network
-        encoded = [damsm.vocabulary.encode_beginning(caption, self.max_words)[0] for caption in captions]
+        told = torch.tensor([bool(caption.strip()) for caption in captions], device=self.device)
+        encoded = [
+            damsm.vocabulary.encode_beginning(caption, self.max_words)[0] if caption.strip() else [NO_WORD]
+            for caption in captions
+        ]
         tokens, lengths = padded(encoded)
-        return damsm.text_encoder(tokens.to(self.device), lengths)
+        words, word_mask, sentence = damsm.text_encoder(tokens.to(self.device), lengths)
+        return EncodedText(words * told[:, None, None], word_mask, sentence * told[:, None])
 
     def given(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), and which of their pixels are kept, (N, 1, H, W).
@@ -133,16 +144,9 @@ class TDANet(Adversarial):
         Raises:
             ValueError: the network does not work at this size, or the masks are of another.
         """
-        image, mask, stride = batch["image"], batch["mask"], 2**self.depth
-        height, width = image.shape[-2:]
-        if mask.shape[-2:] != image.shape[-2:]:
-            found = " x ".join(map(str, mask.shape[-2:]))
-            raise ValueError(f"expected masks of {height} x {width}, as the images, found {found}: resize one of them")
-        if height % stride or width % stride or height * width == stride**2:
-            raise ValueError(
-                f"expected images with sides of multiples of {stride}, and more than {stride} x {stride}, found "
-                f"{height} x {width}: resize or pad them"
-            )
+        image, mask = batch["image"], batch["mask"]
+        require_mask(image, mask)
+        require_sides(image, 2**self.depth, 2)
         return image, 1 - mask  # the authors' masks are 1 where they keep
 
     def prompts(self, batch: Batch) -> EncodedText:
