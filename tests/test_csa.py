@@ -27,8 +27,11 @@ class Look(nn.Module):
 
     pool3_channels = 3
 
+    def pool3(self, image):
+        return F.avg_pool2d(image, 8)
+
     def forward(self, image):
-        return Levels(F.avg_pool2d(image, 8), F.avg_pool2d(image, 8).repeat(1, 11, 1, 1)[:, :32])
+        return Levels(self.pool3(image), F.avg_pool2d(image, 8).repeat(1, 11, 1, 1)[:, :32])
 
 
 def method(kind=CSA, **changes):

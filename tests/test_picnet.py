@@ -142,10 +142,12 @@ def test_generation_is_compared_where_pixels_are_known_and_reconstruction_everyw
     real, keep = torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
     keep[..., :4] = 0
     made = torch.where(keep > 0, 0.25, 4.0).expand_as(real)
-    assert distance([made], real, keep) == 0.125, "a mean over all pixels"
-    assert distance([made], real, torch.ones_like(keep)) == 2.125
+    assert distance([made], [real], keep) == 0.125, "a mean over all pixels"
+    assert distance([made], [real], torch.ones_like(keep)) == 2.125
     small = F.interpolate(real, (2, 2)) + 1
-    assert distance([small, made], real, torch.ones_like(keep)) == 3.125, "sizes are added"
+    assert distance([small, made], [F.interpolate(real, (2, 2)), real], torch.ones_like(keep)) == 3.125, (
+        "sizes are added"
+    )
 
 
 def test_the_assumed_prior_is_wide_where_much_is_hidden():

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmbench.core.holes import require_mask, require_sides
+from mmbench.core.noise import Noise
 from mmbench.core.weights import KeyMap
 from mmbench.layers.spectral_norm import SpectralConv2d, SpectralConvTranspose2d
 
@@ -262,6 +264,52 @@ class Discriminator(nn.Sequential):
         blocks.insert(3, ShortTermAttention(widths[2]))
         last = widths[-1]
         super().__init__(*blocks, ResidualBlock(last, last, last), nn.LeakyReLU(SLOPE), SpectralConv2d(last, 1, 3))
+
+
+class Paths(NamedTuple):
+    """What a training step makes, by two paths through one generator; images from small to full.
+
+    Attributes:
+        reconstructed: (N, 3, s, s) each, from what the hole hides.
+        generated: the same, from what is known.
+        posterior: of the latent variables, of what the hole hides.
+        prior: of what is known.
+    """
+
+    reconstructed: list[Tensor]
+    generated: list[Tensor]
+    posterior: Gaussian
+    prior: Gaussian
+
+
+def both_paths(
+    posterior: Gaussian, prior: Gaussian, noise: Noise, generator: Callable[[Tensor], list[Tensor]]
+) -> Paths:
+    """What a generator makes of latent variables (2N, C, h, w): both paths pass it as one batch.
+
+    Args:
+        posterior, prior: of the latent variables (N, C, h, w).
+        generator: to images (2N, 3, s, s') from small to full.
+    """
+    shape = posterior.mu.shape[1:]
+    z = torch.cat((posterior.draw(noise.normal("posterior", *shape)), prior.draw(noise.normal("prior", *shape))))
+    reconstructed, generated = zip(*(image.chunk(2) for image in generator(z)), strict=True)
+    return Paths(list(reconstructed), list(generated), posterior, prior)
+
+
+def image_and_keep(image: Tensor, mask: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, H, W), and which of their pixels are known (N, 1, H, W): the authors' masks are 1 there.
+
+    Args:
+        mask: (N, 1, H, W), 1 = hole.
+
+    Raises:
+        ValueError: networks of so many halvings do not work at this size, or the masks are of another.
+    """
+    require_mask(image, mask)
+    # The decoder normalises each image over the places of its last features, of which there are to be two.
+    require_sides(image, 2**depth, 2)
+    return image, 1 - mask
 
 
 def resized(image: Tensor, size: Iterable[int]) -> Tensor:

@@ -36,12 +36,16 @@ class VGG16Levels(VGG16):
     def __init__(self) -> None:
         super().__init__("relu4_3")
 
+    def pool3(self, image: Tensor) -> Tensor:
+        """The first of both alone, without what only the second needs."""
+        return self.layers[:POOL3](image)
+
     def forward(self, image: Tensor) -> Levels:  # type: ignore[override]
         """Of images (N, 3, H, W) in [-1, 1], *not* normalised to ImageNet's mean and deviation: CSA's are not.
 
         https://github.com/KumapowerLIU/CSA-inpainting/blob/f0b0712/models/vgg16.py
         """
-        pool3 = self.layers[:POOL3](image)
+        pool3 = self.pool3(image)
         return Levels(pool3, self.layers[POOL3:](pool3))
 
 
@@ -54,8 +58,12 @@ class ToyVGGLevels(ToyVGG):
 
     pool3_channels = 64
 
+    def pool3(self, image: Tensor) -> Tensor:
+        """The first of both."""
+        features = super().forward(image)
+        return torch.cat((F.avg_pool2d(features, 4), F.max_pool2d(features, 4)), dim=1)
+
     def forward(self, image: Tensor) -> Levels:  # type: ignore[override]
         """Of images (N, 3, H, W) in [-1, 1]."""
-        features = super().forward(image)
-        pooled = torch.cat((F.avg_pool2d(features, 4), F.max_pool2d(features, 4)), dim=1)
+        pooled = self.pool3(image)
         return Levels(pooled, pooled)

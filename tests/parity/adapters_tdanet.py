@@ -15,10 +15,10 @@ from mmbench.core.noise import Noise, Sample
 from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.losses.attngan import Guide
 from mmbench.losses.matching import region_attention, sentence_loss, words_loss
-from mmbench.methods.inpainting.tdanet import Paths, TDANet
+from mmbench.methods.inpainting.tdanet import TDANet
 from mmbench.networks.damsm import IMAGE_ENCODER, TEXT_ENCODER, EncodedImage, EncodedText, ImageEncoder, TextEncoder
 from mmbench.networks.inception_v3 import InceptionV3Trunk
-from mmbench.networks.pluralistic import DISCRIMINATOR, Discriminator, Gaussian
+from mmbench.networks.pluralistic import DISCRIMINATOR, Discriminator, Gaussian, Paths
 from mmbench.networks.tdanet import ENCODER, GENERATOR, Encoder, Generator, TextAttention, word_context
 
 DEFAULTS = {"layers": 5, "output_scale": 4}  # where a config says nothing of them

@@ -292,7 +292,7 @@ class CSA(Adversarial):
     """Both networks and their training against two discriminators.
 
     Args:
-        vgg: frozen, from images to `networks.vgg_levels.Levels`, with `pool3_channels`.
+        vgg: frozen, from images to `networks.vgg_levels.Levels`, with `pool3` and `pool3_channels`.
         optimizers: partials for `coarse`, `refinement`, `discriminator` and `feature_discriminator`.
         width, num_halvings: as `Coarse` and `Refinement`; sides of images are multiples of 2^num_halvings.
         discriminator_width: as `PatchDiscriminator`.
@@ -371,7 +371,7 @@ class CSA(Adversarial):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         image = batch["image"]
         painted = self.painted(image, batch["mask"])
-        seen, true = self.vgg(painted.refined.image.detach()).pool3, self.vgg(image).pool3
+        seen, true = map(self.vgg.network.pool3, (painted.refined.image.detach(), image))
         judge, feature_judge = self.discriminator, self.feature_discriminator
         fake = judge(painted.refined.image.detach())
         terms = self.discriminator_terms(judge(image), fake, feature_judge(true), feature_judge(seen))
@@ -409,7 +409,7 @@ class CSAPaper(CSA):
         image = batch["image"]
         painted = self.painted(image, batch["mask"])
         refined, true = painted.refined, self.vgg(image)
-        seen = self.vgg(refined.image).pool3
+        seen = self.vgg.network.pool3(refined.image)
         judge, feature_judge = self.discriminator, self.feature_discriminator
         logits = judge(image), judge(refined.image.detach()), feature_judge(true.pool3), feature_judge(seen.detach())
         self.minimise(["discriminator", "feature_discriminator"], self.discriminator_terms(*logits))

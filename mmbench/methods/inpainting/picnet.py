@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbench.core.adversarial import Adversarial
-from mmbench.core.holes import require_mask, require_sides
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
@@ -36,6 +35,7 @@ from mmbench.layers.spectral_norm import SpectralConv2d
 from mmbench.losses.adversarial import least_squares_fake, least_squares_real
 from mmbench.losses.kl import kl_between_normals
 from mmbench.losses.precision import in_float32
+from mmbench.losses.pyramid import pyramid_l1
 from mmbench.networks.pluralistic import (
     DECODER_NAMES,
     DISCRIMINATOR,
@@ -47,9 +47,12 @@ from mmbench.networks.pluralistic import (
     Gaussian,
     GaussianHead,
     ImageBlock,
+    Paths,
     ResidualBlock,
     Trunk,
     block_names,
+    both_paths,
+    image_and_keep,
     targets,
 )
 
@@ -122,7 +125,6 @@ class Generator(nn.Module):
                 f"expected max_width of {most} at most, with width={width} and depth={depth}, found {max_width}: "
                 "lower it"
             )
-        self.depth = depth
         self.decoder = Decoder(width, max_width, depth, num_images)
         self.from_latent = ResidualBlock(latent_dim, self.decoder.channels, hidden=self.decoder.channels)
 
@@ -131,10 +133,10 @@ class Generator(nn.Module):
 
         Args:
             z: (N, latent_dim, H / 2^depth, W / 2^depth).
-            features: of what is known, of `Encoder`.
+            features: of what is known, of `Encoder`: the last three at least.
             keep: (N, 1, H, W), 1 = known.
         """
-        return self.decoder(self.from_latent(z) + features[-1], features[self.depth - 3], keep)
+        return self.decoder(self.from_latent(z) + features[-1], features[-3], keep)
 
 
 class PlainDiscriminator(Discriminator):
@@ -222,22 +224,6 @@ ENCODER = KeyMap(
 GENERATOR = KeyMap(rename={**block_names({"generator": "from_latent"}), **DECODER_NAMES}, drop=DROPPED)
 
 
-class Paths(NamedTuple):
-    """What a training step makes; images from small to full.
-
-    Attributes:
-        reconstructed: (N, 3, s, s) each, from what the hole hides.
-        generated: the same, from what is known.
-        posterior: of the latent variables, of what the hole hides.
-        prior: of what is known.
-    """
-
-    reconstructed: list[Tensor]
-    generated: list[Tensor]
-    posterior: Gaussian
-    prior: Gaussian
-
-
 @in_float32
 def assumed_sigma(keep: Tensor) -> Tensor:
     """Deviation (N, 1, 1, 1) that latent variables of a hole are assumed to have: near one if it is large.
@@ -249,14 +235,13 @@ def assumed_sigma(keep: Tensor) -> Tensor:
     return torch.sigmoid(8 * (0.8 - share))
 
 
-@in_float32
-def distance(made: list[Tensor], real: Tensor, keep: Tensor) -> Tensor:
-    """L1 of images of several sizes to an image (N, 3, H, W), where `keep` is 1, summed over the sizes.
+def distance(made: list[Tensor], real: list[Tensor], keep: Tensor) -> Tensor:
+    """L1 of images (N, 3, s, s') of several sizes to those of a pyramid, where `keep` is 1, summed over the sizes.
 
     Each is a mean over all pixels. `keep` (N, 1, H, W) is resized as the image is, and not rounded.
     """
-    pairs = zip(made, targets(real, made), targets(keep, made), strict=True)
-    return torch.stack([F.l1_loss(kept * one, kept * true) for one, true, kept in pairs]).sum()
+    kept = targets(keep, made)
+    return pyramid_l1(*([part * image for part, image in zip(kept, images, strict=True)] for images in (made, real)))
 
 
 class PICNet(Adversarial):
@@ -302,26 +287,15 @@ class PICNet(Adversarial):
         self.discriminator, self.discriminator_rec = judge(), judge()
 
     def given(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, H, W), and which of their pixels are known (N, 1, H, W): the authors' masks are 1 there.
-
-        Raises:
-            ValueError: the network does not work at this size.
-        """
-        # The decoder normalises each image over the places of its last features, of which there are to be two.
-        require_sides(batch["image"], 2**self.depth, 2)
-        return batch["image"], 1 - batch["mask"]
+        """As `image_and_keep`."""
+        return image_and_keep(batch["image"], batch["mask"], self.depth)
 
     def paths(self, image: Tensor, keep: Tensor, noise: Noise) -> Paths:
         """Both paths, which pass the generator as one batch."""
         known, posterior = self.encoder.both(keep * image, (1 - keep) * image)
-        shape = posterior.mu.shape[1:]
-        z = torch.cat(
-            (posterior.draw(noise.normal("posterior", *shape)), known.prior.draw(noise.normal("prior", *shape)))
-        )
-        features = [torch.cat((each, each)) for each in known.features]
-        images = self.generator(z, features, torch.cat((keep, keep)))
-        reconstructed, generated = zip(*(image.chunk(2) for image in images), strict=True)
-        return Paths(list(reconstructed), list(generated), posterior, known.prior)
+        features = [torch.cat((each, each)) for each in known.features[-3:]]
+        keep_twice = torch.cat((keep, keep))
+        return both_paths(posterior, known.prior, noise, lambda z: self.generator(z, features, keep_twice))
 
     def discriminator_terms(self, real: Tensor, fake: Tensor, real_rec: Tensor, fake_rec: Tensor) -> dict[str, Tensor]:
         """Each discriminator sees images and its own path's: logits (N, 1, h, w)."""
@@ -343,11 +317,12 @@ class PICNet(Adversarial):
         """
         assumed = torch.zeros_like(made.posterior.mu), assumed_sigma(keep).expand_as(made.posterior.mu)
         kl = self.lambda_kl * len(made.generated)
+        pyramid = targets(real, made.generated)
         return {
             "KL_rec": kl * kl_between_normals(*assumed, *made.posterior),
             "KL_gen": kl * kl_between_normals(*made.posterior.detach(), *made.prior),
-            "L_app_rec": self.lambda_rec * distance(made.reconstructed, real, torch.ones_like(keep)),
-            "L_app_gen": self.lambda_rec * distance(made.generated, real, keep),
+            "L_app_rec": self.lambda_rec * distance(made.reconstructed, pyramid, torch.ones_like(keep)),
+            "L_app_gen": self.lambda_rec * distance(made.generated, pyramid, keep),
             "L_ad_gen": self.lambda_gan * least_squares_real(fake),
             "L_ad_rec": self.lambda_gan * in_float32(F.mse_loss)(fake_rec, real_rec),
         }
@@ -367,7 +342,6 @@ class PICNet(Adversarial):
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         """Images with their known pixels untouched; every draw of a sample is another one."""
-        require_mask(batch["image"], batch["mask"])
         image, keep = self.given(batch)
         known = self.encoder(keep * image)
         z = known.prior.draw(noise.normal("prior", *known.prior.mu.shape[1:]))

@@ -15,14 +15,13 @@ Deviations:
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbench.core.adversarial import Adversarial
-from mmbench.core.holes import require_mask, require_sides
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
@@ -32,28 +31,13 @@ from mmbench.core.weights import KeyMap
 from mmbench.losses.adversarial import least_squares_fake, least_squares_real
 from mmbench.losses.attngan import Guide
 from mmbench.losses.kl import kl_between_normals
+from mmbench.losses.pyramid import pyramid_l1
 from mmbench.networks.damsm import EncodedText
-from mmbench.networks.pluralistic import DISCRIMINATOR, Discriminator, Gaussian, targets
+from mmbench.networks.pluralistic import DISCRIMINATOR, Discriminator, Paths, both_paths, image_and_keep, targets
 from mmbench.networks.tdanet import ENCODER, GENERATOR, BothEncoded, Encoder, Generator
 from mmbench.networks.tdanet_variants import DilatedEncoder, GatedEncoder, PartialEncoder
 
 NO_WORD = 0  # of the vocabulary; stands where there is no text, and is not looked at
-
-
-class Paths(NamedTuple):
-    """What a training step makes, images from small to full.
-
-    Attributes:
-        reconstructed: (N, 3, s, s) each, from what the hole hides.
-        generated: the same, from what is known.
-        posterior: of the latent variables, of what the hole hides.
-        prior: of what is known.
-    """
-
-    reconstructed: list[Tensor]
-    generated: list[Tensor]
-    posterior: Gaussian
-    prior: Gaussian
 
 
 class TDANet(Adversarial):
@@ -139,15 +123,8 @@ class TDANet(Adversarial):
         return EncodedText(words * told[:, None, None], word_mask, sentence * told[:, None])
 
     def given(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, H, W), and which of their pixels are kept, (N, 1, H, W).
-
-        Raises:
-            ValueError: the network does not work at this size, or the masks are of another.
-        """
-        image, mask = batch["image"], batch["mask"]
-        require_mask(image, mask)
-        require_sides(image, 2**self.depth, 2)
-        return image, 1 - mask  # the authors' masks are 1 where they keep
+        """As `image_and_keep`."""
+        return image_and_keep(batch["image"], batch["mask"], self.depth)
 
     def prompts(self, batch: Batch) -> EncodedText:
         """The texts that images are filled after."""
@@ -159,18 +136,15 @@ class TDANet(Adversarial):
 
     def paths(self, encoded: BothEncoded, keep: Tensor, noise: Noise) -> Paths:
         """Both paths of encoded images, which pass the generator as one batch."""
-        known, posterior = encoded.known, encoded.posterior
-        shape = posterior.mu.shape[1:]
-        z = torch.cat(
-            (posterior.draw(noise.normal("posterior", *shape)), known.prior.draw(noise.normal("prior", *shape)))
-        )
+        known = encoded.known
         # In training reconstruction is given the words that the known region does not show, and generation those that
         # the hole hides, which at test time nobody knows: as released, model/network.py#L483.
         hidden = torch.cat((known.hidden, encoded.hidden))
         features = known.features[self.depth - 3]
-        images = self.generator(z, hidden, torch.cat((features, features)), torch.cat((keep, keep)))
-        reconstructed, generated = zip(*(image.chunk(2) for image in images), strict=True)
-        return Paths(list(reconstructed), list(generated), posterior, known.prior)
+        encoded_twice, keep_twice = torch.cat((features, features)), torch.cat((keep, keep))
+        return both_paths(
+            encoded.posterior, known.prior, noise, lambda z: self.generator(z, hidden, encoded_twice, keep_twice)
+        )
 
     def discriminator_terms(self, real: Tensor, made: Paths) -> dict[str, Tensor]:
         """Real images against made ones."""
@@ -195,11 +169,12 @@ class TDANet(Adversarial):
         like_rec, like_real, like_gen = map(self.discriminator_rec, (reconstructed, real, generated))
         standard = torch.zeros_like(made.posterior.mu), torch.ones_like(made.posterior.mu)
         kl = self.lambda_kl * len(made.generated)
+        pyramid = targets(real, made.generated)
         return {
             "KL_rec": kl * kl_between_normals(*standard, *made.posterior),
             "KL_gen": kl * kl_between_normals(*made.posterior.detach(), *made.prior),
-            "L1_rec": self.lambda_rec * pyramid_l1(made.reconstructed, real),
-            "L1_gen": self.lambda_gen * pyramid_l1(made.generated, real),
+            "L1_rec": self.lambda_rec * pyramid_l1(made.reconstructed, pyramid),
+            "L1_gen": self.lambda_gen * pyramid_l1(made.generated, pyramid),
             "L_G_rec": self.lambda_gan * least_squares_real(judged_rec),
             "L_G_gen": self.lambda_gan * least_squares_real(judged_gen),
             "L_feature_rec": self.lambda_gan * F.mse_loss(like_rec, like_real),
@@ -313,8 +288,3 @@ def padded_to(text: EncodedText, num_words: int) -> EncodedText:
     """Texts filled up with padding to so many words."""
     room = num_words - text.words.shape[1]
     return EncodedText(F.pad(text.words, (0, 0, 0, room)), F.pad(text.word_mask, (0, room)), text.sentence)
-
-
-def pyramid_l1(made: list[Tensor], real: Tensor) -> Tensor:
-    """L1 of images of several sizes, each a mean, summed."""
-    return torch.stack([F.l1_loss(*pair) for pair in zip(made, targets(real, made), strict=True)]).sum()
