@@ -7,8 +7,9 @@ from mmbench.methods.manipulation.tagan import TAGAN
 
 
 def test_both_train_the_same(home, capsys):
-    assert main(["check", "manigan_main=4", "manigan=4", "tagan=4", "sisgan=4"]) == 0
-    assert capsys.readouterr().out.count("in 3 steps losses change by") == 4
+    methods = "manigan_main", "manigan", "tagan", "sisgan", "tdanet", "picnet", "csa"
+    assert main(["check", *(f"{name}=4" for name in methods)]) == 0
+    assert capsys.readouterr().out.count("in 3 steps losses change by") == len(methods)
 
 
 def test_another_loss_is_a_difference(home, monkeypatch, capsys):

@@ -10,6 +10,7 @@ import zipfile
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -28,7 +29,7 @@ from mmbench.networks.damsm import IMAGE_ENCODER, TEXT_ENCODER, ImageEncoder, Te
 from mmbench.networks.inception_v3 import InceptionV3Trunk
 from mmbench.networks.manigan import DETAIL_CORRECTION, MAIN_MODULE, DetailCorrection, MainModule
 from mmbench.networks.vgg import VGG16, vgg16_keys
-from mmbench.pipeline import evaluation, generation
+from mmbench.pipeline import assembly, evaluation, generation
 
 PARITY = Path(__file__).parent / "parity"
 sys.path.insert(0, str(PARITY))
@@ -374,6 +375,84 @@ def test_published_files_are_fetched_and_edit(served, published, words, home):
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(ValueError, match=r"expected sha256 .* recorded in captions\.pickle\.sha256"):
         generation.prepared(cfg)
+
+
+INPAINTERS = {"tdanet": "cub", "picnet": "celeba_hq", "picnet_centre": "celeba_hq"}
+NETWORKS = {
+    "encoder": "encoder",
+    "generator": "generator",
+    "discriminator": "discriminator",
+    "discriminator_rec": "discriminator",
+}
+
+
+def write_inpainter(folder, authors, cards):
+    """The archive of a model, named as its cards say, of the recorded layouts; keys are prefixed as in the authors'."""
+    path = folder / Path(cards["encoder"]["file"]).name
+    with zipfile.ZipFile(path, "w") as target:
+        for part, network in NETWORKS.items():
+            state = layout(f"{authors}/{network}-full-layout")
+            torch.save({f"module.{key}": value for key, value in state.items()}, folder / "network.pth")
+            target.write(folder / "network.pth", cards[part]["member"])
+    return path.name
+
+
+def write_damsm(folder, cards):
+    """The archive of TDANet's DAMSM."""
+    contents = {
+        "text_encoder": layout("tdanet/text-encoder-full-layout"),
+        "image_encoder": layout("tdanet/image-encoder-full-layout"),
+    }
+    with zipfile.ZipFile(folder / "datasets.zip", "w") as target:
+        target.writestr(cards["vocabulary"]["member"], captions_pickle([["bird"]]))
+        for part, state in contents.items():
+            torch.save(state, folder / "network.pth")
+            target.write(folder / "network.pth", cards[part]["member"])
+    return "datasets.zip"
+
+
+@pytest.fixture
+def loopback(tmp_path):
+    """A server of a folder on this machine: the folder, its address and its log of requests."""
+    folder, asked = tmp_path / "served", []
+    folder.mkdir()
+    handler = type("Handler", (Counting,), {"requests": asked})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", INPAINTERS)
+def test_archives_of_the_recorded_layouts_fill_inpainters(name, conf, home, loopback, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    (folder, address, asked), data = loopback, INPAINTERS[name]
+    methods, archives = [name, *({"damsm_tdanet"} if name == "tdanet" else ())], []
+    for one in methods:
+        cards = config.composed([f"method={one}", f"data={data}"])["method"]["official"][data]
+        archives.append(
+            write_damsm(folder, cards) if one == "damsm_tdanet" else write_inpainter(folder, name.split("_")[0], cards)
+        )
+        origins = {part: {"origin": f"{address}/{archives[-1]}"} for part in cards}
+        conf.change(f"method/{one}", {"official": {data: origins}})
+    plain = config.composed(
+        [f"method={name}", f"data={data}", "data.source=real", "weights=official", f"paths.assets={home / 'assets'}"]
+    )
+    without_captions = SimpleNamespace(records={}, split=lambda name: [], vocabulary=lambda **told: None)
+    method, weights = assembly.built(plain, without_captions)
+    assert sorted(asked) == sorted(f"/{archive}" for archive in archives), "each once"
+    assert weights["choice"] == "official"
+    for part, network in NETWORKS.items():
+        state = layout(f"{name.split('_')[0]}/{network}-full-layout")
+        given = sum(value.double().sum() for key, value in state.items() if key in names_of_weights(state))
+        filled = sum(value.double().sum() for value in method.get_submodule(part).state_dict().values())
+        assert float(filled) == pytest.approx(float(given)), part
+
+
+def names_of_weights(state):
+    """The names that count of what is listed under several, and not what follows from others or goes unused."""
+    unused = re.compile(r"(.*\.)?(model|shortcut)\.\d+\.module\..*|.*weight_v|attn2\.(alpha|model\..*)")
+    return {key for key in state if not unused.fullmatch(key)}
 
 
 def test_without_a_connection_one_line_says_what_is_missing(words, monkeypatch, conf):

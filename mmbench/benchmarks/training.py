@@ -13,6 +13,14 @@ The schedules are written after the authors' training loops, with everything tha
 - SISGAN: real images go through the discriminator once for each text; the discriminator's fake image is made with a
   graph that nothing uses; three backward passes for the discriminator.
   https://github.com/woozzu/dong_iccv_2017/blob/e7f371aefb3aa2208df832ed779c16027c8f3600/train.py#L143
+- PICNet and TDANet: little to leave out, since discriminators are held while generators learn, and their power
+  iteration counts every look. A backward pass for each discriminator; a picture of the state of each step; TDANet's
+  matching text by text, and masks at sizes that nothing reads.
+  https://github.com/lyndonzheng/Pluralistic-Inpainting/blob/034a7588957adff1edb027af44f48a35d1c949d3/model/pluralistic_model.py
+  https://github.com/idealwhite/tdanet/blob/b3ea9c44c2f9a66d6b9767ae78ca8b553bda77b2/model/tdanet_model.py
+- CSA: VGG looks at the true image twice, and at all images down to relu4_3, which only consistency reads, a number
+  without a gradient; the generators' loss leaves gradients in the discriminators.
+  https://github.com/KumapowerLIU/CSA-inpainting/blob/f0b07129adc6a231b7d68f9815d1adfe0c01eeff/models/CSA.py#L172
 
 Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once. They have the
 published size and random weights: how fast they are does not depend on what they know. Optimisers are Adam as PyTorch
@@ -36,6 +44,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
 from torch.optim import Adam, Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
@@ -50,18 +59,22 @@ from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.core.text import END, Vocabulary
 from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.losses.matching import row_before
+from mmbench.methods.inpainting.csa import CSA
+from mmbench.methods.inpainting.picnet import PICNet
+from mmbench.methods.inpainting.tdanet import TDANet
 from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
 from mmbench.methods.manipulation.sisgan import SISGAN, relevant_texts
 from mmbench.methods.manipulation.tagan import TAGAN
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
+from mmbench.networks.pluralistic import Paths
 from mmbench.networks.vgg import LAYERS, VGG16
 
 HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
 Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
-1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan (default: all, with batches that fit a
-computer of 16 GB). Many minutes on a CPU.
+1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan, tdanet, picnet, csa (default: all, with
+batches that fit a computer of 16 GB). Many minutes on a CPU.
 
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
@@ -126,15 +139,26 @@ def random_batch(size: int, batch_size: int) -> Batch:
         "caption": captions[0],
         "caption_mismatched": captions[1],
         "class_id": torch.arange(batch_size),
+        "mask": random_holes(size, batch_size),
         "sample": samples,
         "noise": Noise(0, samples),
     }
 
 
-def adam(method: Any, name: str, network: nn.Module) -> Adam:
-    """The optimiser that the method has for its submodule `name`, for a network and not fused."""
+def random_holes(size: int, batch_size: int) -> Tensor:
+    """Masks (batch_size, 1, size, size) of a square each, a fourth of the image, 1 = hole."""
+    mask = torch.zeros(batch_size, 1, size, size)
+    corners = random_stream("bench_train holes", size, batch_size).integers(size // 2, size=(batch_size, 2))
+    for one, (top, left) in zip(mask, corners, strict=True):
+        one[:, top : top + size // 2, left : left + size // 2] = 1
+    return mask
+
+
+def adam(method: Any, name: str, *networks: nn.Module) -> Adam:
+    """The optimiser that the method has for its submodule `name`, for some networks and not fused."""
     options = {**method.partials[name].keywords, "fused": None}
-    return Adam([parameter for parameter in network.parameters() if parameter.requires_grad], **options)
+    parameters = [parameter for network in networks for parameter in network.parameters() if parameter.requires_grad]
+    return Adam(parameters, **options)
 
 
 def is_real(probability: Tensor) -> Tensor:
@@ -143,6 +167,10 @@ def is_real(probability: Tensor) -> Tensor:
 
 def is_fake(probability: Tensor) -> Tensor:
     return F.binary_cross_entropy(probability, torch.zeros_like(probability))
+
+
+def near(logits: Tensor, target: float) -> Tensor:
+    return F.mse_loss(logits, torch.full_like(logits, target))
 
 
 class Theirs:
@@ -182,12 +210,44 @@ class WholeVGG(nn.Module):
         return features
 
 
-class TheirsManiGANStage(Theirs):
-    """What the trainings of ManiGAN's stages share: the frozen encoders, a discriminator's loss, the matching terms."""
+class TheirsGuided(Theirs):
+    """What trainings that DAMSM guides share: the matching terms, text by text."""
 
     def __init__(self, method: Any) -> None:
         super().__init__(method)
         self.damsm = method.guide.network
+
+    def word_score(self, regions: Tensor, words: Tensor) -> Tensor:
+        """How well images (N, D, h, w) show one text (L, D): (N,)."""
+        gammas = self.method.guide.gammas
+        places = regions.flatten(2)  # (N, D, R)
+        shares = (words @ places).softmax(dim=1)  # (N, L, R)
+        context = (gammas["gamma1"] * shares).softmax(dim=2) @ places.mT  # (N, L, D)
+        relevance = F.cosine_similarity(context, words.expand_as(context), dim=2)
+        return (gammas["gamma2"] * relevance).exp().sum(dim=1).log()
+
+    def matching(self, fake: Tensor, text: EncodedText, class_id: Tensor) -> Losses:
+        seen = self.damsm.image_encoder(fake)
+        gamma3, weight = self.method.guide.gammas["gamma3"], self.method.guide.lambda_damsm
+        words = torch.stack([self.word_score(seen.regions, words) for words in _texts(text)], dim=1)
+        sentences = F.cosine_similarity(seen.code[:, None], text.sentence[None], dim=2)
+        return {
+            "DAMSM_words": weight * self.contrast(gamma3 * words, class_id),
+            "DAMSM_sentence": weight * self.contrast(gamma3 * sentences, class_id),
+        }
+
+    def contrast(self, scores: Tensor, class_id: Tensor) -> Tensor:
+        own = torch.arange(len(scores), device=scores.device)
+        others = (class_id[:, None] == class_id) & (own[:, None] != own)
+        scores = scores.masked_fill(others, -torch.inf)
+        return F.cross_entropy(scores, own) + F.cross_entropy(scores.mT, own)
+
+
+class TheirsManiGANStage(TheirsGuided):
+    """What the trainings of ManiGAN's stages share: the frozen encoders, a discriminator's loss, the matching terms."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__(method)
         self.vgg = WholeVGG(method.perceptual).to(next(method.parameters()))
 
     def encoded(self, batch: Batch) -> tuple[EncodedText, EncodedText, EncodedImage]:
@@ -214,31 +274,6 @@ class TheirsManiGANStage(Theirs):
         """Probabilities (N,) that images show their texts word by word; plain numbers."""
         scores = [self.word_score(regions[n][None], words) for n, words in enumerate(_texts(text))]
         return torch.tensor([float(score.sigmoid()) for score in scores], device=regions.device)
-
-    def word_score(self, regions: Tensor, words: Tensor) -> Tensor:
-        """How well images (N, D, h, w) show one text (L, D): (N,)."""
-        gammas = self.method.guide.gammas
-        places = regions.flatten(2)  # (N, D, R)
-        shares = (words @ places).softmax(dim=1)  # (N, L, R)
-        context = (gammas["gamma1"] * shares).softmax(dim=2) @ places.mT  # (N, L, D)
-        relevance = F.cosine_similarity(context, words.expand_as(context), dim=2)
-        return (gammas["gamma2"] * relevance).exp().sum(dim=1).log()
-
-    def matching(self, fake: Tensor, text: EncodedText, class_id: Tensor) -> Losses:
-        seen = self.damsm.image_encoder(fake)
-        gamma3, weight = self.method.guide.gammas["gamma3"], self.method.guide.lambda_damsm
-        words = torch.stack([self.word_score(seen.regions, words) for words in _texts(text)], dim=1)
-        sentences = F.cosine_similarity(seen.code[:, None], text.sentence[None], dim=2)
-        return {
-            "DAMSM_words": weight * self.contrast(gamma3 * words, class_id),
-            "DAMSM_sentence": weight * self.contrast(gamma3 * sentences, class_id),
-        }
-
-    def contrast(self, scores: Tensor, class_id: Tensor) -> Tensor:
-        own = torch.arange(len(scores), device=scores.device)
-        others = (class_id[:, None] == class_id) & (own[:, None] != own)
-        scores = scores.masked_fill(others, -torch.inf)
-        return F.cross_entropy(scores, own) + F.cross_entropy(scores.mT, own)
 
     def generator_loss(self, discriminator: Discriminator, fake: Tensor, text: EncodedText) -> Tensor:
         features = discriminator(fake)
@@ -425,6 +460,170 @@ class TheirsSISGAN(Theirs):
         }
 
 
+class TheirsTwoPaths(Theirs):
+    """What the trainings of PICNet and its descendant TDANet share: discriminators one by one, terms of images."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__(method)
+        self.judges = method.discriminator, method.discriminator_rec
+        self.discriminators = adam(method, "discriminator", *self.judges)
+        self.generators = adam(method, "generator", method.generator, method.encoder)
+
+    def scaled(self, image: Tensor) -> list[Tensor]:
+        """At four sizes, from small to full."""
+        sizes = [image.shape[-1] >> level for level in (3, 2, 1)]
+        small = [F.interpolate(image, (size, size), mode="bilinear", align_corners=True) for size in sizes]
+        return [*small, image]
+
+    def shown(self, image: Tensor, keep: Tensor, made: Paths) -> Tensor:
+        """A picture of the state of training, which nothing learns from."""
+        return (1 - keep) * made.generated[-1].detach() + keep * image
+
+    def train_discriminators(self, real: Tensor, fakes: Sequence[Tensor]) -> list[Tensor]:
+        for judge in self.judges:
+            judge.requires_grad_(True)
+        self.discriminators.zero_grad()
+        losses = []
+        for judge, fake in zip(self.judges, fakes, strict=True):
+            loss = (near(judge(real), 1) + near(judge(fake.detach()), 0)) * 0.5
+            loss.backward()
+            losses.append(loss)
+        self.discriminators.step()
+        for judge in self.judges:
+            judge.requires_grad_(False)
+        return losses
+
+    def train_generators(self, terms: Losses) -> None:
+        self.generators.zero_grad()
+        sum(terms.values()).backward()
+        self.generators.step()
+
+    def divergences(self, made: Paths, sigma: Tensor) -> Losses:
+        """Of assumed variables from the posterior, and of that, which learns nothing by it, from the prior."""
+        posterior, prior = Normal(*made.posterior), Normal(*made.prior)
+        fixed = Normal(*(value.detach() for value in made.posterior))
+        assumed = Normal(torch.zeros_like(posterior.loc), sigma * torch.ones_like(posterior.scale))
+        weight = self.method.lambda_kl * len(made.generated)
+        return {
+            "KL_rec": weight * kl_divergence(assumed, posterior).mean(),
+            "KL_gen": weight * kl_divergence(fixed, prior).mean(),
+        }
+
+
+class TheirsPICNet(TheirsTwoPaths):
+    method: PICNet
+
+    def step(self, batch: Batch) -> Losses:
+        method = self.method
+        real, keep = method.given(batch)
+        reals, keeps = self.scaled(real), self.scaled(keep)
+        known_share = keep.flatten(1).mean(dim=1) - 1e-5
+        sigma = (1 / (1 + ((known_share - 0.8) * 8).exp()))[:, None, None, None]
+        made = method.paths(real, keep, batch["noise"])
+        reconstructed, generated = made.reconstructed[-1], made.generated[-1]
+        self.shown(real, keep, made)
+        judged = self.train_discriminators(real, (generated, reconstructed))
+
+        terms = self.divergences(made, sigma)
+        judge, judge_rec = self.judges
+        terms["L_ad_gen"] = method.lambda_gan * near(judge(generated), 1)
+        terms["L_ad_rec"] = method.lambda_gan * F.mse_loss(judge_rec(reconstructed), judge_rec(real))
+        both = list(zip(made.reconstructed, made.generated, reals, keeps, strict=True))
+        terms["L_app_rec"] = method.lambda_rec * sum(F.l1_loss(rec, true) for rec, _, true, _ in both)
+        terms["L_app_gen"] = method.lambda_rec * sum(F.l1_loss(gen * kept, true * kept) for _, gen, true, kept in both)
+        self.train_generators(terms)
+        return named(("L_D", "L_D_rec"), judged, terms)
+
+
+class TheirsTDANet(TheirsTwoPaths, TheirsGuided):
+    method: TDANet
+
+    def step(self, batch: Batch) -> Losses:
+        method = self.method
+        real, keep = method.given(batch)
+        reals, _ = self.scaled(real), self.scaled(keep)
+        text = method.captions(batch)
+        made = method.paths(method.encoder.both(real, keep, text), keep, batch["noise"])
+        reconstructed, generated = made.reconstructed[-1], made.generated[-1]
+        self.shown(real, keep, made)
+        judged = self.train_discriminators(real, (reconstructed, reconstructed))
+
+        terms = self.divergences(made, torch.ones_like(made.posterior.sigma))
+        judge, judge_rec = self.judges
+        terms["L_G_gen"] = method.lambda_gan * near(judge(generated), 1)
+        terms["L_G_rec"] = method.lambda_gan * near(judge(reconstructed), 1)
+        like_rec, like_real, like_gen = (judge_rec(image) for image in (reconstructed, real, generated))
+        terms["L_feature_rec"] = method.lambda_gan * F.mse_loss(like_rec, like_real)
+        terms["L_feature_gen"] = method.lambda_gan * F.mse_loss(like_gen, like_real)
+        for path, images in (("rec", made.reconstructed), ("gen", made.generated)):
+            matching = self.matching(images[-1], text, batch["class_id"])
+            terms |= {f"{name}_{path}": term for name, term in matching.items()}
+        terms["L1_rec"] = method.lambda_rec * sum(map(F.l1_loss, made.reconstructed, reals))
+        terms["L1_gen"] = method.lambda_gen * sum(map(F.l1_loss, made.generated, reals))
+        self.train_generators(terms)
+        return named(("L_D", "L_D_rec"), judged, terms)
+
+
+def named(names: Sequence[str], judged: Sequence[Tensor], terms: Losses) -> Losses:
+    """The terms of PICNet and TDANet as ours are logged."""
+    return {
+        **{f"discriminator+discriminator_rec/{name}": loss for name, loss in zip(names, judged, strict=True)},
+        **{f"encoder+generator/{name}": term for name, term in terms.items()},
+    }
+
+
+class TheirsCSA(Theirs):
+    method: CSA
+
+    def __init__(self, method: CSA) -> None:
+        super().__init__(method)
+        names = ("discriminator", "feature_discriminator"), ("refinement", "coarse")
+        self.discriminators, self.generators = (
+            [adam(method, name, getattr(method, name)) for name in each] for each in names
+        )
+
+    def relative(self, above: Tensor, below: Tensor) -> Tensor:
+        return (((above - below.mean() - 1) ** 2).mean() + ((below - above.mean() + 1) ** 2).mean()) / 2
+
+    def step(self, batch: Batch) -> Losses:
+        method, image = self.method, batch["image"]
+        judge, feature_judge = method.discriminator, method.feature_discriminator
+        target = method.vgg(image).relu4_3
+        painted = method.painted(image, batch["mask"])
+        refined = painted.refined
+        if target.shape == refined.attended.shape:  # as published; their value is added, of which no gradient comes
+            for features in (refined.attended, refined.decoded):
+                F.mse_loss(features * painted.hole, target)
+        made, true = method.vgg(refined.image.detach()), method.vgg(image)
+
+        for network in (judge, feature_judge):
+            network.zero_grad()
+        patches = 0.5 * self.relative(judge(image), judge(refined.image.detach()))
+        features = 0.5 * self.relative(feature_judge(true.pool3), feature_judge(made.pool3))
+        (patches + features).backward()
+        for optimizer in self.discriminators:
+            optimizer.step()
+
+        for network in (method.refinement, method.coarse):
+            network.zero_grad()
+        fake, fake_features = judge(refined.image), feature_judge(made.pool3)
+        real, real_features = judge(image), feature_judge(true.pool3)
+        terms = {
+            "D_R_patch": method.lambda_adversarial * self.relative(fake, real),
+            "D_R_feature": method.lambda_adversarial * self.relative(fake_features, real_features),
+            "L_re_refined": method.lambda_reconstruction * F.l1_loss(refined.image, image),
+            "L_re_coarse": method.lambda_reconstruction * F.l1_loss(painted.coarse, image),
+        }
+        sum(terms.values()).backward()
+        for optimizer in self.generators:
+            optimizer.step()
+        judged = {"D_R_patch": patches, "D_R_feature": features}
+        return {
+            **{f"discriminator+feature_discriminator/{name}": loss for name, loss in judged.items()},
+            **{f"coarse+refinement/{name}": term for name, term in terms.items()},
+        }
+
+
 class Case(NamedTuple):
     """What is measured of a method.
 
@@ -444,6 +643,9 @@ CASES = {
     "manigan": Case(TheirsManiGAN, 256, 2),
     "tagan": Case(TheirsTAGAN, 128, 4),
     "sisgan": Case(TheirsSISGAN, 64, 8),
+    "tdanet": Case(TheirsTDANet, 256, 2),
+    "picnet": Case(TheirsPICNet, 256, 2),
+    "csa": Case(TheirsCSA, 256, 1),
 }
 
 

@@ -28,7 +28,7 @@ def feature_mask(mask: Tensor, halvings: int) -> Tensor:
 
 
 def coherent_attention(features: Tensor, hole: Tensor) -> Tensor:
-    """Features whose hole is filled, (N, C, H, W) float32; see `fill`.
+    """Features whose hole is filled, (N, C, H, W) of at least float32; see `fill`.
 
     Known features stay as they are. So does an image without any: there is nothing to fill it from.
 
@@ -42,7 +42,7 @@ def coherent_attention(features: Tensor, hole: Tensor) -> Tensor:
         hole: (N, 1, H, W) bool; every image may have its own.
     """
     with torch.autocast(features.device.type, enabled=False):
-        return _CoherentAttention.apply(features.float(), hole)
+        return _CoherentAttention.apply(features.to(torch.promote_types(features.dtype, torch.float32)), hole)
 
 
 class Filled(NamedTuple):
@@ -124,7 +124,7 @@ class _CoherentAttention(torch.autograd.Function):
         hole, *rest = ctx.saved_tensors
         filled, flat = Filled(*rest), gradient.flatten(2)
         weights = filled.weights(hole.shape[1]).trunc().where(filled.holes[:, :, None], 0)  # (N, M, H W)
-        own = flat * (2.0 - hole[:, None, :].float())  # the known ones copy themselves, with a weight of one
+        own = flat * (2.0 - hole[:, None, :].to(flat))  # the known ones copy themselves, with a weight of one
         handed_back = torch.baddbmm(own, _taken(flat, filled.places), weights)
         return handed_back.unflatten(2, gradient.shape[2:]), None
 
