@@ -115,6 +115,14 @@ def test_attention_is_of_full_precision_under_autocast():
         assert torch.equal(coherent_attention(seen, hole), coherent_attention(seen.float(), hole))
 
 
+def test_attention_keeps_double_precision():
+    seen = features().double().requires_grad_()
+    made = coherent_attention(seen, holes())
+    made.sum().backward()
+    assert made.dtype == seen.grad.dtype == torch.float64
+    torch.testing.assert_close(made.float(), coherent_attention(seen.float(), holes()))
+
+
 @pytest.mark.parametrize(("pixels", "expected"), [(5, False), (6, True)])
 def test_a_feature_is_of_the_hole_where_more_than_five_sixteenths_of_what_it_sees_are(pixels, expected):
     mask = torch.zeros(1, 1, 8, 8)
@@ -198,6 +206,13 @@ def test_what_the_paper_describes_teaches_the_generators_and_in_the_code_does_no
     assert as_code[1].pop("D_R_feature") == 0
     assert {"D_R_feature", "L_c"} <= as_paper[1].keys()
     assert all(value > 0 for turns in (as_code, as_paper) for terms in turns for value in terms.values())
+
+
+def test_vgg_is_looked_through_no_deeper_than_what_is_read(monkeypatch):
+    made = method().train()
+    monkeypatch.setattr(made, "minimise", lambda names, terms: None)
+    monkeypatch.setattr(Look, "forward", lambda look, image: pytest.fail("looked through to relu4_3"))
+    made.training_step(batch(3, 64, 64), 0)
 
 
 def test_the_refinement_teaches_the_coarse_network_nothing():

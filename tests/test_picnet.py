@@ -19,6 +19,7 @@ from mmbench.methods.inpainting.picnet import (
     assumed_sigma,
     distance,
 )
+from mmbench.networks import pluralistic
 from mmbench.networks.pluralistic import Discriminator
 
 SIZE = 32
@@ -148,6 +149,20 @@ def test_generation_is_compared_where_pixels_are_known_and_reconstruction_everyw
     assert distance([small, made], [F.interpolate(real, (2, 2)), real], torch.ones_like(keep)) == 3.125, (
         "sizes are added"
     )
+
+
+def test_a_step_makes_the_smaller_images_of_the_truth_once(monkeypatch):
+    made, full, colours = method().train(), batch(), []
+    resize = pluralistic.resized
+
+    def counted(image, size):
+        colours.append(image.shape[1] == 3)
+        return resize(image, size)
+
+    monkeypatch.setattr(pluralistic, "resized", counted)
+    monkeypatch.setattr(made, "minimise", lambda names, terms: None)
+    made.training_step(full, 0)
+    assert sum(colours) == 3, "of four sizes one is the image's own"
 
 
 def test_the_assumed_prior_is_wide_where_much_is_hidden():
