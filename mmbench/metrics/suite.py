@@ -112,6 +112,11 @@ class MetricSuite(nn.Module):
         for metric in self.metrics.values():
             metric.require_size(width, height)
 
+    def require_count(self, generated: int, real: int | None) -> None:
+        """Refuses too few images for any of the metrics, as `Metric.require_count`."""
+        for metric in self.metrics.values():
+            metric.require_count(generated, real)
+
     def reference_state(self, name: str) -> dict[str, Tensor]:
         """What a metric keeps of the real set, for a file that runs share."""
         return {state: value.contiguous().cpu() for state, value in self.metrics[name].reference_states().items()}
@@ -207,7 +212,10 @@ def with_files(extractors: Mapping[str, dict[str, Any]], files: Mapping[str, str
     for name, file in files.items():
         path = Path(file).expanduser().resolve()
         if name not in extractors:
-            raise ValueError(f"expected files for {', '.join(extractors) or 'no extractor'}, found one for {name}")
+            raise ValueError(
+                f"expected files for {', '.join(extractors) or 'no extractor'}, found one for {name}: leave "
+                f"extractor.{name}.file= out"
+            )
         if not path.is_file():
             raise ValueError(f"expected the weights of {name} at {path}, found no file: correct the path")
         card = {**extractors[name]["card"], "file": str(path), "sha256": sha256_file(path), "origin": "given by path"}
