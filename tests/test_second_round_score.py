@@ -256,3 +256,31 @@ def test_large_pictures_go_through_a_network_a_few_at_a_time(home):
     for side in (1024, 1536):
         extractor(torch.zeros(1, 3, side, side, dtype=torch.uint8))
     assert seen == [PART[False], PART[False] * 2**20 // 1536**2]
+
+
+def test_a_score_is_not_that_of_the_real_set_before(home):
+    def draws(count, seed):
+        return torch.randint(
+            0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+        )
+
+    suites = [MetricSuite.named("fid", extractor="toy") for _ in range(2)]
+    for suite in suites:
+        suite.update(draws(4, 0), {})
+        suite.update_reference({"image": draws(4, 1)})
+    early = suites[0].compute()["fid@toy"].value
+    for suite in suites:
+        suite.update_reference({"image": draws(4, 2)})
+    late = suites[0].compute()["fid@toy"].value
+    assert late == suites[1].compute()["fid@toy"].value != early
+    kept = suites[1].reference_state("fid")
+    suites[1].update_reference({"image": draws(4, 3)})
+    assert suites[1].compute()["fid@toy"].value != late
+    suites[1].load_reference_state("fid", kept)
+    assert suites[1].compute()["fid@toy"].value == late
+
+
+@pytest.mark.parametrize("names", [(), (["psnr", "ssim"],)])
+def test_a_suite_has_metrics_by_name(names):
+    with pytest.raises(ValueError, match="give them one by one"):
+        MetricSuite.named(*names)

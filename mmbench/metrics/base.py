@@ -207,6 +207,7 @@ def _checked_reference(update: Callable[..., None]) -> Callable[..., None]:
         if not isinstance(batch, CheckedBatch):
             batch = check_reference(batch)
             warn_once(self, batch, stacklevel=2)
+        self._computed = None  # torchmetrics keeps a score until `update` or `reset`
         update(self, batch)
 
     return checked

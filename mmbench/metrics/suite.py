@@ -46,9 +46,11 @@ class MetricSuite(nn.Module):
             assets: the folder that holds `weights/`; by default as on the command line.
 
         Raises:
-            ValueError: there is no such metric or extractor.
+            ValueError: there is no such metric or extractor, or no metric is named.
             MissingAsset: as `build_suite`.
         """
+        if not metrics or not all(isinstance(name, str) for name in metrics):
+            raise ValueError(f'expected names of metrics, named("psnr", "fid"), found {metrics}: give them one by one')
         return cls(build_suite(*described(metrics, extractor), assets or default_assets()).metrics)
 
     @property
@@ -119,7 +121,10 @@ class MetricSuite(nn.Module):
 
     def reference_state(self, name: str) -> dict[str, Tensor]:
         """What a metric keeps of the real set, for a file that runs share."""
-        return {state: value.contiguous().cpu() for state, value in self.metrics[name].reference_states().items()}
+        return {
+            state: value.contiguous().to("cpu", copy=True)
+            for state, value in self.metrics[name].reference_states().items()
+        }
 
     def load_reference_state(self, name: str, states: Mapping[str, Tensor]) -> None:
         """Takes the place of `update_reference` with all the real set.
@@ -132,8 +137,9 @@ class MetricSuite(nn.Module):
             raise ValueError(
                 f"expected reference statistics {sorted(wanted)} of {name}, found {sorted(states)}: remove their file"
             )
+        metric._computed = None  # as after `update_reference`
         for state, value in states.items():
-            value = value.to(metric.device)
+            value = value.to(metric.device, copy=True)  # states are added to in place
             setattr(metric, state, [value] if isinstance(metric._defaults[state], list) else value)
 
     def compute(self) -> dict[str, Score]:
