@@ -3,24 +3,36 @@
 import errno
 import importlib
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
+from mmbench.__main__ import main
 from mmbench.commands import evaluate
 from mmbench.core import application, config, files, progress, results
 from mmbench.core.checkpoints import NEEDED, WholeCheckpoints
 from mmbench.core.files import CannotWrite, locked
+from mmbench.core.noise import Sample
+from mmbench.core.outputs import IMAGES
 from mmbench.core.results import Result
+from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.data.coco_annotations import read_captions
+from mmbench.pipeline import tables
+from mmbench.pipeline.cells import Cell, Value, Verdict
 from mmbench.pipeline.experiments import load, seeds_of
+from mmbench.pipeline.generation import Run
 
 TOY = ["data.source=toy", "data.toy_images=40", "trainer=cpu"]
 
@@ -137,11 +149,18 @@ def test_hydra_too_goes_to_the_home_for_a_tilde(home, monkeypatch):
 
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     monkeypatch.delenv("MMBENCH_HOME", raising=False)
-    monkeypatch.setattr(config.platformdirs, "user_cache_dir", lambda name: f"~/.cache/{name}")  # as it does then
+
+    def homeless(name):  # as it does where neither HOME nor the list of users says more
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(config.platformdirs, "user_cache_dir", homeless)
     with pytest.raises(ValueError, match=r"expected a home folder of this user, found none .*: set MMBENCH_HOME"):
         config.default_assets()
     with pytest.raises(ValueError, match="set MMBENCH_HOME or HOME"):
         config.composed(["method=identity", "seed=11"])
+    monkeypatch.setenv("MMBENCH_HOME", "data")
+    assert config.composed(["method=identity", "seed=11"])["paths"]["assets"] == "data"
+    assert config.default_assets() == Path("data")
 
 
 # Records.
@@ -422,3 +441,116 @@ def test_the_mode_that_a_user_has_set_is_the_mode(monkeypatch, mode):
     monkeypatch.setenv("WANDB_MODE", mode)
     monkeypatch.setenv("WANDB_API_KEY", "short")
     assert progress.wandb_mode() == mode
+
+
+# Terminals and pipes.
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Runs a command line with a standard output of its own; its exit code."""
+
+    def run(stdout, *words):
+        monkeypatch.setattr(sys, "argv", ["mmbench", *words])
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code
+
+    return run
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["table", "experiment=demo", "data.source=toy"]])
+@pytest.mark.parametrize("is_line_buffered", [False, True])
+def test_a_reader_that_leaves_is_no_error(home, command, capfd, words, is_line_buffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1 if is_line_buffered else -1) as stdout:
+        assert command(stdout, *words) == 128 + signal.SIGPIPE
+    assert capfd.readouterr().err == ""
+
+
+def test_another_broken_pipe_stays_an_error(home, command, monkeypatch):
+    def broken(*_):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("mmbench.core.config.names", broken)
+    monkeypatch.setattr(sys, "argv", ["mmbench", "list"])
+    with (home / "out").open("w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with pytest.raises(BrokenPipeError):
+            main()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_an_encoding_lacks_is_spelt_out(home, command, monkeypatch, encoding):
+    monkeypatch.setattr("mmbench.core.config.summary", lambda *_: "1.5 \xb1 0.5 \u2020")
+    with (home / "out").open("w", encoding=encoding) as stdout:
+        assert command(stdout, "list", "group=logger") == 0
+    shown = {"ascii": r"\xb1 0.5 \u2020", "latin-1": "\xb1 0.5 \\u2020", "utf-8": "\xb1 0.5 \u2020"}[encoding]
+    assert f"1.5 {shown}" in (home / "out").read_text(encoding=encoding)
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120, 200])
+def test_no_terminal_is_too_narrow_for_a_number(monkeypatch, capsys, width):
+    number = np.random.default_rng().uniform(1000, 9999)
+    value = Value({0: number}, number)
+    cells = [Cell("a method", "a data set", (64, 64), 1, "FID", None, value, Verdict.UNPUBLISHED)]
+    wide = partial(Console, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(tables, "Console", wide)
+    tables.show(cells, "a table")
+    printed = capsys.readouterr().out
+    assert f"{number:.4f}" in printed
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+
+
+# Files of a run that are damaged.
+
+
+@pytest.mark.parametrize("damage", [lambda raw: b"", lambda raw: raw[: len(raw) // 2], lambda raw: b"<html>"])
+def test_a_damaged_sample_is_named_with_what_to_do(tmp_path, damage):
+    run = Run({}, SimpleNamespace(task=TEXT_TO_IMAGE), {}, None, [], tmp_path, "")
+    sample = Sample("a/b", 0, 0)
+    IMAGES.write(run.file(sample), torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8))
+    run.read(sample)
+    run.file(sample).write_bytes(damage(run.file(sample).read_bytes()))
+    with pytest.raises(ValueError, match=r"\.png: expected .*, found .*: remove it, and the next run makes it again$"):
+        run.read(sample)
+
+
+def test_damaged_weights_of_a_training_are_made_again_from_its_checkpoint(tiny, home):
+    from mmbench.pipeline.assembly import built, prepared_data
+    from mmbench.pipeline.training import trained
+
+    words = ["method=damsm", *TOY, "weights=trained", "method.training.epochs=1", "method.training.batch_size=15"]
+    plain = config.composed(words)
+    data = prepared_data(plain)
+    weights = trained(plain, data).weights
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: np.random.default_rng().integers(len(whole))])
+    with pytest.raises(ValueError, match=r"remove it, and mmbench train makes it again from the last checkpoint$"):
+        built(plain, data)
+    weights.unlink()
+    trained(plain, data)
+    assert weights.read_bytes() == whole
+
+
+def test_a_folder_that_goes_while_it_is_trained_in_is_one_line(tiny, home, monkeypatch):
+    from mmbench.pipeline import training
+    from mmbench.pipeline.assembly import prepared_data
+
+    monkeypatch.setattr(training.FiniteWeights, "on_train_epoch_end", lambda *_: shutil.rmtree("runs"))
+    plain = config.composed(["method=damsm", *TOY, "method.training.epochs=9", "method.training.batch_size=15"])
+    with pytest.raises(ValueError, match="expected the folder of this training as long as it goes on, found it gone"):
+        training.trained(plain, prepared_data(plain))
+
+
+def test_an_image_that_annotations_list_twice_is_refused(tmp_path):
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 8, "height": 8} for number in (3, 5, 3)]
+    captions = [{"id": number, "image_id": 3 + 2 * (number % 2), "caption": "a bird"} for number in range(4)]
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"images": images, "annotations": captions}))
+    with pytest.raises(ValueError, match=r"captions\.json: expected each image once, found 3 twice"):
+        read_captions(path, 1)
+    path.write_text(json.dumps({"images": images[:2], "annotations": captions}))
+    assert sorted(read_captions(path, 1)) == [3, 5]

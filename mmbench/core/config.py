@@ -36,9 +36,12 @@ def _cache_folder() -> str:
     Raises:
         ValueError: nobody knows where this user is at home, as in a container that runs as a number.
     """
-    if (folder := platformdirs.user_cache_dir("mmbench")).startswith("~"):
-        raise ValueError(f"expected a home folder of this user, found none for {folder}: set MMBENCH_HOME or HOME")
-    return folder
+    try:
+        return platformdirs.user_cache_dir("mmbench")
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected a home folder of this user, found none ({error}): set MMBENCH_HOME or HOME"
+        ) from None
 
 
 def _at_home(folder: Any) -> str:
@@ -46,7 +49,11 @@ def _at_home(folder: Any) -> str:
     return os.path.expanduser(str(folder))  # noqa: PTH111  (pathlib raises where there is no home, this leaves it)
 
 
-OmegaConf.register_new_resolver("cache_folder", _cache_folder, replace=True)
+def _assets_folder() -> str:
+    return os.environ.get("MMBENCH_HOME") or _cache_folder()
+
+
+OmegaConf.register_new_resolver("assets_folder", _assets_folder, replace=True)
 OmegaConf.register_new_resolver("at_home", _at_home, replace=True)
 # Unlike Hydra's oc.env, an empty variable counts as none.
 OmegaConf.register_new_resolver("folder", lambda name, default: os.environ.get(name) or default, replace=True)
@@ -90,7 +97,7 @@ def shipped(folder: str) -> Path:
 
 def default_assets() -> Path:
     """The folder for data and weights where no command line says another: `$MMBENCH_HOME`, else the user's cache."""
-    return Path(_at_home(os.environ.get("MMBENCH_HOME") or _cache_folder()))
+    return Path(_at_home(_assets_folder()))
 
 
 def names(group: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Training a method, and before it the stages it stands on; each once, re-used by everything it depends on."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -132,6 +133,12 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     try:
         with application.within_memory(data.batch_size, "lower method.training.batch_size"):
             trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except FileNotFoundError as error:
+        if not Path(str(error.filename)).absolute().is_relative_to(wanted.folder.absolute()):
+            raise
+        raise ValueError(
+            f"{wanted.folder}: expected the folder of this training as long as it goes on, found it gone: train again"
+        ) from None
     except SystemExit:  # what Lightning makes of Ctrl-C
         if trainer.interrupted:
             raise KeyboardInterrupt from None
