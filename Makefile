@@ -6,8 +6,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics bench-train list tables publish-demo \
-	regression-baseline toy-networks clean
+.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics bench-attention bench-train list tables \
+	publish-demo regression-baseline toy-networks clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -44,6 +44,9 @@ bench-data: $(READY) ## images/s of the data loaders (ARGS=FOLDER of .jpg files;
 
 bench-metrics: $(READY) ## speed of networks, suite and FID beside the peers (ARGS=COUNT of images)
 	$(BIN)/python -m mmbench.benchmarks.metrics $(ARGS)
+
+bench-attention: $(READY) ## coherent semantic attention beside a plain transcription (ARGS=CHANNELS)
+	$(BIN)/python -m mmbench.benchmarks.attention $(ARGS)
 
 bench-train: $(READY) ## a training step beside the authors' schedule (ARGS='[check] METHOD[=BATCH_SIZE] ...')
 	$(BIN)/python -m mmbench.benchmarks.training $(ARGS)

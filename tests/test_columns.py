@@ -7,7 +7,7 @@ import yaml
 
 from mmbench.core import config, results
 from mmbench.pipeline import experiments, reproducing, tables
-from mmbench.pipeline.cells import Value, Verdict, cells_of, difference
+from mmbench.pipeline.cells import Value, Verdict, cells_of, difference, gain
 
 WORDS = ["trainer=cpu", "data.toy_images=40", "protocol.count=6"]
 FILE = """
@@ -104,6 +104,52 @@ def test_a_row_that_fails_under_one_protocol_is_run_under_the_others(holes, home
     assert "expected at least 60 images" in cells[0].value.reason
 
 
+def test_a_gain_is_the_first_minus_the_second():
+    first, second = Value({0: 1.0, 1: 3.0, 2: 5.0}, 3.0), Value({0: 2.0, 1: 2.5}, 2.25, outdated="old")
+    assert gain(first, second) == Value({0: -1.0, 1: 0.5}, 0.75, outdated="old")
+    assert gain(second, first) == Value({0: 1.0, 1: -0.5}, -0.75, outdated="old")
+    assert gain(Value(reason="no file"), first) == Value(reason="no file")
+
+
+@pytest.fixture
+def remarked(holes, tmp_path):
+    """The experiment with a row, a gain and a column that nobody has published, and with what stands under it."""
+    content = yaml.safe_load(FILE)
+    content["columns"]["small"] = {
+        "protocol": "tdanet_centre protocol.mask.margin=4",
+        "metrics": {"L1": "tdanet_l1"},
+        "published": {"protocol": "small mask"},
+    }
+    content["rows"] = [{"method": "mean_colour", "data": "cub", "shown": {"method": "Mean", "dataset": "CUB"}}]
+    more = {
+        "gains": {"L1 gain": ["L1 small", "L1 center"]},
+        "notes": ["One is misprinted."],
+        "listed": {"user study": {"table": "people"}},
+        "seeds": [0],
+    }
+    (tmp_path / "holes.yaml").write_text(yaml.safe_dump({**content, **more}))
+    with (tmp_path / "holes.csv").open("a") as file:
+        file.write("people,Grey,CUB,rank,2.5,naturalness,,false,read\n")
+    return experiments.load("holes")
+
+
+def test_a_row_that_nobody_published_is_run_and_shown_under_its_own_name(remarked, home):
+    (row,) = remarked.rows
+    assert (row.key, row.dataset) == (("Mean", "cub"), "CUB")
+    assert experiments.published(remarked, row) == {}
+    assert reproducing.run(remarked, "toy", [0], remarked.rows, WORDS).reasons == {}
+    held = results.by_configuration(home / "results", "holes")
+    assert len(held) == 3, "a protocol with another word is another"
+    cells = cells_of(remarked, "toy", [0], WORDS, {"assets": str(home)}, held, remarked.rows)
+    assert {cell.verdict for cell in cells} == {Verdict.UNPUBLISHED}
+    assert {(cell.method, cell.data) for cell in cells} == {("Mean", "CUB")}
+    value = {cell.metric: cell.value.mean for cell in cells}
+    assert value["L1 gain"] == value["L1 small"] - value["L1 center"] < 0, "a smaller hole of the same picture"
+    for text in (tables.document(remarked, "toy", [0], cells), tables.summary(remarked, cells)):
+        assert "One is misprinted." in text
+        assert "Published and not computed here, user study on CUB, rank: Grey 2.5 (naturalness)." in text
+
+
 def test_a_difference_is_the_size_of_that_of_the_means():
     first, second = Value({0: 1.0, 1: 3.0}, 2.0), Value({0: 2.0, 1: 2.5}, 2.25, verified=False, outdated="old")
     for found in (difference(first, second), difference(second, first)):
@@ -118,6 +164,9 @@ def test_a_difference_is_the_size_of_that_of_the_means():
             {"differences": {"L1 delta": ["L1 center", "L1 objct"]}},
             "expected a metric for L1 delta .*did you mean L1 obj",
         ),
+        ({"gains": {"gain": ["L1", "L1 center"]}}, "expected a metric for gain .*found 'L1': choose from L1 center"),
+        ({"rows": [{"method": "real", "data": "cub"}]}, "`published` and `shown` for real on cub, of which one is"),
+        ({"tolerance": {}}, "found published rows without `published`, `select` and `tolerance`"),
         ({"toy": {"metrics": {"SSIM": "ssim"}}}, "expected toy.metrics beside one protocol, found 2 columns"),
         ({"protocol": "strict"}, "expected the keys of Experiment and Row, found .*'protocol'"),
     ],

@@ -23,6 +23,15 @@ DATA = {
     "strict_synthesis": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_unconditional": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_inpainting": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_inpainting_object": ["cub"],
+    "strict_inpainting_object_coco": ["coco"],
+    "strict_inpainting_strokes": ["cub", "coco"],
+    "strict_inpainting_area": ["cub", "coco"],
+    "strict_inpainting_irregular": ["cub", "coco"],
+    "strict_guidance": ["cub"],
+    "strict_guidance_coco": ["coco"],
+    "picnet_centre": ["cub", "coco"],
     "manigan": ["cub", "coco"],
     "tdanet_centre": ["cub", "coco"],
     "tdanet_object": ["cub"],
@@ -243,7 +252,7 @@ def test_every_field_that_can_change_a_value_says_what_it_changes_and_its_word()
 def test_a_method_of_another_task_is_refused(home):
     with pytest.raises(ValueError, match="expected a protocol for text-guided editing with identity, found attn"):
         generation.prepared(config.composed(["method=identity", "protocol=attngan", *WORDS]))
-    with pytest.raises(ValueError, match="which is for text-guided editing: choose protocol=tdanet_centre, "):
+    with pytest.raises(ValueError, match="which is for text-guided editing: choose protocol=picnet_centre, "):
         generation.prepared(config.composed(["method=grey_hole", *WORDS]))
 
 

@@ -105,7 +105,7 @@ def test_seeds_are_averaged_with_their_spread():
 
 def test_metric_names_follow_data_set_and_source():
     assert EXPERIMENT.metric("IS", ROW, "real") == "is@inception-cub"
-    assert EXPERIMENT.metric("IS", Row("identity", "coco", {}), "real") == "is@standard"
+    assert EXPERIMENT.metric("IS", Row("identity", "coco", {"method": "Identity"}), "real") == "is@standard"
     assert EXPERIMENT.metric("IS", ROW, "toy") == "is@toy"
     assert EXPERIMENT.metric("diff", ROW, "toy") == "diff"
 

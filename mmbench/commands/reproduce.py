@@ -65,9 +65,9 @@ def reproduce(
     held = results.by_configuration(paths["results"], experiment.name)
     # The page has every row of the table, also when some were asked for.
     whole = cells_of(experiment, source, seeds, overrides, paths, held, experiment.rows, outcome.reasons)
-    asked = {(row.label, row.published.get("dataset", row.data)) for row in rows}
+    asked = {(row.label, row.dataset) for row in rows}
     cells = [cell for cell in whole if (cell.method, cell.data) in asked]
-    tables.show(cells, f"{experiment.name} ({source} data)")
+    tables.show(cells, f"{experiment.name} ({source} data)", tables.remarks(experiment))
     print("".join(f"{sentence}\n" for sentence in tables.agreements(experiment, cells)), end="")
     path = tables.page(experiment, source, seeds, paths["results"])
     write_text(path, tables.document(experiment, source, seeds, whole))

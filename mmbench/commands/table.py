@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
             if form:
                 print(tables.rendered(cells, form), end="")
             else:
-                tables.show(cells, f"{here.name} ({source} data)")
+                tables.show(cells, f"{here.name} ({source} data)", tables.remarks(here))
             write_text(path, tables.document(here, source, seeds, cells))
             if not form:
                 print(f"table: {path}")

@@ -549,7 +549,8 @@ def _at_scale(method: dict[str, Any], data: str, scale: str) -> dict[str, Any]:
 def _on(block: Mapping[Any, Any], data: str) -> dict[str, Any]:
     """A block with what its `on` says of a data set laid over it."""
     keys = dict(block)
-    here = {**keys.pop("on", {}), **keys.pop(True, {})}.get(data, {})  # YAML reads a bare `on` as true
+    # YAML reads a bare `on` as true; a defaults list writes the word itself.
+    here = _laid_over(keys.pop("on", {}), keys.pop(True, {})).get(data, {})
     return _laid_over(keys, here)
 
 

@@ -5,6 +5,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal
 
 Effect = Literal["samples", "images", "scores"]
+CAPTIONS = ("right", "mismatched", "none")
 TO_NEAREST = "mmbench.core.images.to_uint8"
 
 
@@ -34,6 +35,8 @@ class Protocol:
         count: number of images; None for all of the split.
         classes: class numbers of the images that are edited, for data of unpaired domains; None for all.
         prompts: texts that no image was captioned with, in the place of the captions; in a YAML also a file of them.
+        caption: which caption a method is told of an image that it fills or draws: the right one, that of another
+            image, or none, the empty text. What it makes is judged by the right one all the same.
         captions_per_image: prompts of each image.
         draws: images for each prompt.
         drop_partial_batch: leaves out the last images, by id, that fill no batch of so many.
@@ -56,6 +59,7 @@ class Protocol:
     count: int | None = field(default=None, metadata=_changes("samples", "count of images"))
     classes: list[int] | None = field(default=None, metadata=_changes("samples", "classes"))
     prompts: list[str] | None = field(default=None, metadata=_changes("images", "prompts"))
+    caption: str = field(default="right", metadata=_changes("images", "caption that is told"))
     captions_per_image: int = field(default=1, metadata=_changes("samples", "captions of each image"))
     draws: int = field(default=1, metadata=_changes("samples", "draws of each caption"))
     drop_partial_batch: int | None = field(default=None, metadata=_changes("samples", "partial batch"))
@@ -72,7 +76,7 @@ class Protocol:
         """The protocol of a plain configuration.
 
         Raises:
-            ValueError: a key is unknown or one that has no default is missing; names it.
+            ValueError: a key is unknown, one that has no default is missing, or a value is none of its own; names it.
         """
         known = [one.name for one in fields(cls)]
         name = plain.get("name", "a protocol")
@@ -97,6 +101,10 @@ class Protocol:
                 raise ValueError(
                     f"protocol {name}: expected {key} as a whole number of {least} or more, found {number!r}: change"
                 )
+        if found.caption not in CAPTIONS:
+            raise ValueError(
+                f"protocol {name}: expected caption as one of {', '.join(CAPTIONS)}, found {found.caption!r}: change it"
+            )
         for key in ("classes", "reference_classes", "prompts"):
             if not isinstance(values := getattr(found, key), list | None) or values == []:
                 raise ValueError(f"protocol {name}: expected {key} as a list, found {values!r}: correct it")

@@ -112,21 +112,66 @@ class Strokes:
     def __call__(self, record: Record, seen: Seen, rng: np.random.Generator) -> np.ndarray:
         side = seen.view.side
         canvas = Image.new("L", (side, side))
-        brush = ImageDraw.Draw(canvas)
         for _ in range(rng.integers(16, 64, endpoint=True)):
-            kind = rng.random()
-            x, y, across, down = rng.integers(1, side, 4, endpoint=True).tolist()
-            size = int(rng.integers(4, 20, endpoint=True))
-            # OpenCV draws a line one or two pixels wider than it is asked for.
-            width = max(1, round((2 * ((size + 1) // 2) + 1) * side / REFERENCE))
-            if kind < 0.6:
-                _stroke(brush, [(x, y), (across, down)], width)
-            elif kind < 0.8:
-                brush.circle((x, y), size * side / REFERENCE - 0.5, fill=255)
-            else:
-                turn, *ends = rng.integers(3, 180, 3, endpoint=True).tolist()
-                _stroke(brush, _arc((x, y), (across, down), turn, *sorted(ends)), width)
+            _random_stroke(ImageDraw.Draw(canvas), side, rng)
         return np.asarray(canvas) > 0
+
+
+@dataclass(frozen=True)
+class RectangleOfArea:
+    """One rectangle of a given area anywhere, at most twice as long as wide: holes of one size and no other's shape.
+
+    Args:
+        area: share of the picture, to the nearest whole width and height.
+
+    Raises:
+        ValueError: it is not between 0 and 1.
+    """
+
+    area: float
+
+    def __post_init__(self) -> None:
+        _require_share(self.area)
+
+    def __call__(self, record: Record, seen: Seen, rng: np.random.Generator) -> np.ndarray:
+        side = seen.view.side
+        aspect = 2 ** rng.uniform(-1, 1)
+        width = max(np.sqrt(self.area * aspect), self.area)  # of a side of 1, no higher than that
+        across = max(1, round(side * min(1, width)))
+        down = min(side, max(1, round(self.area * side**2 / across)))
+        left, top = (int(rng.integers(side - length, endpoint=True)) for length in (across, down))
+        hole = np.zeros((side, side), bool)
+        hole[top : top + down, left : left + across] = True
+        return hole
+
+
+@dataclass(frozen=True)
+class StrokesOfArea:
+    """As many strokes of those of `Strokes` as cover a given area, the last one cut short: irregular holes of one size.
+
+    Args:
+        area: share of the picture, to a pixel.
+
+    Raises:
+        ValueError: it is not between 0 and 1.
+    """
+
+    area: float
+
+    def __post_init__(self) -> None:
+        _require_share(self.area)
+
+    def __call__(self, record: Record, seen: Seen, rng: np.random.Generator) -> np.ndarray:
+        side = seen.view.side
+        hole = np.zeros((side, side), bool)
+        while room := max(1, round(self.area * side**2)) - int(hole.sum()):
+            canvas = Image.new("L", (side, side))
+            _random_stroke(ImageDraw.Draw(canvas), side, rng)
+            added = np.argwhere((np.asarray(canvas) > 0) & ~hole)
+            if len(added) > room:  # what lies nearest to where it begins
+                added = added[np.square(added - added[0]).sum(axis=1).argsort(kind="stable")[:room]]
+            hole[tuple(added.T)] = True
+        return hole
 
 
 @dataclass(frozen=True)
@@ -175,6 +220,27 @@ def _span(side: int, count: int, rng: np.random.Generator) -> slice:
     """Where one of `count` rectangles lies in one direction; fewer may be larger."""
     first = int(rng.integers(0, int(side - side / (count + 1)), endpoint=True))
     return slice(first, first + int(rng.integers(int(side / (count + 7)), side - first, endpoint=True)))
+
+
+def _require_share(area: float) -> None:
+    if not 0 < area < 1:
+        raise ValueError(f"expected the area of a hole between 0 and 1 of the picture, found {area}: change it")
+
+
+def _random_stroke(brush: ImageDraw.ImageDraw, side: int, rng: np.random.Generator) -> None:
+    """A line, a disc or an arc anywhere, as `Strokes` says."""
+    kind = rng.random()
+    x, y, across, down = rng.integers(1, side, 4, endpoint=True).tolist()
+    size = int(rng.integers(4, 20, endpoint=True))
+    # OpenCV draws a line one or two pixels wider than it is asked for.
+    width = max(1, round((2 * ((size + 1) // 2) + 1) * side / REFERENCE))
+    if kind < 0.6:
+        _stroke(brush, [(x, y), (across, down)], width)
+    elif kind < 0.8:
+        brush.circle((x, y), size * side / REFERENCE - 0.5, fill=255)
+    else:
+        turn, *ends = rng.integers(3, 180, 3, endpoint=True).tolist()
+        _stroke(brush, _arc((x, y), (across, down), turn, *sorted(ends)), width)
 
 
 def _stroke(brush: ImageDraw.ImageDraw, points: list[tuple[float, float]], width: int) -> None:

@@ -1,4 +1,4 @@
-"""Prompts that no image was captioned with: in the place of a data set's captions, or as a data set of their own."""
+"""Texts in the place of an image's caption: prompts that none was captioned with, wrong captions, and none at all."""
 
 import copy
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from mmbench.core.prompts import read_prompts
 from mmbench.core.task import Task
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
+from mmbench.data.fields import FIELDS, Field, Item
 from mmbench.data.records import Record
 
 OF_CAPTIONS = frozenset({"captions", "caption_attributes", "caption_mismatched_attributes"})
@@ -45,6 +46,37 @@ def following(data: DataModule, prompts: Sequence[str], task: Task) -> DataModul
             split: [replace(record, captions=tuple(prompts), caption_attributes=()) for record in found]
             for split, found in data.records.items()
         }
+    return seen
+
+
+def _nothing(item: Item) -> str:
+    return ""
+
+
+# The caption that a protocol has a method told in the place of the right one.
+TOLD: dict[str, Field] = {"mismatched": FIELDS["caption_mismatched"], "none": _nothing}
+
+
+def telling(data: DataModule, caption: str, task: Task) -> DataModule:
+    """A data set as a method is to see it, with another caption in the place of each image's own, or with none.
+
+    Args:
+        data: the data set, prepared.
+        caption: `right`, `mismatched` or `none`, as `Protocol.caption`.
+        task: of the method.
+
+    Raises:
+        ValueError: the task follows no caption of the image, or the data set has none.
+    """
+    if caption == "right":
+        return data
+    if task.prompt != "caption" or "caption" not in data.fields:
+        raise ValueError(
+            f"expected a task and data that have captions with protocol.caption={caption}, found {task.name} on "
+            f"{data.root}: leave protocol.caption out"
+        )
+    seen = copy.copy(data)
+    seen._makers = {**data._makers, "caption": TOLD[caption]}
     return seen
 
 

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+NORMAL = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d
+
 
 def initialise_normally(network: nn.Module) -> None:
     """Weights N(0, 0.02^2), batch normalisation with scales N(1, 0.02^2), all shifts 0; what is frozen stays as it is.
@@ -10,7 +12,7 @@ def initialise_normally(network: nn.Module) -> None:
     https://github.com/woozzu/dong_iccv_2017/blob/e7f371aefb3aa2208df832ed779c16027c8f3600/model.py#L9
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d) and module.weight.requires_grad:
+        if isinstance(module, NORMAL) and module.weight.requires_grad:
             nn.init.normal_(module.weight, float(isinstance(module, nn.BatchNorm2d)), 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

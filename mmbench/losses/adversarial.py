@@ -41,3 +41,30 @@ def matching_aware_discriminator(
 def matching_aware_generator(fake: Tensor, fake_matched: Tensor) -> Tensor:
     """Cross-entropy against "real" of the (N,) logits of generated images, alone and with their sentences."""
     return cross_entropy_real(fake) + cross_entropy_real(fake_matched)
+
+
+@in_float32
+def least_squares_real(logits: Tensor) -> Tensor:
+    """Mean of (logits - 1)^2: the squared distance from "real" (LSGAN, https://arxiv.org/abs/1611.04076)."""
+    return (logits - 1).square().mean()
+
+
+@in_float32
+def least_squares_fake(logits: Tensor) -> Tensor:
+    """Mean of logits^2: the squared distance from "fake"."""
+    return logits.square().mean()
+
+
+@in_float32
+def hinge_real(logits: Tensor) -> Tensor:
+    """Mean of what logits of real images lack of 1; a generator's loss is minus the mean of its images' logits.
+
+    https://arxiv.org/abs/1705.02894. PICNet's code offers it in the place of least squares.
+    """
+    return F.relu(1 - logits).mean()
+
+
+@in_float32
+def hinge_fake(logits: Tensor) -> Tensor:
+    """Mean of what logits of generated images have above -1."""
+    return F.relu(1 + logits).mean()

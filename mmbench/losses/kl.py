@@ -1,6 +1,7 @@
 """Kullback-Leibler divergences."""
 
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from mmbench.losses.precision import in_float32
 
@@ -14,3 +15,9 @@ def kl_to_standard_normal(mu: Tensor, log_variance: Tensor) -> Tensor:
         log_variance: (N, D).
     """
     return (mu.square() + log_variance.exp() - 1 - log_variance).mean() / 2
+
+
+@in_float32
+def kl_between_normals(mu: Tensor, sigma: Tensor, other_mu: Tensor, other_sigma: Tensor) -> Tensor:
+    """KL(N(mu, sigma^2) || N(other_mu, other_sigma^2)), averaged over batch and dimensions; all of one shape."""
+    return kl_divergence(Normal(mu, sigma), Normal(other_mu, other_sigma)).mean()

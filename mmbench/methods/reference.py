@@ -38,3 +38,18 @@ class GreyHole(Method):
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return torch.where(batch["mask"] > 0, 0.0, batch["image"])
+
+
+class MeanColour(Method):
+    """Fills the hole with the mean colour of what is known of the picture; grey where nothing is.
+
+    What a learned method that learned nothing still knows: one that is no better inside the hole does not inpaint.
+    """
+
+    task = TEXT_GUIDED_INPAINTING
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        image, known = batch["image"], (batch["mask"] == 0).double()
+        count = known.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+        mean = (image * known).sum(dim=(2, 3), keepdim=True) / count  # (N, 3, 1, 1)
+        return torch.where(known > 0, image, mean.to(image.dtype))

@@ -1,4 +1,4 @@
-"""Edit accuracy: did the parts that the text names take the colours that it names?"""
+"""Edit accuracy: did the parts that the text names take the colours that it names? In the hole of a mask, too."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,8 @@ class EditAccuracy(SampleMean):
         palette: name of a colour to its red, green and blue levels.
     """
 
-    needs = ("parts", "prompt_attributes")
+    named = "prompt_attributes"
+    needs = ("parts", named)
     higher_is_better = True
 
     def __init__(self, parts: Sequence[str], palette: Mapping[str, Sequence[int]]) -> None:
@@ -38,17 +39,21 @@ class EditAccuracy(SampleMean):
 
     def update(self, images: Tensor, batch: Batch) -> None:
         shares = []
-        for image, parts, named in zip(images, batch["parts"], batch["prompt_attributes"], strict=True):
+        for image, parts, named in zip(images, self.inside(batch), batch[self.named], strict=True):
             right = []
             for part, colour in named.items():
                 if part in self.parts:
-                    inside = parts[self.parts.index(part)].to(image.device) >= INSIDE  # (H, W)
+                    inside = parts[self.parts.index(part)].to(image.device)  # (H, W)
                     wanted = self._index(part, colour)
                     if inside.sum() >= MIN_PIXELS:
                         right.append(self._colour(image[:, inside].T) == wanted)
             shares.append(sum(right) / len(right) if right else torch.nan)
         values = torch.tensor(shares, dtype=torch.float64, device=images.device)
         self.record(values, judged=~values.isnan())
+
+    def inside(self, batch: Batch) -> Tensor:
+        """The pixels that belong to each part alone: (N, P, H, W) bool."""
+        return batch["parts"] >= INSIDE
 
     def _colour(self, pixels: Tensor) -> int:
         """The palette colour that most of (M, 3) pixels are nearest to; the earlier one of the palette in a tie."""
@@ -62,6 +67,22 @@ class EditAccuracy(SampleMean):
                 "add it to the palette"
             )
         return self.colours.index(colour)
+
+
+class CaptionAccuracyInMask(EditAccuracy):
+    """`EditAccuracy` of what fills a hole, by the image's own caption, whatever text the method was told; on toy data.
+
+    Share of the parts named by the right caption that have the named colour in the hole, averaged over images. Only
+    pixels of the hole count, so that nothing of what was known does; a part with fewer than 6 there is passed over, and
+    so is an image with no other. With the right caption told minus with a wrong one it is what a method makes of the
+    text: one that reads none fills alike and has 0. What surrounds the hole may give a colour away without any text.
+    """
+
+    named = "caption_attributes"
+    needs = ("parts", "mask", named)
+
+    def inside(self, batch: Batch) -> Tensor:
+        return super().inside(batch) & (batch["mask"].to(batch["parts"].device) > 0)
 
 
 def lab(levels: Tensor) -> Tensor:

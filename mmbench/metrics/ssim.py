@@ -39,10 +39,11 @@ class SSIM(SampleMean):
 def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
     """SSIM of pairs of images, (N, C, H, W) float64 in [0, 255]: (N,) float64."""
     # One pair at a time stays in a processor's cache, and takes a tenth of the time.
-    return torch.stack([_of_a_pair(one, other) for one, other in zip(first, second, strict=True)])
+    return torch.stack([similarity_map(one, other).mean() for one, other in zip(first, second, strict=True)])
 
 
-def _of_a_pair(first: Tensor, second: Tensor) -> Tensor:
+def similarity_map(first: Tensor, second: Tensor) -> Tensor:
+    """SSIM of a pair of images, (C, H, W) float64 in [0, 255], where the window fits: (C, H - 10, W - 10)."""
     maps = _blur(torch.stack((first, second, first * first, second * second, first * second)))
     mean_1, mean_2, square_1, square_2, product = maps
     variance_1, variance_2 = square_1 - mean_1**2, square_2 - mean_2**2
@@ -50,7 +51,7 @@ def _of_a_pair(first: Tensor, second: Tensor) -> Tensor:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_1 * mean_2 + c1) / (mean_1**2 + mean_2**2 + c1)
     structure = (2 * covariance + c2) / (variance_1 + variance_2 + c2)
-    return (luminance * structure).mean()
+    return luminance * structure
 
 
 def _blur(maps: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -137,14 +137,15 @@ def _row(experiment: Experiment, row: Row, source: str, found: Mapping[str, Foun
     values = {shown: _value(experiment, shown, row, source, found) for shown in experiment.places}
     for shown, (first, second) in experiment.differences.items():
         values[shown] = difference(values[first], values[second])
+    for shown, (first, second) in experiment.gains.items():
+        values[shown] = gain(values[first], values[second])
     is_toy = source != experiment.sources[0]
     cells = []
     for shown, value in values.items():
         printed = numbers.get(shown)
         allowed = experiment.allowed(shown, numbers) if printed else 0.0
         judged = verdict(value, printed, allowed, is_toy)
-        data = row.published.get("dataset", row.data)
-        cells.append(Cell(row.label, data, size, num_seeds, shown, printed, value, judged))
+        cells.append(Cell(row.label, row.dataset, size, num_seeds, shown, printed, value, judged))
     return cells
 
 
@@ -171,12 +172,19 @@ def _value(experiment: Experiment, shown: str, row: Row, source: str, found: Map
 
 def difference(first: Value, second: Value) -> Value:
     """The size of the difference of two values: of their means, as a paper takes it of printed ones, and by seed."""
+    found = gain(first, second)
+    by_seed = {seed: abs(value) for seed, value in found.by_seed.items()}
+    return replace(found, by_seed=by_seed, mean=None if found.mean is None else abs(found.mean))
+
+
+def gain(first: Value, second: Value) -> Value:
+    """The first of two values minus the second: of their means, and by seed."""
     if first.mean is None or second.mean is None:
         return Value(reason=first.reason or second.reason)
     both = [seed for seed in first.by_seed if seed in second.by_seed]
     return Value(
-        {seed: abs(first.by_seed[seed] - second.by_seed[seed]) for seed in both},
-        abs(first.mean - second.mean),
+        {seed: first.by_seed[seed] - second.by_seed[seed] for seed in both},
+        first.mean - second.mean,
         first.verified and second.verified,
         outdated=first.outdated or second.outdated,
     )

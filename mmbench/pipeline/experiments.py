@@ -20,15 +20,24 @@ class Row:
         method: a name in `conf/method/`; a table may list methods that mmbench does not have yet.
         data: a name in `conf/data/`.
         published: columns of the published CSV that select this row's numbers, e.g. {"method", "variant", "dataset"}.
+        shown: in its place, of a row that nobody has published: what the table calls "method" and "dataset".
         weights: as on the command line; None: the authors' on real data, our own on toy data.
         seeds: the only seeds that the row is run with; None: all seeds of the experiment.
+
+    Raises:
+        TypeError: it has both `published` and `shown`, or neither.
     """
 
     method: str
     data: str
-    published: dict[str, str]
+    published: dict[str, str] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
     weights: str | None = None
     seeds: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.published) == bool(self.shown):
+            raise TypeError(f"`published` and `shown` for {self.method} on {self.data}, of which one is expected")
 
     def seeds_of(self, asked: Sequence[int]) -> list[int]:
         """Those of the asked seeds that the row is run with."""
@@ -40,8 +49,15 @@ class Row:
         return self.label, self.data
 
     @property
+    def dataset(self) -> str:
+        """What the table calls the data set."""
+        return (self.published or self.shown).get("dataset", self.data)
+
+    @property
     def label(self) -> str:
         """The published name of the method, with its variant where that says more than where the number was taken."""
+        if self.shown:
+            return self.shown["method"]
         variant = self.published.get("variant", "")
         plain_variant = variant in ("", "full", "re-evaluation", "quoted", "reference")
         return self.published["method"] + ("" if plain_variant else f" {variant}")
@@ -52,7 +68,8 @@ class Column:
     """A part of the table that is made under one protocol.
 
     Attributes:
-        protocol: a name in `conf/protocol/`, or a mapping from data set to that.
+        protocol: a name in `conf/protocol/`, with words behind it where it is changed (`strict_guidance
+            protocol.caption=none`); or a mapping from data set to that.
         metrics: published metric to ours, `name@extractor`, or to a mapping from data set to that. On toy data the toy
             extractors stand in, whatever the name says.
         published: columns of the published CSV that select this part's numbers, beside those of the row.
@@ -69,12 +86,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A published table as data; read from `experiments/<name>.yaml`.
+    """A published table as data, or one of ours in the same form; read from `experiments/<name>.yaml`.
 
     Attributes:
         name: name of the file.
         citation: authors, title, venue, year, link.
-        published: name of the CSV in `results/published/`.
+        published: name of the CSV in `results/published/`; "" where no row has published numbers.
         select: columns of the CSV that select the table, e.g. {"paper", "table"}.
         columns: name to what is made under one protocol. A file whose table needs one protocol alone says `protocol`
             and `metrics` in its place, which make a column without a name.
@@ -82,6 +99,10 @@ class Experiment:
             counts.
         rows: the rows, in the table's order.
         differences: published metric to the two metrics, as `metrics` has them, of whose difference it is the size.
+        gains: metric to the two metrics of which it is the first minus the second.
+        notes: sentences under the table, of what is to be known of the published numbers.
+        listed: a name to the columns of the CSV that select published numbers which nothing here computes, a user
+            study's say: they are listed under the table as what they are.
         sources: the data sources that can be asked for; the published numbers belong to the first.
         seeds: seeds to run when the command line names none.
         grid: number of samples to show in the grid of images.
@@ -92,12 +113,15 @@ class Experiment:
 
     name: str
     citation: str
-    published: str
-    select: dict[str, str]
     columns: dict[str, Column]
-    tolerance: dict[str, Any]
     rows: list[Row]
+    published: str = ""
+    select: dict[str, str] = field(default_factory=dict)
+    tolerance: dict[str, Any] = field(default_factory=dict)
     differences: dict[str, tuple[str, str]] = field(default_factory=dict)
+    gains: dict[str, tuple[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    listed: dict[str, dict[str, str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=lambda: ["real", "toy"])
     seeds: list[int] = field(default_factory=lambda: [0])
     grid: int = 8
@@ -133,8 +157,8 @@ class Experiment:
 
     @property
     def metrics(self) -> list[str]:
-        """Every metric as the table shows it, in its order; differences are last."""
-        return [*self.places, *self.differences]
+        """Every metric as the table shows it, in its order; differences and gains are last."""
+        return [*self.places, *self.differences, *self.gains]
 
     def metric(self, shown: str, row: Row, source: str) -> str:
         """Our name, with extractor, of a metric in a row; of no difference."""
@@ -181,8 +205,8 @@ def load(name: str) -> Experiment:
     """Reads `experiments/<name>.yaml`.
 
     Raises:
-        ValueError: there is no such experiment; a key in its file is unknown or missing; a difference is one of metrics
-            that the table does not have; metrics of toy data are to go into several columns.
+        ValueError: there is no such experiment; a key in its file is unknown or missing; a difference or gain is one of
+            metrics that the table does not have; metrics of toy data are to go into several columns.
     """
     if name not in names("experiment"):
         unknown("experiment", name, names("experiment"))
@@ -193,7 +217,7 @@ def load(name: str) -> Experiment:
         experiment.on(experiment.sources[-1])  # to look at the keys of its block `toy`
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: expected the keys of Experiment and Row, found {error}: correct the file") from None
-    for shown, sources in experiment.differences.items():
+    for shown, sources in {**experiment.differences, **experiment.gains}.items():
         for source in sources:
             if source not in experiment.places:
                 unknown(f"metric for {shown} in {path}", source, experiment.places)
@@ -240,7 +264,10 @@ def parsed(name: str, content: Mapping[str, Any]) -> Experiment:
         columns = {column: Column(**facts) for column, facts in content.pop("columns").items()}
     else:
         columns = {"": Column(content.pop("protocol"), content.pop("metrics"))}
-    return Experiment(name=name, rows=rows, columns=columns, **content)
+    found = Experiment(name=name, rows=rows, columns=columns, **content)
+    if any(row.published for row in rows) and not (found.published and found.select and found.tolerance):
+        raise TypeError("published rows without `published`, `select` and `tolerance`")
+    return found
 
 
 @dataclass(frozen=True)
@@ -270,6 +297,8 @@ def published(experiment: Experiment, row: Row) -> dict[str, Published]:
     Raises:
         ValueError: the CSV lacks a column, or holds two numbers for one metric of the row.
     """
+    if not row.published:
+        return {}
     parts: dict[tuple[tuple[str, str], ...], list[tuple[str, str]]] = {}
     for shown, (column, metric) in experiment.places.items():
         parts.setdefault(tuple(experiment.columns[column].published.items()), []).append((shown, metric))
@@ -307,6 +336,19 @@ def _numbers(experiment: Experiment, row: Row, selected: Mapping[str, str], want
             protocol=line["protocol"],
         )
     return found
+
+
+def listed(experiment: Experiment) -> dict[str, list[dict[str, str]]]:
+    """The published numbers that the experiment lists without computing them, as the CSV has them, by its names."""
+    path = shipped("results/published") / f"{experiment.published}.csv"
+    return {
+        name: [
+            line
+            for line in _lines(path, path.stat().st_mtime_ns)
+            if all(line[column] == value for column, value in {**experiment.select, **selected}.items())
+        ]
+        for name, selected in experiment.listed.items()
+    }
 
 
 @cache  # every row of a table asks

@@ -25,7 +25,7 @@ from mmbench.core.protocol import Protocol
 from mmbench.core.tuned import Tuned
 from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
-from mmbench.data.prompts import following
+from mmbench.data.prompts import following, telling
 from mmbench.pipeline.assembly import built, prepared_data
 from mmbench.pipeline.rows import ROW, described
 from mmbench.pipeline.stages import trainer_of
@@ -61,9 +61,15 @@ class Run:
     def protocol(self) -> Protocol:
         return Protocol.of(self.plain["protocol"])
 
-    def items(self, samples: list[Sample], fields: Set[str]) -> Dataset:
-        """What the method, or then the metrics, get to see of each sample."""
-        return self.data.evaluation(self.protocol.split, samples, self.protocol.seed, fields)
+    @property
+    def told(self) -> DataModule:
+        """The data as the method sees them, of which captions may be others than those that it is judged by."""
+        return telling(self.data, self.protocol.caption, self.method.task)
+
+    def items(self, samples: list[Sample], fields: Set[str], told: bool = False) -> Dataset:
+        """What the metrics, or with `told` the method, get to see of each sample."""
+        data = self.told if told else self.data
+        return data.evaluation(self.protocol.split, samples, self.protocol.seed, fields)
 
     @property
     def output(self) -> Output:
@@ -106,6 +112,7 @@ def prepared(plain: dict[str, Any]) -> Run:
         )
     if protocol.prompts:
         data = following(data, protocol.prompts, method.task)
+    telling(data, protocol.caption, method.task)  # a caption that cannot be told is said before any work is done
     samples = wanted_samples(data, protocol)
     facts = described(plain)
     sampling = protocol.changing("samples", "images")
@@ -193,7 +200,7 @@ def generate(run: Run) -> None:
         known = {"image", "mask"} if run.protocol.composite else set()
         if run.output is VIDEOS:
             known.add("frame_rate")
-        items = run.items(missing, {*run.method.task.inputs, *known})
+        items = run.items(missing, {*run.method.task.inputs, *known}, told=True)
         loader = _loader(run, items, partial(_with_noise, seed=run.plain["seed"]))
         with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
             trainer.predict(run.method, loader, return_predictions=False)
@@ -215,7 +222,7 @@ def _loader(run: Run, dataset: Dataset, make_batch: Callable[..., Batch] = colla
 def write_manifest(run: Run) -> None:
     """Writes manifest.json: every sample with its file, hash and prompt; proof that none is missing."""
     prompt = run.method.task.prompt
-    texts = run.data.texts(run.protocol.split, run.samples, run.protocol.seed)[prompt] if prompt else None
+    texts = run.told.texts(run.protocol.split, run.samples, run.protocol.seed)[prompt] if prompt else None
     entries = [
         {
             "id": sample.id,
@@ -235,7 +242,7 @@ def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
     chosen = run.samples[:: max(1, len(run.samples) // count)][:count]
     task, fields = run.method.task, run.data.fields
     seen = next((field for field in ("image", "video") if field in fields), None)
-    items = run.items(chosen, {field for field in (seen, task.prompt) if field})
+    items = run.items(chosen, {field for field in (seen, task.prompt) if field}, told=True)
     for index, sample in enumerate(chosen):
         item = items[index]
         source: Any = ""

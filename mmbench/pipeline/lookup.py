@@ -35,7 +35,7 @@ def row_config(
     own = [
         f"method={row.method}",
         f"data={row.data}",
-        f"protocol={protocol}",
+        *f"protocol={protocol}".split(),
         f"data.source={source}",
         f"seed={seed}",
         f"experiment={experiment.name}",

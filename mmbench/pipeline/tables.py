@@ -13,7 +13,7 @@ from rich.table import Table
 from mmbench.core.files import write_text
 from mmbench.pipeline import latex
 from mmbench.pipeline.cells import Cell, Verdict
-from mmbench.pipeline.experiments import Experiment, Published
+from mmbench.pipeline.experiments import Experiment, Published, listed
 
 MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
 COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")
@@ -158,9 +158,20 @@ def agreements(experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
     return sentences
 
 
+def remarks(experiment: Experiment) -> list[str]:
+    """What stands under every table of an experiment: its notes, and published numbers that nothing here computes."""
+    under = list(experiment.notes)
+    for name, lines in listed(experiment).items():
+        numbers = "; ".join(f"{line['method']} {line['value']} ({line['protocol']})" for line in lines)
+        data = ", ".join(dict.fromkeys(line["dataset"] for line in lines))
+        under.append(f"Published and not computed here, {name} on {data}, {lines[0]['metric']}: {numbers}.")
+    return under
+
+
 def summary(experiment: Experiment, cells: Sequence[Cell]) -> str:
     """The table at a glance, with what stands under it."""
-    return "\n".join([glance(cells), *agreements(experiment, cells), *(f"\n{note}" for note in notes(cells))])
+    under = [*remarks(experiment), *notes(cells)]
+    return "\n".join([glance(cells), *agreements(experiment, cells), *(f"\n{note}" for note in under)])
 
 
 def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: Sequence[Cell]) -> str:
@@ -179,7 +190,7 @@ def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: S
             glance(cells),
             *(f"{sentence}\n" for sentence in agreements(experiment, cells)),
             rendered(cells, "markdown"),
-            *(f"{note}\n" for note in notes(cells)),
+            *(f"{note}\n" for note in [*remarks(experiment), *notes(cells)]),
             LEGEND,
             "",
         ]
@@ -226,12 +237,12 @@ def page(experiment: Experiment, source: str, seeds: Sequence[int], folder: str 
     return Path(folder) / "tables" / f"{name}.md"
 
 
-def show(cells: Sequence[Cell], title: str) -> None:
-    """Prints the table on standard output, coloured on a terminal."""
+def show(cells: Sequence[Cell], title: str, under: Sequence[str] = ()) -> None:
+    """Prints the table and what stands `under` it on standard output, coloured on a terminal."""
     console = Console()
-    under = "".join(f"{note}\n" for note in notes(cells))
+    below = "".join(f"{note}\n" for note in [*under, *notes(cells)])
     if not console.is_terminal:
-        print(rendered(cells, "markdown") + under, end="")
+        print(rendered(cells, "markdown") + below, end="")
         return
     colours = {
         Verdict.REPRODUCED: "green",
@@ -249,4 +260,4 @@ def show(cells: Sequence[Cell], title: str) -> None:
         print(rendered(cells, "markdown") + under, end="")  # a narrow terminal breaks lines, where rich cuts numbers
         return
     console.print(table)
-    print(under, end="")
+    print(below, end="")

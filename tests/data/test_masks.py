@@ -13,7 +13,17 @@ from mmbench.core import config
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import random_stream
 from mmbench.data.batches import collate
-from mmbench.data.masks import Centre, LargestBox, LargestObject, Mixture, Rectangles, Salient, Strokes
+from mmbench.data.masks import (
+    Centre,
+    LargestBox,
+    LargestObject,
+    Mixture,
+    RectangleOfArea,
+    Rectangles,
+    Salient,
+    Strokes,
+    StrokesOfArea,
+)
 from mmbench.data.records import Instance, Record, Seen
 from mmbench.data.views import ShorterSide, Squash, View
 from mmbench.pipeline import assembly, stages
@@ -126,7 +136,28 @@ def test_strokes_cover_about_half_at_every_size():
         assert np.std(areas) > 0.05
 
 
-@pytest.mark.parametrize("mask", [Rectangles(), Strokes()])
+@pytest.mark.parametrize("area", [0.05, 0.3, 0.5, 0.95])
+def test_holes_have_the_area_that_is_asked_for(area):
+    for side in (32, 256):
+        for key in range(30):
+            hole = _hole(StrokesOfArea(area), side=side, key=key)
+            assert hole.sum() == round(area * side**2)
+            top, bottom, left, right = _bounds(_hole(RectangleOfArea(area), side=side, key=key))
+            down, across = bottom - top, right - left
+            assert abs(down * across - area * side**2) <= max(down, across) / 2 + 1, "the nearest whole sides"
+            assert area > 0.5 or 0.45 < down / across < 2.2
+    places = {tuple(_bounds(_hole(RectangleOfArea(0.3), side=64, key=key))) for key in range(30)}
+    assert len(places) > 25
+
+
+@pytest.mark.parametrize("mask", [RectangleOfArea, StrokesOfArea])
+@pytest.mark.parametrize("area", [0, 1, -0.1, 5])
+def test_an_area_that_is_no_share_of_the_picture_is_one_line(mask, area):
+    with pytest.raises(ValueError, match=f"expected the area of a hole between 0 and 1 .*, found {area}: change it"):
+        mask(area)
+
+
+@pytest.mark.parametrize("mask", [Rectangles(), Strokes(), RectangleOfArea(0.3), StrokesOfArea(0.3)])
 def test_random_holes_are_those_of_their_generator(mask):
     state = np.random.get_state()[1].copy()
     first, again, other = (_hole(mask, key=key) for key in (0, 0, 1))

@@ -9,6 +9,7 @@ from mmbench.core import config
 from mmbench.core.images import read_rgb
 from mmbench.core.method import Method
 from mmbench.core.prompts import read_prompts
+from mmbench.core.protocol import Protocol
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.pipeline import evaluation, generation
 
@@ -55,6 +56,34 @@ def test_prompts_take_the_place_of_captions_and_no_picture_belongs_to_them(lette
     manifest = json.loads((run.folder / "manifest.json").read_text())
     assert [sample["prompt"] for sample in manifest["samples"]] == PROMPTS
     assert evaluation.evaluate(config.composed(words))[0].config_hash != record.config_hash
+
+
+def test_a_method_is_told_another_caption_than_it_is_judged_by(lettered):
+    words = ["method=lettered", "protocol=levels", *WORDS, "protocol.count=5"]
+    runs = {
+        caption: evaluation.evaluate(config.composed([*words, f"protocol.caption={caption}"]))
+        for caption in ("right", "mismatched", "none")
+    }
+    assert runs["right"][0].config_hash == evaluation.evaluate(config.composed(words))[0].config_hash
+    assert len({run.folder for _, run in runs.values()}) == 3
+    for caption, (record, run) in runs.items():
+        texts = run.data.texts("test", run.samples, 0)
+        told = {"right": texts["caption"], "mismatched": texts["caption_mismatched"], "none": [""] * 5}[caption]
+        manifest = json.loads((run.folder / "manifest.json").read_text())
+        assert [sample["prompt"] for sample in manifest["samples"]] == told
+        made = [read_rgb(run.file(sample)).unique().item() for sample in run.samples]
+        assert made == [round(127.5 * (1 + len(text) / 255)) for text in told]
+        seen = run.items(run.samples, {"caption", "caption_attributes"})
+        assert [item["caption"] for item in seen] == texts["caption"], "what it is judged by"
+        assert record.config["protocol"].get("caption", "right") == caption
+
+
+def test_a_caption_that_cannot_be_told_is_one_line(home):
+    with pytest.raises(ValueError, match=r"protocol levels: expected caption as one of right, .*, found 'wrong'"):
+        Protocol.of({"name": "levels", "task": "t", "metrics": {}, "caption": "wrong"})
+    words = ["method=identity", *WORDS, "protocol.caption=none"]
+    with pytest.raises(ValueError, match=r"captions with protocol.caption=none, found text-guided editing on "):
+        generation.prepared(config.composed(words))
 
 
 def test_a_file_of_prompts_counts_by_what_it_says(lettered, home):

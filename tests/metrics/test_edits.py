@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from mmbench.core.config import composed, construct, node
-from mmbench.core.images import from_uint8
+from mmbench.core.images import from_uint8, to_uint8
 from mmbench.core.noise import random_stream
+from mmbench.data.batches import collate
 from mmbench.data.toy import faces as toy_faces
 from mmbench.data.toy import flowers as toy_flowers
 from mmbench.data.toy import scenes as toy_scenes
 from mmbench.data.toy.birds import PALETTE, PARTS, describe, render, sample_bird
-from mmbench.metrics.edit_accuracy import EditAccuracy
+from mmbench.metrics.edit_accuracy import CaptionAccuracyInMask, EditAccuracy
 from mmbench.metrics.preservation import Preservation
+from mmbench.pipeline import assembly
 
 COUNT = 40
 
@@ -142,3 +144,45 @@ def test_palette_and_parts_are_the_toys(data, parts):
     metrics = composed(["method=identity", f"data={data}", "data.source=toy"])["protocol"]["metrics"]
     assert metrics["edit_accuracy"]["palette"] == {name: list(levels) for name, levels in PALETTE.items()}
     assert metrics["edit_accuracy"]["parts"] == metrics["preservation"]["parts"] == list(parts)
+
+
+@pytest.mark.parametrize(("data", "protocol"), [("cub", "strict_guidance"), ("coco", "strict_guidance_coco")])
+def test_caption_accuracy_is_one_of_the_truth_and_chance_of_other_captions(home, data, protocol):
+    """At the size and in the holes that the guidance of a text is measured in."""
+    words = ["method=mean_colour", f"data={data}", f"protocol={protocol}", "data.source=toy", "data.toy_images=200"]
+    plain = composed(words)
+    birds = assembly.prepared_data(plain, evaluation=True)
+    samples = birds.samples("test")
+    fields = {"image", "mask", "parts", "caption_attributes", "caption_mismatched_attributes"}
+    batch = collate(list(birds.evaluation("test", samples, 0, fields)))
+    truth, hole = to_uint8(batch["image"]), batch["mask"] > 0
+    wrong = {**batch, "caption_attributes": batch["caption_mismatched_attributes"]}
+
+    def accuracy(images, of):
+        judge = construct(plain["protocol"]["metrics"]["caption_accuracy_in_mask"])
+        judge.update(images, of)
+        return judge.compute()
+
+    assert accuracy(truth, batch).value > 0.99
+    assert accuracy(truth, batch).count > 0.5 * len(samples)
+    noisy = truth + 15 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    assert accuracy(noisy.clamp(0, 255).byte(), batch).value > 0.95, "as a generator would paint them"
+    assert accuracy(torch.where(hole, 255 - truth, truth), batch).value < 0.3
+    assert accuracy(torch.where(hole, truth, 255 - truth), batch).value > 0.99, "what was known does not count"
+    assert accuracy(truth, wrong).value < 0.3
+
+
+def test_only_pixels_of_the_hole_are_looked_at():
+    red, blue = (torch.tensor(PALETTE[name], dtype=torch.uint8)[:, None, None] for name in ("red", "blue"))
+    images = torch.cat((red.expand(3, 8, 4), blue.expand(3, 8, 4)), dim=2)[None]
+    batch = {"parts": torch.ones(1, 1, 8, 8), "mask": torch.zeros(1, 1, 8, 8)}
+    batch["mask"][..., 4:] = 1
+    for colour, expected in (("blue", 1.0), ("red", 0.0)):
+        accuracy = CaptionAccuracyInMask(["crown"], PALETTE)
+        accuracy.update(images, {**batch, "caption_attributes": [{"crown": colour}]})
+        assert accuracy.compute().value == expected
+    batch["mask"][:, :, 1:] = 0  # four pixels are left
+    accuracy = CaptionAccuracyInMask(["crown"], PALETTE)
+    accuracy.update(images, {**batch, "caption_attributes": [{"crown": "blue"}]})
+    with pytest.raises(ValueError, match="found none"):
+        accuracy.compute()

@@ -1,0 +1,1 @@
+"""Inpainting: holes of images, filled with or without a text."""
