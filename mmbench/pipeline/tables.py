@@ -257,7 +257,7 @@ def show(cells: Sequence[Cell], title: str, under: Sequence[str] = ()) -> None:
     for cell, line in zip(cells, texts(cells), strict=True):
         table.add_row(*(line[column] for column in COLUMNS), style=colours.get(cell.verdict))
     if Measurement.get(console, console.options.update(max_width=sys.maxsize), table).minimum > console.width:
-        print(rendered(cells, "markdown") + under, end="")  # a narrow terminal breaks lines, where rich cuts numbers
+        print(rendered(cells, "markdown") + below, end="")  # a narrow terminal breaks lines, where rich cuts numbers
         return
     console.print(table)
     print(below, end="")
