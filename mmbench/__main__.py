@@ -1,5 +1,6 @@
 """The command `mmbench`: `mmbench <command> key=value ...`."""
 
+import errno
 import os
 import select
 import signal
@@ -52,6 +53,12 @@ def main() -> None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("mmbench: error: expected room for what is written, found none: free some, then again", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more at its end
+        status = 1
     except interrupts.Interrupted as error:
         interrupts.say()
         status = error.code

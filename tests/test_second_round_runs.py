@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from functools import partial
@@ -20,9 +21,10 @@ from rich.console import Console
 from torch import nn
 
 from mmbench.__main__ import main
-from mmbench.commands import evaluate
+from mmbench.commands import evaluate, score
 from mmbench.core import application, config, files, progress, results
 from mmbench.core.checkpoints import NEEDED, WholeCheckpoints
+from mmbench.core.download import MissingAsset
 from mmbench.core.files import CannotWrite, locked
 from mmbench.core.noise import Sample
 from mmbench.core.outputs import IMAGES
@@ -554,3 +556,29 @@ def test_an_image_that_annotations_list_twice_is_refused(tmp_path):
         read_captions(path, 1)
     path.write_text(json.dumps({"images": images[:2], "annotations": captions}))
     assert sorted(read_captions(path, 1)) == [3, 5]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not run: no /dev/full on this system")
+def test_a_full_disk_behind_the_output_is_one_line():
+    with open("/dev/full", "w") as full:  # noqa: PTH123  (a device, not a file)
+        done = subprocess.run([sys.executable, "-m", "mmbench", "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "mmbench: error: expected room for what is written, found none: free some, then again\n"
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "..", "'a\\b'"])
+def test_an_experiment_is_a_folder_below_that_of_the_records(name):
+    with pytest.raises(
+        ValueError, match=r"experiment=NAME, a folder below .*set paths.results to"
+    ):
+        config.composed(["method=identity", f"experiment={name}"])
+
+
+def test_who_scores_folders_is_told_of_toy_networks_and_not_of_toy_data(home):
+    pictures = home / "pictures"
+    pictures.mkdir()
+    for index in range(12):
+        IMAGES.write(pictures / f"{index}.png", torch.full((3, 8, 8), 20 * index, dtype=torch.uint8))
+    nowhere = f"paths.assets={home / 'nowhere'}"
+    with pytest.raises(MissingAsset, match=r"put it there; extractor=toy needs none$"):
+        score.main([f"fake={pictures}", "metrics=is", nowhere])

@@ -433,6 +433,11 @@ def _require_values(found: dict[str, Any]) -> None:
             raise ValueError(f"expected protocol.{key} as a block of keys, found {node!r}: set keys below it")
     if found["experiment"] is not None:
         found["experiment"] = str(found["experiment"])
+        if found["experiment"] in ("", ".", "..") or set(found["experiment"]) & set("/\\"):
+            raise ValueError(
+                f"expected experiment=NAME, a folder below {found['paths']['results']}, found {found['experiment']!r}: "
+                "name one without slashes, and set paths.results to write elsewhere"
+            )
     found["trainer"]["precision"] = PRECISIONS.get(str(precision), precision)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmbench.core import config
+from mmbench.core.cards import MissingNetwork
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
 from mmbench.core.outputs import MASKS, OUTPUTS, Output
@@ -303,7 +304,10 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
     with opened(request.folders, contents, captions) as folders:
         sources = _sources(output, folders, captions)
         metrics, extractors, left_out = _chosen(request, output, sources.keys())
-        suite = build_suite(metrics, extractors, assets, request.told)
+        try:
+            suite = build_suite(metrics, extractors, assets, request.told)
+        except MissingNetwork as error:
+            raise MissingNetwork(error.problem, "extractor=toy") from None
         suite.require(output.name)
         scoring.place_suite(suite, request.plain["trainer"]["accelerator"])
         compared = {name: source for name, source in sources.items() if name in suite.needs}
