@@ -98,7 +98,7 @@ def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
     `sha256sum -c` reads it), and another file is refused from then on.
 
     Raises:
-        MissingNetwork: the file is not there and could not be fetched; says which, from where, its hash, where to put it.
+        MissingNetwork: the file is not there and could not be fetched; says which one, its origin, hash and place.
         ValueError: the file is there with another hash, or its archive does not hold it.
     """
     path = card.path(assets)
