@@ -64,6 +64,19 @@ class Card:
         )
 
 
+class MissingNetwork(MissingAsset):
+    """Weights that are not here and could not be fetched.
+
+    Args:
+        problem: what was expected and found, and where to put it.
+        instead: the word that chooses networks which need no such file.
+    """
+
+    def __init__(self, problem: str, instead: str = "data.source=toy") -> None:
+        super().__init__(f"{problem}; {instead} needs none")
+        self.problem = problem
+
+
 def absence(card: Card, assets: str | Path) -> str | None:
     """Why the file of a card is not at hand, in one line; None where it, or the archive it is in, lies in its place.
 
@@ -85,8 +98,7 @@ def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
     `sha256sum -c` reads it), and another file is refused from then on.
 
     Raises:
-        MissingAsset: the file is not there and could not be fetched; says which file, from where, which hash, where to
-            put it.
+        MissingNetwork: the file is not there and could not be fetched; says which one, its origin, hash and place.
         ValueError: the file is there with another hash, or its archive does not hold it.
     """
     path = card.path(assets)
@@ -95,7 +107,7 @@ def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
         archive = card.archive(assets)
         if not archive.is_file():
             if not fetch or not card.origin.startswith(SCHEMES):
-                raise MissingAsset(f"{wanted}, found no file: put it there; data.source=toy needs none")
+                raise MissingNetwork(f"{wanted}, found no file: put it there")
             _fetch(card, archive, wanted)
         if card.member:
             with locked(path):
@@ -133,15 +145,10 @@ def _fetch(card: Card, archive: Path, wanted: str) -> None:
         try:
             download(card.origin, archive, check=lambda partial: _check(card, partial, wanted))
         except OSError as error:
-            raise MissingAsset(
-                f"{wanted}, found no file and could not fetch it ({error}): put it there; data.source=toy needs none"
-            ) from None
+            raise MissingNetwork(f"{wanted}, found no file and could not fetch it ({error}): put it there") from None
 
 
 def _check(card: Card, partial: Path, wanted: str) -> None:
     """What was fetched, before it takes its name."""
     if card.sha256 and not card.member and not (found := sha256_file(partial)).startswith(card.sha256):
-        raise MissingAsset(
-            f"{wanted}, its origin gives a file with sha256 {found}: put the right one there; "
-            "data.source=toy needs none"
-        )
+        raise MissingNetwork(f"{wanted}, its origin gives a file with sha256 {found}: put the right one there")

@@ -10,6 +10,7 @@ import torch
 from pycocotools import mask as rle
 
 from mmbench.core.files import sha256_file
+from mmbench.core.images import to_uint8
 from mmbench.core.noise import random_stream
 from mmbench.core.text import tokenise
 from mmbench.data.coco import ToyCOCO
@@ -59,7 +60,7 @@ def test_edits_are_judged_right_at_the_size_of_the_demo(tmp_path):
     fields = {"image", "parts", "attributes", "caption_mismatched_attributes"}
     items = [*data.evaluation("train", data.samples("train"), 0, fields)]
     for item in items:
-        levels = ((item["image"] + 1) * 127.5).round()[None]
+        levels = to_uint8(item["image"])[None]
         batch = {"parts": item["parts"][None], "prompt_attributes": [item["attributes"]]}
         metric.update(levels, batch)
     score = metric.compute()
