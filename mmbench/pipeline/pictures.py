@@ -241,16 +241,11 @@ def _task(plain: Mapping[str, Any]) -> Task:
 
 
 def _require_attentive(plain: Mapping[str, Any]) -> None:
-    """Refuses a method without attention to words before anything is loaded; says which have it."""
+    """Refuses a method without attention to words before anything is loaded."""
     if not issubclass(config.target(plain["method"]["module"]), Attentive):
-        able = [
-            name
-            for name in config.names("method")
-            if issubclass(config.target(config.node(f"method/{name}")["module"]), Attentive)
-        ]
         raise ValueError(
-            f"expected a method with attention to words for kind=attention, found {plain['method']['name']}: choose "
-            f"from {', '.join(able)}"
+            f"expected a method with `words` and `word_attention` for kind=attention, found {plain['method']['name']}: "
+            "choose another method or kind"
         )
 
 
