@@ -14,7 +14,7 @@ KINDS: Mapping[str, tuple[str, frozenset[str]]] = {
     "attention": ("where the method looks for each known word of the caption", frozenset()),
     "draws": ("several draws of one sample", frozenset({"draws"})),
 }
-DEFAULTS = {"sample": 0, "draws": 16}
+DRAWS = 16  # unless it is said
 
 HELP = """usage: mmbench grid kind=KIND method=NAME [data=NAME] [data.source=toy|real] [protocol=NAME] [key=value ...]
 
@@ -24,7 +24,7 @@ Draws one sample of a protocol as a PNG. Kinds:
   sample=N         its place among the samples of the protocol, from 0 (default 0)
   captions='A|B'   texts in the place of the sample's own; kind=captions takes several, by default the sample's own and
                    those of two other images, the other kinds one
-  draws=N          of kind=draws (default {draws}); the first is what a table with one draw shows
+  draws=N          of kind=draws (default {num_draws}); the first is what a table with one draw shows
   out=FILE.png     where it goes (default: below paths.runs, in grids/)
   weights, seed, protocol.KEY, ...   as for `mmbench evaluate`, but for what concerns scores alone
 
@@ -34,7 +34,7 @@ words have one scale.
 
   mmbench grid kind=captions method=tdanet data=cub data.source=toy protocol=strict_inpainting_object weights=trained
   mmbench grid kind=attention method=tdanet data.source=toy protocol=strict_inpainting_object captions='a red bird'
-""".format(kinds="\n".join(f"  {kind:<15}  {shown}" for kind, (shown, _) in KINDS.items()), **DEFAULTS)
+""".format(kinds="\n".join(f"  {kind:<15}  {shown}" for kind, (shown, _) in KINDS.items()), num_draws=DRAWS)
 # What changes no picture: scores and where they go, the draws that kind=draws counts itself, and several processes.
 DEAF = re.compile(
     r"judges|logger(\..+)?|experiment|paths\.results|trainer\.(devices|strategy)"
@@ -58,13 +58,6 @@ def _require_heard(words: Sequence[str], own: Mapping[str, str]) -> None:
             raise ValueError(f"expected options that change a picture, found {found}: leave it out")
 
 
-def _whole_number(own: Mapping[str, str], option: str, smallest: int) -> int:
-    text = own.get(option, str(DEFAULTS[option]))
-    if not text.isdecimal() or int(text) < smallest:
-        raise ValueError(f"expected {option}=N, a whole number of {smallest} or more, found {text!r}: correct it")
-    return int(text)
-
-
 def _captions(own: Mapping[str, str]) -> list[str]:
     """The texts of `captions='A|B'`."""
     texts = [text.strip() for text in own["captions"].split("|")] if "captions" in own else []
@@ -81,7 +74,8 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"expected kind=NAME, found none: choose from {', '.join(KINDS)}")
         config.unknown("kind of picture", own["kind"], KINDS)
     _require_heard(rest, own)
-    place, num_draws = _whole_number(own, "sample", 0), _whole_number(own, "draws", 1)
+    place = config.whole_number("sample", own.get("sample", "0"), 0)
+    num_draws = config.whole_number("draws", own.get("draws", str(DRAWS)), 1)
     texts = _captions(own)
     plain = config.composed(rest)
     name = "-".join([own["kind"], plain["method"]["name"], plain["data"]["name"], plain["data"]["source"], str(place)])

@@ -1,6 +1,6 @@
 """Curves: metrics of a table whose columns are places on an axis, against that axis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,18 +89,27 @@ def write(page: Path, experiment: Experiment, cells: Sequence[Cell]) -> Path | N
         row[0].set_ylabel(experiment.curve["metrics"][metric], fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel(experiment.curve["x"], fontsize=8)
+    figure.legend(handles=_legend(cells, curves, looks, styles), loc="outside right center", fontsize=8)
+    write_figure(tables.figure(page), figure)
+    return tables.figure(page)
+
+
+def _legend(
+    cells: Sequence[Cell],
+    curves: Sequence[Curve],
+    looks: Mapping[str, Mapping[str, str]],
+    styles: Mapping[str, str],
+) -> list[Line2D]:
+    """The methods that have a curve, by colour, and the families, where there are several, by style."""
     drawn, marks = {curve.method for curve in curves}, tables.daggers(cells)
     outdated = {cell.method: f" {marks[cell.value.outdated]}" for cell in cells if cell.value.outdated}
-    legend = [
+    methods = [
         Line2D([], [], label=name + outdated.get(name, ""), linestyle="", **look)
         for name, look in looks.items()
         if name in drawn
     ]
-    if len(styles) > 1:
-        legend += [Line2D([], [], label=name, color="black", linestyle=style) for name, style in styles.items()]
-    figure.legend(handles=legend, loc="outside right center", fontsize=8)
-    write_figure(tables.figure(page), figure)
-    return tables.figure(page)
+    families = [Line2D([], [], label=name, color="black", linestyle=style) for name, style in styles.items()]
+    return methods + (families if len(families) > 1 else [])
 
 
 def _draw(axis: Axes, curve: Curve, color: str, **look: str) -> None:

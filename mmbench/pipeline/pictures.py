@@ -191,11 +191,11 @@ def attention(plain: dict[str, Any], asked: Asked) -> Picture:
     items = scene.told([text])
     tiles = [*scene.given(), Tile(plain["method"]["name"], scene.made(items)[0])]
     below = (scene.given() or tiles)[-1].cell
-    method = scene.run.method.eval()
+    method = scene.run.method.cpu().eval()
     (words,) = method.words([text])
     if not words:
         raise ValueError(f"expected a caption of known words for kind=attention, found {text!r}: set captions=TEXT")
-    maps = method.word_attention(with_noise(items, scene.run.plain["seed"]))[0, : len(words)].cpu().numpy()  # (L, h, w)
+    maps = method.word_attention(with_noise(items, scene.run.plain["seed"]))[0, : len(words)].numpy()  # (L, h, w)
     tiles += [
         Tile(f"{word} {weights.max():.2f}", laid_over(below, weights / max(maps.max(), LEAST)))
         for word, weights in zip(words, maps, strict=True)
