@@ -1,6 +1,8 @@
 """The command `mmbench`: `mmbench <command> key=value ...`."""
 
 import os
+import select
+import signal
 import sys
 from importlib import import_module
 
@@ -36,14 +38,32 @@ first steps:
 
 def main() -> None:
     """Entry point of the console script; a user's mistake ends in one line on standard error and exit code 1."""
+    if sys.stdout:  # what a terminal's encoding lacks (a dagger, ±) is spelt out
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with interrupts.handled():
             quiet.quieten()
-            status = _run(sys.argv[1:])
+            try:
+                status = _run(sys.argv[1:])
+            finally:
+                if sys.stdout:
+                    sys.stdout.flush()  # here, where a reader that has left is no error
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
     except interrupts.Interrupted as error:
         interrupts.say()
         status = error.code
     sys.exit(status)
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads standard output any more, as behind `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _run(arguments: list[str]) -> int:

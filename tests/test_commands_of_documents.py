@@ -64,7 +64,7 @@ HOW = {
     "mmbench list": Run(),
     "mmbench list group=mask": Run(),
     "mmbench table experiment=demo data.source=toy format=latex": Run(),
-    "mmbench prepare data=cub data.source=toy": Run(SMALL),
+    "mmbench prepare data=cub data.source=toy": Run(SMALL[1:]),
     "mmbench evaluate method=real_video data=moving_birds data.source=toy protocol=strict_video weights=none": Run(
         SMALL
     ),

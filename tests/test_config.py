@@ -271,7 +271,9 @@ def test_help_lists_and_misspelt_words_import_nothing_that_takes_seconds(tmp_pat
 
 def test_the_command_alone_says_what_there_is(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mmbench"])
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert all(f"  {command} " in printed for command in COMMANDS)
 

@@ -107,7 +107,7 @@ def test_other_suffixes_are_counted_in_output_and_record(made, capsys):
         path.write_text("{}")
     kind = "files with other suffixes (.json, .txt, none) in fake=, not looked at"
     assert scored("metrics=tv")["data"]["notes"] == {kind: 4}
-    assert f"note: {kind}: 4 files" in capsys.readouterr().out
+    assert f"note: {kind}: 4\n" in capsys.readouterr().out
 
 
 def test_where_there_are_other_files_only_they_are_named(made):

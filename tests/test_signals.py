@@ -19,7 +19,8 @@ from mmbench.pipeline import explaining, folders, reproducing  # noqa: F401  (im
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork")
 SOON = 30.0  # seconds; an idle machine needs one, a run that goes on minutes
-TOY = ["data.source=toy", "data.toy_images=40", "trainer=cpu"]
+DATA = ["data.source=toy", "data.toy_images=40"]
+TOY = [*DATA, "trainer=cpu"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 HOLD = (
     "from mmbench.core import interrupts\nimport time, sys, os, signal\n"  # without anything that takes long to import
@@ -79,19 +80,24 @@ def living(group: int) -> list[str]:
     return [line for line in found.splitlines() if line.split()[0] == str(group) and line.split()[1][0] != "Z"]
 
 
+def drawn(folder: Path) -> list[Path]:
+    """The pictures of a run; not what is being written, which has a name with a dot before it."""
+    return [path for path in folder.glob("runs/tagan-*/*/samples/**/*.png") if not path.name.startswith(".")]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("number", "send"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
 def test_drawing_ends_and_goes_on(home, number, send, workers):
     words = ["evaluate", "method=tagan", "weights=none", "scale=tiny", *TOY, "protocol.draws=60"]
     words += ["data.module.batch_size=1", f"data.module.num_workers={workers}"]
     run = Command(home, words)
-    run.wait_for(lambda: len(list(home.glob("runs/tagan-*/*/samples/**/*.png"))) >= 5)
+    run.wait_for(lambda: len(drawn(home)) >= 5)
     send(run.pid, number)
     assert run.ended() == CODES[number]
     lines = run.errors.splitlines()
     assert lines[-1] == interrupts.LINE
     assert len([line for line in lines if "interrupted" in line or "Traceback" in line]) == 1, run.errors
-    made = {path: path.stat().st_mtime_ns for path in home.glob("runs/tagan-*/*/samples/**/*.png")}
+    made = {path: path.stat().st_mtime_ns for path in drawn(home)}
     assert 5 <= len(made) < 600
     for path in made:
         Image.open(path).load()
@@ -102,7 +108,7 @@ def test_drawing_ends_and_goes_on(home, number, send, workers):
         time.sleep(0.1)
     assert not living(run.pid), "workers end with it"
     again = Command(home, words)
-    again.wait_for(lambda: len(list(home.glob("runs/tagan-*/*/samples/**/*.png"))) > len(made))
+    again.wait_for(lambda: len(drawn(home)) > len(made))
     os.kill(again.pid, signal.SIGTERM)
     assert again.ended() == 143
     assert all(path.stat().st_mtime_ns == then for path, then in made.items()), "what was there is not drawn again"
@@ -135,7 +141,7 @@ REAL = ["method=real", *TOY]
         ),
         (["explain", "record=strict", "against=manigan", *REAL], "mmbench.pipeline.scoring.show"),
         (["score", "fake=images", "real=images", "metrics=psnr"], "mmbench.pipeline.scoring.show"),
-        (["prepare", "data=cub", *TOY, "data.root=fresh"], "PIL.Image.new"),
+        (["prepare", "data=cub", *DATA, "data.root=fresh"], "PIL.Image.new"),
         (["table", "experiment=manigan", "data.source=toy"], "mmbench.core.results.by_configuration"),
         (["list"], "mmbench.core.config.summary"),
     ],

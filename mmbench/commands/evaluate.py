@@ -15,10 +15,12 @@ def report(plain: dict[str, Any]) -> None:
     require_writable(Path(paths["results"]) / (plain["experiment"] or plain["method"]["name"]), RESULTS)
     require_writable(paths["runs"], RUNS)
     require_assets(paths)
+    from mmbench.core.progress import require_loggers
     from mmbench.pipeline.evaluation import evaluate
     from mmbench.pipeline.stages import require_hardware
 
     require_hardware(plain)
+    require_loggers(plain["logger"])
     try:
         record, run = evaluate(plain)
     except Unwritten as error:

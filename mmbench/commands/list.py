@@ -51,5 +51,8 @@ def main(arguments: list[str]) -> int:
     for group in [own["group"]] if "group" in own else GROUPS:
         for row in _rows(group):
             table.add_row(*row)
-    Console(width=None if Console().is_terminal else 160).print(table)
+    console = Console(width=None if Console().is_terminal else 160)
+    with console.capture() as printed:  # rich ends the process with an error where a reader has left
+        console.print(table)
+    print(printed.get(), end="")
     return 0

@@ -53,11 +53,13 @@ def reproduce(
     require_assets(paths)
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
+    from mmbench.core.progress import require_loggers
     from mmbench.pipeline import curves, reproducing, tables
     from mmbench.pipeline.cells import cells_of
     from mmbench.pipeline.stages import require_hardware
 
     require_hardware(plain)
+    require_loggers(plain["logger"])
     outcome = reproducing.run(experiment, source, seeds, rows, overrides)
     if rank_zero_only.rank > 0:
         return not outcome.reasons

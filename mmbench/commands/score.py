@@ -1,7 +1,10 @@
 """Scores anybody's images, videos or texts under mmbench's metrics and protocols."""
 
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from mmbench.pipeline.request import Request
 
 FOLDERS = ("fake", "real", "input", "mask")
 NUMBERS = {"size": 1, "skip_bad": 0, "workers": 0}  # option to its least value
+LARGEST = 9459  # pixels of a side: Pillow's limit is the square of that
 OWN = (*FOLDERS, "captions", "metrics", "protocol", "extractor", "out", *NUMBERS)
 JUDGE = re.compile(r"extractor\.(\w+)\.file=(.*)")
 SETTING = re.compile(r"protocol\.metrics\.(\w+)\.(\w+)")
@@ -80,13 +84,17 @@ def requested(arguments: list[str]) -> Request:
         raise ValueError("expected metrics=A,B or protocol=NAME, one of them: see `mmbench score --help`")
     for name in metrics:
         if name not in config.names("metric"):
-            config.unknown("metric", name, config.names("metric"))
+            config.unknown("metric", name.lower(), config.names("metric"))
     numbers = {
         option: config.whole_number(option, own.get(option, str(least)), least) for option, least in NUMBERS.items()
     }
     config.require_said(own)
     if "size" in own and not {"real", "input", "mask"} & own.keys():
         raise ValueError("expected real=, input= or mask= with size=, which resizes them, found none: leave size= out")
+    if numbers["size"] > LARGEST:
+        raise ValueError(
+            f"expected size=N of at most {LARGEST}, as large as a picture may be, found {own['size']}: lower it"
+        )
     _require_extractor(own)
     protocol = own.get("protocol", "strict")
     settings, beside = _settings(words)
@@ -104,7 +112,7 @@ def requested(arguments: list[str]) -> Request:
         size=numbers["size"] if "size" in own else None,
         skip_bad=numbers["skip_bad"],
         workers=numbers["workers"],
-        out=own.get("out"),
+        out=str(Path(own["out"]).expanduser()) + "/" * own["out"].endswith("/") if "out" in own else None,
         plain=plain,
     )
 
@@ -238,8 +246,25 @@ def main(arguments: list[str]) -> int:
     from mmbench.pipeline import by_sample, folders  # networks and metrics take seconds to import
 
     record, values = folders.score(request)
-    report(record)  # before it is written: should that fail, nothing is lost
     place = request.plain["paths"]["results"], request.out
-    record = by_sample.keep(record, values, *place)
-    print(f"record: {record.write(*place)}")
+    try:
+        _report_in_any_encoding(record)  # before it is written: should that fail, nothing is lost
+    finally:  # nor should nobody read what is printed
+        record = by_sample.keep(record, values, *place)
+        path = record.write(*place)
+    print(f"record: {path}")
     return 0
+
+
+def _report_in_any_encoding(record: Result) -> None:
+    """As `report`; characters that the terminal does not have are printed as their numbers."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        report(record)
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (what is left in the old one cannot be written)
+        raise ValueError(
+            f"expected to print the scores, found {error.strerror}: they are in the record, see out= or paths.results="
+        ) from None

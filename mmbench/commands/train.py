@@ -11,12 +11,14 @@ def report(plain: dict[str, Any]) -> None:
     """Trains and says where the weights are."""
     from pytorch_lightning.utilities import rank_zero_only
 
+    from mmbench.core.progress import require_loggers
     from mmbench.pipeline.assembly import prepared_data, protocols_for
     from mmbench.pipeline.stages import require_hardware
     from mmbench.pipeline.training import require_training, trained
 
     require_training(plain)  # before any data are made
     require_hardware(plain)
+    require_loggers(plain["logger"])
     require_writable(plain["paths"]["runs"], RUNS)
     require_assets(plain["paths"])
     done = trained(plain, prepared_data(plain))

@@ -13,6 +13,12 @@ from omegaconf import DictConfig
 
 from mmbench.core import config
 
+# Hydra's flags: those that say what to do, and those that are followed by a word of their own.
+FLAGS = ("-m", "--multirun", "--run", "-r", "--resolve", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
+WITH_WORD = ("-c", "--cfg", "-p", "--package", "--info", "-i", "--experimental-rerun")
+# Those that name another configuration, of which these commands compose nothing.
+ELSEWHERE = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
+
 _command_line: list[str] = []  # as it was typed; Lightning repeats it for the other processes of a distributed run
 _failed: list[str] = []  # jobs of a sweep that ended with an error
 
@@ -78,6 +84,7 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
     """
     words = [word for word in arguments if not word.startswith("-") and ("=" in word or word.startswith("~"))]
     flags = [word for word in arguments if word not in words]
+    _require_known(flags)
     if not flags or {"-m", "--multirun", "--cfg", "-c", "--resolve"} & set(flags):
         config.check(words)
         config.require_method(words)
@@ -88,6 +95,22 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
     sys.argv = [sys.argv[0], *map(config.for_hydra, words), *flags]
     job()
     return 1 if _failed else 0
+
+
+def _require_known(flags: list[str]) -> None:
+    """Refuses flags that Hydra does not have, or that would change nothing here, and words that are no key=value."""
+    before = ""
+    for word in flags:
+        flag, _, _ = word.partition("=")
+        if flag in ELSEWHERE:
+            raise ValueError(
+                f"expected the configuration of mmbench, found {flag}: put YAMLs of your own into conf/ of a checkout"
+            )
+        if word.startswith("-") and flag not in (*FLAGS, *WITH_WORD):
+            config.unknown("flag", flag, (*FLAGS, *WITH_WORD))
+        if not word.startswith("-") and before not in WITH_WORD:
+            raise ValueError(f"expected key=value, found {word!r}: see --help")
+        before = word
 
 
 def _require_sweepable(words: list[str], multirun: bool) -> None:

@@ -3,6 +3,7 @@
 import difflib
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, fields
@@ -28,7 +29,32 @@ from mmbench.core.protocol import Protocol
 
 ROOT = "run"
 
-OmegaConf.register_new_resolver("cache_folder", lambda: platformdirs.user_cache_dir("mmbench"), replace=True)
+
+def _cache_folder() -> str:
+    """The user's folder for what can be had again.
+
+    Raises:
+        ValueError: nobody knows where this user is at home, as in a container that runs as a number.
+    """
+    try:
+        return platformdirs.user_cache_dir("mmbench")
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected a home folder of this user, found none ({error}): set MMBENCH_HOME or HOME"
+        ) from None
+
+
+def _at_home(folder: Any) -> str:
+    """A folder with a leading ~, which no shell expands behind a `=`, as the home that it stands for."""
+    return os.path.expanduser(str(folder))  # noqa: PTH111  (pathlib raises where there is no home, this leaves it)
+
+
+def _assets_folder() -> str:
+    return os.environ.get("MMBENCH_HOME") or _cache_folder()
+
+
+OmegaConf.register_new_resolver("assets_folder", _assets_folder, replace=True)
+OmegaConf.register_new_resolver("at_home", _at_home, replace=True)
 # Unlike Hydra's oc.env, an empty variable counts as none.
 OmegaConf.register_new_resolver("folder", lambda name, default: os.environ.get(name) or default, replace=True)
 
@@ -42,6 +68,7 @@ PRECISIONS = {
     "bf16": "bf16-mixed",
 }
 STAGES = "stages"
+CLOSED = frozenset({"data", "paths", "logger"})  # blocks to which no word can add a key, since nothing would read it
 BLOCKS = {"method": ("on", "toy", "tiny"), "data": ("toy", "small"), "protocol": ("toy",)}  # no keys of a run
 # What a trainer may be told: where and how exactly it computes, and nothing that makes other weights.
 HARDWARE = frozenset(
@@ -70,7 +97,7 @@ def shipped(folder: str) -> Path:
 
 def default_assets() -> Path:
     """The folder for data and weights where no command line says another: `$MMBENCH_HOME`, else the user's cache."""
-    return Path(os.environ.get("MMBENCH_HOME") or platformdirs.user_cache_dir("mmbench")).expanduser()
+    return Path(_at_home(_assets_folder()))
 
 
 def names(group: str) -> list[str]:
@@ -116,25 +143,43 @@ def _parsed(overrides: tuple[str, ...]) -> list[Override]:
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
             raise ValueError(f"expected key=value, found {word!r}: see `mmbench --help`")
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ValueError(f"expected key=value in Hydra's grammar, found {str(error).splitlines()[0]}") from None
+    parser = OverridesParser.create()
+    parsed = []
+    for word in overrides:
+        try:
+            parsed += parser.parse_overrides([word])
+        except HydraException as error:
+            what = str(error).splitlines()[0].removesuffix(word).strip(": ")
+            key, _, value = word.partition("=")
+            shown = value.replace("'", "")
+            raise ValueError(
+                f"expected key=value in Hydra's grammar, found {word} ({what}): quote a value with spaces, brackets, "
+                f"commas, = or ~ in it twice, for the shell and for Hydra, as \"{key}='{shown}'\""
+            ) from None
+    return parsed
 
 
 def check(overrides: Sequence[str]) -> None:
     """Checks the words of a command line, sweeps included, before anything starts.
 
     Raises:
-        ValueError: one line with the nearest valid names for a key, a group or a choice that does not exist.
+        ValueError: one line with the nearest valid names for a key, a group or a choice that does not exist; a word
+            takes a key or a choice away.
     """
     groups = config_groups()
+    for override in parse(overrides):
+        if override.is_delete() and _is_value(override):
+            key = override.key_or_group
+            raise ValueError(f"expected key=value, found ~{key}: nothing is taken away, set another value")
     known = known_keys(overrides)
     for override in parse(overrides):
         key = override.key_or_group
-        if key in groups or not _is_value(override) or override.is_add() or override.is_force_add():
+        if key in groups or not _is_value(override) or key in known or key.startswith(f"{STAGES}."):
             continue
-        if key not in known and not key.startswith(f"{STAGES}."):
+        first, _, _ = key.partition(".")
+        block, _, _ = key.rpartition(".")
+        adds = override.is_add() or override.is_force_add()
+        if not (adds and first in known and block and block not in CLOSED):
             unknown("configuration key", key, known | set(groups))
 
 
@@ -181,9 +226,14 @@ def _choices(override: Override) -> list[Any]:
 
 
 def for_hydra(word: str) -> str:
-    """A word as Hydra takes it: keys of stages, and those of a protocol that its file leaves out, are to be added."""
+    """A word as Hydra takes it: keys of stages, and those of a protocol that its file leaves out, are to be added.
+
+    What a `+` adds may be there already.
+    """
     if word.startswith(f"{STAGES}."):
         return f"+{word}"
+    if word.startswith("+") and "@" not in word and "/" not in word.partition("=")[0]:
+        return f"++{word.lstrip('+')}"
     if any(word.startswith(f"protocol.{one.name}=") for one in fields(Protocol)):
         return f"++{word}"
     return word
@@ -273,15 +323,13 @@ def _require_heard(words: Sequence[Override], groups: Sequence[str]) -> None:
     """Refuses words that nothing would read.
 
     Raises:
-        ValueError: a word takes a key away, renames a choice, sets a key of a block that is laid over the rest, or
+        ValueError: a word renames a choice, sets a key of a block that is laid over the rest, or
             speaks of a stage, or of its data, otherwise than the stage can be told.
     """
     for word in words:
         key = word.key_or_group
         group, _, path = key.partition(".")
         first, _, rest = path.partition(".")
-        if word.is_delete() and _is_value(word) and key not in groups:
-            raise ValueError(f"expected key=value, found ~{key}: a key is not taken away, set another value")
         if first in (*BLOCKS.get(group, ()), *(("data",) if group == "method" else ())):
             found = f"{group}.{first}"
             raise ValueError(f"expected a key of the run, found one of the block {found}: set {group}.KEY or data.KEY")
@@ -378,7 +426,8 @@ def _require_values(found: dict[str, Any]) -> None:
             continue
         if folder in (None, ""):
             raise ValueError(f"expected paths.{key}=FOLDER, found {folder!r}: name one")
-        found["paths"][key] = str(folder)
+        found["paths"][key] = _at_home(folder)
+    found["weights"] = _at_home(found["weights"])
     for key in ("mask", "preprocessing", "default_preprocessing", "data", "rounding", "extractors"):
         if not isinstance(node := found["protocol"].get(key, {}), Mapping | None):
             raise ValueError(f"expected protocol.{key} as a block of keys, found {node!r}: set keys below it")
@@ -692,18 +741,23 @@ def construct(node: Mapping[str, Any], **arguments: Any) -> Any:
     """Hydra's `instantiate`, but objects are handed on, and errors of the target raised, as they are.
 
     Raises:
-        ValueError: whatever the target raises; MissingAsset among them.
+        ValueError: whatever the target raises; MissingAsset among them; it has no argument of such a name.
     """
     try:
         # As a partial, so that Hydra does not turn the given objects (data classes, say) into configuration.
         return instantiate(node, _partial_=True)(**arguments)
-    except InstantiationException as error:
+    except (InstantiationException, TypeError) as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ValueError):
+        while cause is not None and not isinstance(cause, ValueError | TypeError):
             cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None
+        if isinstance(cause, ValueError):
+            raise cause from None
+        if cause and (stranger := re.search(r"unexpected keyword argument '(\w+)'", str(cause))):
+            raise ValueError(
+                f"expected arguments that {node['_target_']} has, found {stranger[1]!r}: leave it out, or correct its "
+                "name"
+            ) from None
+        raise
 
 
 def _plain(cfg: DictConfig) -> Any:

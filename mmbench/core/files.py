@@ -4,17 +4,19 @@ import errno
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 RESULTS, RUNS, ASSETS = (  # what names the folders of a run
     "paths.results= (or MMBENCH_RESULTS)", "paths.runs= (or MMBENCH_RUNS)", "paths.assets= (or MMBENCH_HOME)",
 )  # fmt: skip
+PATIENCE = 2.0  # seconds after which who waits for another run says so
 # What an operating system says where it is the place that cannot be written.
 OF_THE_PLACE = frozenset(
     {
@@ -131,8 +133,9 @@ def write_json(path: str | Path, value: Any) -> None:
 def locked(path: str | Path) -> Iterator[None]:
     """Holds the lock that guards `path`, an artefact several runs may want to make at once.
 
-    The operating system drops the lock when its owner dies, so a killed run never blocks the next one. The other
-    processes of a distributed run work under the lock that their leader holds.
+    The operating system drops the lock when its owner dies, so a killed run never blocks the next one. Who waits for
+    another run says so on standard error. The other processes of a distributed run work under the lock that their
+    leader holds.
 
     Raises:
         CannotWrite: there is no place for the lock.
@@ -144,7 +147,11 @@ def locked(path: str | Path) -> Iterator[None]:
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     with _one_line(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            print(f"waiting for another run, which is at work on {path}", file=sys.stderr, flush=True)
+            lock.acquire()
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, get_origin, get_type_hints
 
 from mmbench.core.files import write_json
 
@@ -75,6 +75,9 @@ class Result:
         return path
 
 
+KINDS = {name: get_origin(kind) or kind for name, kind in get_type_hints(Result).items()}  # of a record's keys
+
+
 class Unwritten(ValueError):
     """A record that could not be written although its folder could be when the work began: a full disk, say.
 
@@ -90,16 +93,47 @@ class Unwritten(ValueError):
 def read(results: str | Path, experiment: str) -> list[Result]:
     """All records of an experiment, oldest first.
 
+    Files whose names begin with a dot are none: a run that was killed leaves one that it had not finished, and a Mac
+    puts one beside each file.
+
     Raises:
         ValueError: a file is no record; names it.
     """
     found = []
     for path in sorted((Path(results) / experiment).glob("*.json")):
+        if path.name.startswith("."):
+            continue
         try:
-            found.append(Result(**json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: expected a record, found {error}: remove the file") from None
+            found.append(_parsed(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(
+                f"{path}: expected a record of this version of mmbench, found {reason}: move it out of this folder"
+            ) from None
     return sorted(found, key=lambda record: record.date)
+
+
+def _parsed(text: str) -> Result:
+    """A record from its JSON.
+
+    Raises:
+        ValueError, TypeError: it is none; says why in a few words.
+    """
+    content = json.loads(text, parse_constant=_refuse)
+    if not isinstance(content, dict):
+        raise ValueError(f"a {type(content).__name__}")
+    if strangers := sorted(content.keys() - KINDS.keys()):
+        raise ValueError(f"the unknown key {strangers[0]!r}")
+    if wrong := [key for key, value in content.items() if not isinstance(value, KINDS[key])]:
+        raise ValueError(f"{content[wrong[0]]!r} as its {wrong[0]}")
+    for name, score in content.get("metrics", {}).items():
+        if not isinstance(score, dict) or not isinstance(score.get("value"), int | float):
+            raise ValueError(f"{str(score)[:80]!r} as its {name}")
+    return Result(**content)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant}, which is no number")
 
 
 def by_configuration(results: str | Path, experiment: str) -> dict[str, Result]:

@@ -61,7 +61,8 @@ class DataModule(pl.LightningDataModule):
         steps_per_epoch: batches of an epoch of training; None: as many as the images make.
 
     Raises:
-        ValueError: no such split scheme; a cache for pictures that are not resized whole.
+        ValueError: no such split scheme; a size that is no whole number; a cache for pictures that are not resized
+            whole.
     """
 
     fields: frozenset[str] = frozenset(
@@ -92,6 +93,15 @@ class DataModule(pl.LightningDataModule):
             raise ValueError(
                 f"expected split_scheme of {', '.join(self.counts)}, found {split_scheme!r}: choose one of those"
             )
+        for name, value, least in (
+            ("image_size", image_size, 1),
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if type(value) is not int or value < least:
+                raise ValueError(
+                    f"expected data.module.{name} as a whole number from {least}, found {value!r}: correct it"
+                )
         self.root = Path(root).expanduser()
         self.assets = Path(assets).expanduser()
         self.split_scheme = split_scheme
@@ -123,13 +133,14 @@ class DataModule(pl.LightningDataModule):
 
         Raises:
             MissingAsset: the data set is not there.
-            ValueError: files contradict one another, or one is missing or damaged; a split has another count than it
-                should.
+            ValueError: files contradict one another, or one is missing or damaged; an image is listed twice; a split
+                has another count than it should.
         """
         for archive in self.archives:
             if not archive.optional and not self.holds(archive):
                 raise MissingAsset(sources.absence(archive, self.root))
         records = {split: sorted(found, key=lambda record: record.id) for split, found in self.read_records().items()}
+        self._require_each_once(records)
         found = {split: len(records[split]) for split in records}
         if self.complete and found != (expected := self.counts[self.split_scheme]):
             raise ValueError(
@@ -138,6 +149,19 @@ class DataModule(pl.LightningDataModule):
                 "data set"
             )
         return records
+
+    def _require_each_once(self, records: Mapping[str, Sequence[Record]]) -> None:
+        """Refuses an image that is there twice: it would count twice, or be trained on and be a test as well."""
+        splits: dict[str, str] = {}
+        for split, found in records.items():
+            for record in found:
+                if record.id in splits:
+                    where = f"{splits[record.id]} and {split}" if splits[record.id] != split else f"{split}, twice"
+                    raise ValueError(
+                        f"{self.root}: expected each image once, found {record.id} in {where}: unpack the archives "
+                        "again"
+                    )
+                splits[record.id] = split
 
     def read_records(self) -> dict[str, list[Record]]:
         """Split name to its records, in any order, as the files say.

@@ -127,7 +127,11 @@ def read_captions(path: Path, num_captions: int) -> dict[int, Captioned]:
         value = entry.value
         if entry.section == "images":
             with expecting(path, "id, file_name, width and height", entry):
-                images[int(value["id"])] = str(value["file_name"]), (int(value["width"]), int(value["height"]))
+                number, size = int(value["id"]), (int(value["width"]), int(value["height"]))
+                file = str(value["file_name"])
+            if number in images:
+                raise ValueError(f"{path}: expected each image once, found {number} twice: {REMEDY}")
+            images[number] = file, size
         elif entry.section == "annotations":
             with expecting(path, "id, image_id and caption", entry):
                 # One space for every run of white space: a line end would break files of one caption a line.

@@ -4,6 +4,7 @@ The layout on disk is the archives' own: `CUB_200_2011/` with images, boxes, lab
 `text_c10/` (Reed) or `text/` (AttnGAN's copy), one file of ten lines for each image.
 """
 
+import math
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -71,7 +72,7 @@ class CUB(DataModule):
         files = self._read("images", str)
         boxes = self._read("bounding_boxes", _box)
         labels = self._read("image_class_labels", int)
-        official = self._read("train_test_split", int)
+        official = self._read("train_test_split", _flag)
         classes = self._read("classes", str)
         for name, table in (
             ("bounding_boxes", boxes),
@@ -119,20 +120,31 @@ class CUB(DataModule):
         if not path.is_file():
             raise ValueError(f"expected {path.relative_to(self.root)} in {self.root}, {lacking(path, REMEDY)}")
         table: dict[int, Value] = {}
-        for line in path.read_text(encoding="ascii", errors="backslashreplace").splitlines():
+        for line in path.read_text(encoding="utf-8-sig", errors="backslashreplace").splitlines():
             number, _, rest = line.strip().partition(" ")
             try:
-                table[int(number)] = value(rest)
+                key, found = int(number), value(rest)
             except ValueError:
                 raise ValueError(
                     f"{path}: expected lines of an id and its value, found {line!r}: unpack it again"
                 ) from None
+            if key in table:
+                raise ValueError(f"{path}: expected each id once, found {key} twice: {REMEDY}")
+            table[key] = found
         return table
 
 
 def _box(text: str) -> tuple[float, float, float, float]:
     x, y, width, height = map(float, text.split())
+    if not all(map(math.isfinite, (x, y))) or not (0 < width < math.inf and 0 < height < math.inf):
+        raise ValueError
     return x, y, width, height
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError
+    return text == "1"
 
 
 class ToyCUB(Toy, CUB):

@@ -112,7 +112,7 @@ def read_captions(path: Path, least: int, most: int | None = None) -> tuple[str,
     if not path.is_file():
         raise ValueError(f"{path}: expected {least} captions, {lacking(path, 'unpack the captions again', 'no file')}")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # an editor's byte order mark is no part of a caption
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: expected text in UTF-8, found other bytes ({error}): unpack the captions again"

@@ -1,6 +1,7 @@
 """What every metric is: what it needs, in which direction it is better, and a value with its spread and count."""
 
 import functools
+import hashlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from mmbench.metrics.batch import Batch, CheckedBatch, check_batch, check_refere
 from mmbench.metrics.features import Extractor
 
 KEY_BYTES = 256
+LONGEST_ID = KEY_BYTES - 9  # bytes; the others are of an end, the caption and the draw
 BLOCK = 16384  # numbers that a processor adds up in one thread
 
 
@@ -59,6 +61,7 @@ class Metric(torchmetrics.Metric):
         extractor: the learned network that the metric looks through; None where there is none.
         told: the settings that are not those of the metric's file, or of its protocol's, as `(splits=1)`, a part of the
             name that a score is recorded under; empty where all are.
+        fewer: what a user may do, in words, who has fewer images than `least_count`, beside adding some.
         least_size: height and width that pictures have at least, in pixels, for its own windows.
         sample_values: once computed, what the score is the mean of: (N,) float64, a value for each image in the order
             in which they were shown, those of all processes one after the other, NaN where there is none. None of a
@@ -72,6 +75,7 @@ class Metric(torchmetrics.Metric):
     unit: ClassVar[str] = ""
     told: str = ""
     least_size: int = 1
+    fewer: ClassVar[str] = ""
     sample_values: Tensor | None = None
     full_state_update = False
     warned = False
@@ -132,6 +136,29 @@ class Metric(torchmetrics.Metric):
             )
 
     @property
+    def least_count(self) -> int:
+        """Number of generated images that it takes at least, and of real ones where it wants the real set."""
+        return 1
+
+    def require_count(self, generated: int, real: int | None) -> None:
+        """Refuses fewer images than the score can rest on, before any of them is looked at.
+
+        Args:
+            generated: the number of generated ones.
+            real: of real ones; None where nobody has counted them.
+
+        Raises:
+            ValueError: names the metric, its setting where that is the reason, the least number and the one found.
+        """
+        counts = {"generated": generated} | ({"real": real} if real is not None and self.needs_reference else {})
+        for kind, found in counts.items():
+            if found < self.least_count:
+                raise ValueError(
+                    f"expected at least {self.least_count} {kind} {self.of} for {type(self).__name__}, found {found}: "
+                    f"add some{self.fewer}, or leave the metric out"
+                )
+
+    @property
     def reference_kind(self) -> str:
         """What is kept of the real set, in a word: metrics of one kind that look through one network keep the same."""
         return type(self).__name__
@@ -180,6 +207,7 @@ def _checked_reference(update: Callable[..., None]) -> Callable[..., None]:
         if not isinstance(batch, CheckedBatch):
             batch = check_reference(batch)
             warn_once(self, batch, stacklevel=2)
+        self._computed = None  # torchmetrics keeps a score until `update` or `reset`
         update(self, batch)
 
     return checked
@@ -255,16 +283,15 @@ def joined(values: list[Tensor] | Tensor) -> Tensor:
 def sample_keys(samples: Sequence[Sample]) -> Tensor:
     """Samples as rows of bytes that sort as the samples do, (N, 256) uint8: tensors can be gathered from devices.
 
-    Raises:
-        ValueError: an id is too long.
+    Of an id that is too long (paths are) the end is replaced by its hash: those that begin alike sort by that.
     """
     keys = torch.zeros(len(samples), KEY_BYTES, dtype=torch.uint8)
     for row, sample in enumerate(samples):
-        text = sample.id.encode() + b"\0" + sample.caption.to_bytes(4) + sample.draw.to_bytes(4)
-        if len(text) > KEY_BYTES:
-            raise ValueError(
-                f"expected ids of at most {KEY_BYTES - 9} bytes, found {sample.id!r}: shorten the data set's ids"
-            )
+        name = sample.id.encode()
+        if len(name) > LONGEST_ID:
+            digest = hashlib.sha256(name).hexdigest().encode()
+            name = name[: LONGEST_ID - len(digest)] + digest
+        text = name + b"\0" + sample.caption.to_bytes(4) + sample.draw.to_bytes(4)
         keys[row, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     return keys
 

@@ -18,6 +18,7 @@ from mmbench.core.images import to_uint8
 Cards = Mapping[str, Mapping[str, Any]]
 
 PART = {False: 8, True: 64}  # images that go through a network at once: on a processor, on CUDA
+PART_PIXELS = 2**20  # of each of them; of larger ones fewer go together
 
 
 @runtime_checkable
@@ -91,7 +92,8 @@ class Extractor(Frozen):
         return features
 
     def _in_parts(self, images: Tensor) -> dict[str, Tensor]:
-        size = PART[images.device.type == "cuda"]
+        most = PART[images.device.type == "cuda"]
+        size = max(1, min(most, most * PART_PIXELS // (images.shape[-2] * images.shape[-1])))
         parts = []
         for part in images.split(size):
             filled = F.pad(part, (0, 0) * (part.dim() - 1) + (0, size - len(part)))  # the first axis

@@ -26,6 +26,7 @@ class FID(Metric):
 
     needs_reference = True
     higher_is_better = False
+    least_count = 2  # of a covariance
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__(extractor)

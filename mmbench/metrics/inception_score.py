@@ -24,6 +24,7 @@ class InceptionScore(Metric):
     """
 
     higher_is_better = True
+    fewer = ", or set protocol.metrics.is.splits=N to fewer (the score is another one then, and is named so)"
     logits: list[Tensor]
     keys: list[Tensor]
 
@@ -32,6 +33,10 @@ class InceptionScore(Metric):
         self.splits = splits
         self.add_state("logits", default=[], dist_reduce_fx="cat")
         self.add_state("keys", default=[], dist_reduce_fx="cat")
+
+    @property
+    def least_count(self) -> int:
+        return self.splits
 
     def update(self, images: Tensor, batch: Batch) -> None:
         logits = finite(self.extractor(images)["logits"], "logits for IS")

@@ -35,6 +35,7 @@ class KID(FeatureSets):
 
     higher_is_better = False
     name = "KID"
+    fewer = ", or set protocol.metrics.kid.subset_size=N to fewer (the score is another one then, and is named so)"
 
     def __init__(self, extractor: Extractor, subsets: int, subset_size: int) -> None:
         super().__init__(extractor)
@@ -42,6 +43,10 @@ class KID(FeatureSets):
             raise ValueError(f"expected KID's subset_size from 2, which make a pair, found {subset_size}: raise it")
         self.subsets = subsets
         self.subset_size = subset_size
+
+    @property
+    def least_count(self) -> int:
+        return self.subset_size
 
     def compute(self) -> Score:
         generated, real = self.generated(self.subset_size), self.real(self.subset_size)

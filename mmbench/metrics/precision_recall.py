@@ -26,6 +26,10 @@ class _Neighbourhoods(FeatureSets):
         super().__init__(extractor)
         self.neighbours = neighbours
 
+    @property
+    def least_count(self) -> int:
+        return self.neighbours + 1
+
     def sets(self) -> tuple[Tensor, Tensor]:
         """Features of the generated and of the real images."""
         return self.generated(self.neighbours + 1), self.real(self.neighbours + 1)

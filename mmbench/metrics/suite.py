@@ -46,9 +46,11 @@ class MetricSuite(nn.Module):
             assets: the folder that holds `weights/`; by default as on the command line.
 
         Raises:
-            ValueError: there is no such metric or extractor.
+            ValueError: there is no such metric or extractor, or no metric is named.
             MissingAsset: as `build_suite`.
         """
+        if not metrics or not all(isinstance(name, str) for name in metrics):
+            raise ValueError(f'expected names of metrics, named("psnr", "fid"), found {metrics}: give them one by one')
         return cls(build_suite(*described(metrics, extractor), assets or default_assets()).metrics)
 
     @property
@@ -112,9 +114,17 @@ class MetricSuite(nn.Module):
         for metric in self.metrics.values():
             metric.require_size(width, height)
 
+    def require_count(self, generated: int, real: int | None) -> None:
+        """Refuses too few images for any of the metrics, as `Metric.require_count`."""
+        for metric in self.metrics.values():
+            metric.require_count(generated, real)
+
     def reference_state(self, name: str) -> dict[str, Tensor]:
         """What a metric keeps of the real set, for a file that runs share."""
-        return {state: value.contiguous().cpu() for state, value in self.metrics[name].reference_states().items()}
+        return {
+            state: value.contiguous().to("cpu", copy=True)
+            for state, value in self.metrics[name].reference_states().items()
+        }
 
     def load_reference_state(self, name: str, states: Mapping[str, Tensor]) -> None:
         """Takes the place of `update_reference` with all the real set.
@@ -127,8 +137,9 @@ class MetricSuite(nn.Module):
             raise ValueError(
                 f"expected reference statistics {sorted(wanted)} of {name}, found {sorted(states)}: remove their file"
             )
+        metric._computed = None  # as after `update_reference`
         for state, value in states.items():
-            value = value.to(metric.device)
+            value = value.to(metric.device, copy=True)  # states are added to in place
             setattr(metric, state, [value] if isinstance(metric._defaults[state], list) else value)
 
     def compute(self) -> dict[str, Score]:
@@ -207,7 +218,10 @@ def with_files(extractors: Mapping[str, dict[str, Any]], files: Mapping[str, str
     for name, file in files.items():
         path = Path(file).expanduser().resolve()
         if name not in extractors:
-            raise ValueError(f"expected files for {', '.join(extractors) or 'no extractor'}, found one for {name}")
+            raise ValueError(
+                f"expected files for {', '.join(extractors) or 'no extractor'}, found one for {name}: leave "
+                f"extractor.{name}.file= out"
+            )
         if not path.is_file():
             raise ValueError(f"expected the weights of {name} at {path}, found no file: correct the path")
         card = {**extractors[name]["card"], "file": str(path), "sha256": sha256_file(path), "origin": "given by path"}

@@ -110,7 +110,12 @@ def _load_trained(method: Method, wanted: Stage) -> str:
             f"seed={wanted.plain['seed']}"
         )
     _require_own(method, wanted.weights)
-    load_strictly(method, read_state(wanted.weights), str(wanted.weights))
+    try:
+        state = read_state(wanted.weights)
+    except ValueError as error:
+        found, _, _ = str(error).rpartition(": ")
+        raise ValueError(f"{found}: remove it, and mmbench train makes it again from the last checkpoint") from None
+    load_strictly(method, state, str(wanted.weights))
     return sha256_file(wanted.weights)
 
 

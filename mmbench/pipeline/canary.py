@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 import mmbench
@@ -106,7 +106,7 @@ def _compare(path: Path, now: Mapping[str, Tensor], what: str, tolerance: float)
     now = {name: value.cpu().contiguous() for name, value in now.items()}
     if not path.is_file():
         with written_atomically(path) as partial:
-            save_file(now, partial, {"conditions": json.dumps(facts)})
+            partial.write_bytes(save(now, {"conditions": json.dumps(facts)}))
         return None
     try:
         with safe_open(path, "pt") as file:

@@ -72,7 +72,7 @@ def read_table(path: Path, entry: str, is_value: Callable[[Any], bool]) -> dict[
     found: dict[str, Any] = {}
     places: dict[str, str] = {}
     for place, row in reader(text, wanted):
-        if len(row) != 2 or not is_value(row[1]) or not row[0].strip():
+        if len(row) != 2 or not is_value(row[1]) or not row[0].strip() or _has_surrogate(row):
             raise ValueError(f"{wanted}, found {_shown(row)} in {place}: correct the file")
         if not places and reader is not _of_json and _is_header(row):
             raise ValueError(f"{wanted}, without a header, found {','.join(row)} in {place}: remove that line")
@@ -168,6 +168,12 @@ def _name(name: str) -> str:
     """As a folder names its files: composed (NFC), without the extension of what can be scored."""
     path = Path(normalize("NFC", name))
     return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else normalize("NFC", name)
+
+
+def _has_surrogate(row: Sequence[Any]) -> bool:
+    """Whether half a character is in a name or a text, as an escape of JSON can write it, and no file can hold it."""
+    texts = [row[0], *([row[1]] if isinstance(row[1], str) else row[1])]
+    return any("\ud800" <= letter <= "\udfff" for text in texts for letter in text)
 
 
 def _shown(row: Sequence[Any]) -> str:

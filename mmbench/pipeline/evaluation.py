@@ -95,7 +95,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             metrics=metrics,
             coverage=covered,
             canary=drift,
-            size=run.output.size(run.output.read(run.file(run.samples[0]))),
+            size=run.output.size(run.read(run.samples[0])),
             run_key=run.run_key,
             config_hash=config.config_hash(described(run.plain)),
             weights=run.weights,

@@ -267,11 +267,16 @@ def seeds_of(asked: str | None, words: Sequence[str], experiment: Experiment) ->
     """The seeds that a command line asks for by `seeds=`, else the experiment's own.
 
     Raises:
-        ValueError: they are no integers; another word sets the one seed of a run.
+        ValueError: they are no integers from 0, or one is named twice; another word sets the one seed of a run.
     """
     if any(word.startswith("seed=") for word in words):
         raise ValueError("expected seeds=0,1,2 for the rows of a table, found seed=: write seeds=")
-    return experiment.seeds if asked is None else integers(asked)
+    if asked is None:
+        return experiment.seeds
+    seeds = integers(asked)
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"expected seeds=0,1,2, whole numbers from 0, each once, found seeds={asked}: correct them")
+    return seeds
 
 
 def require_own_protocols(words: Sequence[str]) -> None:

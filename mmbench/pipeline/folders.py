@@ -20,7 +20,7 @@ from mmbench.data.views import View
 from mmbench.metrics.suite import MetricSuite, build_suite, described, with_files
 from mmbench.pipeline import canary, scoring
 from mmbench.pipeline.captions import read_captions, read_references
-from mmbench.pipeline.inspection import Folder, Problems, Source, Table, inspect, noted, opened
+from mmbench.pipeline.inspection import Folder, Problems, Source, Table, alike, inspect, noted, opened
 from mmbench.pipeline.request import Request
 
 READERS = {"prompt": read_captions, "captions": read_references}  # of the file of captions, by the field that it fills
@@ -97,7 +97,9 @@ class _Readable:
     """Batches without what cannot be read; all of that is found before anything is given up."""
 
     def __init__(self, dataset: Scored, problems: Problems, request: Request) -> None:
-        self.batches, self.problems = scoring.loader(dataset, request.workers, _batch), problems
+        width, height = problems.size or (1, 1)
+        self.pixels = max(width * height, (request.size or 1) ** 2)  # of each picture
+        self.batches, self.problems = scoring.loader(dataset, request.workers, _batch, self.pixels), problems
         self.allowed = request.skip_bad
 
     def look(self) -> None:
@@ -315,6 +317,7 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
         batches = _Readable(scored, problems, request)
         batches.require()
         left = _left(output, folders, problems, request) if suite.needs_reference else None
+        suite.require_count(len(names), len(left.names) if left else None)
         drift = canary.check(suite, assets)
         shown = scoring.show(suite, batches, "scoring")
         problems.require(request.skip_bad)
@@ -323,7 +326,7 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
         if suite.needs_reference:
             real, reference = _reference(output, left, request)
             try:
-                scoring.add_reference(suite, real, reference, assets, request.workers)
+                scoring.add_reference(suite, real, reference, assets, request.workers, batches.pixels)
             except ValueError:
                 if left is not None:  # a file is damaged: all that are can be named
                     _read_all(output, left, problems, request)
@@ -331,7 +334,9 @@ def score(request: Request) -> tuple[Result, dict[str, dict[Sample, float]]]:
         notes |= _unread({**folders, **({"captions": captions} if captions else {})}, compared, suite)
         if "prompt" in compared:
             notes |= scoring.cut_captions(suite, [compared["prompt"].item(sample.id) for sample in shown])
+            notes |= scoring.foreign_captions([compared["prompt"].item(sample.id) for sample in shown])
         data = {what: source.sha256() for what, source in folders.items()} | {"reference": reference}
+        notes |= alike(folders, problems.paired | whole)
     data |= {"captions": None if captions is None else sha256_json(captions.texts), "size": request.size}
     data |= {"skipped": problems.said, "not scored": left_out, "notes": notes}
     judges = {name: {key: node[key] for key in ("name", "network")} for name, node in extractors.items()}
@@ -345,7 +350,7 @@ def _record(request: Request, data: dict[str, Any], facts: dict[str, Any], **fou
     weights = {key: score["weights"] for key, score in found["metrics"].items()}
     return Result(
         experiment="score",
-        row={"method": Path(request.folders["fake"]).stem, "data": request.data or "folder", "source": "folder"},
+        row={"method": _called(request.folders["fake"]), "data": request.data or "folder", "source": "folder"},
         seed=0,
         protocol={"name": request.protocol or "score", "hash": config.config_hash(facts)},
         run_key=sha256_json([data, facts, weights]),
@@ -355,3 +360,9 @@ def _record(request: Request, data: dict[str, Any], facts: dict[str, Any], **fou
         config=facts,
         **found,
     )
+
+
+def _called(fake: str) -> str:
+    """What a row calls the generated ones: their folder, with all dots of its name, or their file without extension."""
+    path = Path(fake).expanduser().resolve()
+    return path.name if path.is_dir() else path.stem

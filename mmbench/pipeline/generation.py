@@ -75,6 +75,18 @@ class Run:
     def output(self) -> Output:
         return self.method.task.output
 
+    def read(self, sample: Sample) -> Any:
+        """What was made of a sample, as it was written.
+
+        Raises:
+            ValueError: the file is missing or damaged; names it.
+        """
+        try:
+            return self.output.read(self.file(sample))
+        except ValueError as error:
+            found, _, _ = str(error).rpartition(": ")
+            raise ValueError(f"{found}: remove it, and the next run makes it again") from None
+
     def file(self, sample: Sample) -> Path:
         """Where what is made of a sample lies."""
         return self.folder / "samples" / f"{sample.name}{self.output.suffix}"
@@ -153,8 +165,8 @@ class Scored(Dataset):
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item, output = self.items[index], self.run.output
-        return {**item, "generated": output.judged(output.read(self.run.file(item["sample"])))}
+        item = self.items[index]
+        return {**item, "generated": self.run.output.judged(self.run.read(item["sample"]))}
 
 
 class Writer(BasePredictionWriter):
@@ -239,5 +251,5 @@ def shown(run: Run, count: int) -> Iterator[tuple[Any, str, Any]]:
             source = IMAGES.cell(to_uint8(item["image"]))
         elif seen == "video":
             source = VIDEOS.cell(Video(to_uint8(item["video"]), 1.0))
-        made = run.output.cell(run.output.read(run.file(sample)))
+        made = run.output.cell(run.read(sample))
         yield source, item[task.prompt] if task.prompt else "", made

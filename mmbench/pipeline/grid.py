@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 from mmbench.core.files import written_atomically
 
-SIDE, LINE = 1.6, 0.15  # inches: of a cell, and of a line of small print
+SIDE, LINE, GAP = 1.6, 0.15, 0.15  # inches: a cell, a line of small print, and the space around a heading
 
 
 class Tile(NamedTuple):
@@ -64,7 +64,7 @@ def write_tiles(path: Path, tiles: Sequence[Tile], title: str = "", across: int 
     starts = range(0, len(tiles), across)
     lines = [max(heading.count("\n") + 1 for heading in headings[start : start + across]) for start in starts]
     above = textwrap.fill(title, 22 * across)
-    heights = [SIDE + LINE * number for number in lines]
+    heights = [SIDE + GAP + LINE * number for number in lines]
     figure, axes = plt.subplots(
         math.ceil(len(tiles) / across),
         across,

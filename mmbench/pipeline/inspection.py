@@ -9,15 +9,19 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmbench.core.download import DiskFull
 from mmbench.core.files import sha256_bytes, sha256_file, sha256_json
 from mmbench.core.outputs import IMAGES, MODE, PIXELS, Output, in_words, require_word
-from mmbench.core.unpacking import ZIPS, unpack_zip
+from mmbench.core.unpacking import ARCHIVES, TARS, ZIPS, unpack_zip
 from mmbench.pipeline.captions import read_table
 from mmbench.pipeline.listing import listed
 
+ARRAYS = (".npz", ".npy")  # NumPy's; the first is a zip archive
+PACKED = frozenset({*TARS, ".gz", ".bz2", ".xz", ".zst", ".tbz2", ".txz", ".7z", ".rar"})
 SHOWN = 20  # problems that an error names
 UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # no record or line of output can hold it
 
@@ -54,13 +58,16 @@ class Folder:
         files, passed = listed(path, output.suffixes)
         if not files:
             others = "".join(f"; {kind}: {count}" for kind, count in passed.items())
-            raise ValueError(
-                f"expected {output.name} in {said}, found none of {', '.join(sorted(output.suffixes))}{others}"
-            )
+            packed = any(suffix in kind for kind in passed for suffix in ARCHIVES)
+            remedy = "unpack the archives that are in it first" if packed else "correct the path, or save them as one"
+            suffixes = ", ".join(sorted(output.suffixes))
+            raise ValueError(f"expected {output.name} in {said}, found none of {suffixes}{others}: {remedy}")
         named: dict[str, Path] = {}
         for file in files:
             below = file.relative_to(path)
-            name = unicodedata.normalize("NFC", below.with_suffix("").as_posix())
+            # Whatever the locale makes of the bytes.
+            named_below = os.fsencode(below.with_suffix("").as_posix()).decode("utf-8", "surrogateescape")
+            name = unicodedata.normalize("NFC", named_below)
             if UNSPEAKABLE.search(name):
                 raise ValueError(
                     f"expected names in UTF-8 and without line ends in {said}, found {os.fsencode(below)!r}: rename it"
@@ -107,9 +114,14 @@ class Folder:
         """As `Output.look`."""
         return self.output.look(self.files[name])
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Name to SHA-256 of its file; each file is read once."""
+        return {name: sha256_file(file) for name, file in self.files.items()}
+
     def sha256(self) -> str:
         """Identity: of all names and contents."""
-        return sha256_json({name: sha256_file(file) for name, file in self.files.items()})
+        return sha256_json(self.digests)
 
 
 @dataclass(frozen=True)
@@ -172,11 +184,22 @@ def opened(
                 found[what] = Table(what, read_table(path, "name: text", lambda value: isinstance(value, str)))
                 continue
             if path.is_file():
+                if path.suffix.lower() in ARRAYS:
+                    raise ValueError(
+                        f"expected {output.name} as files for {what}=, found {path}, arrays of NumPy: save each as a "
+                        "file, and name the folder"
+                    )
                 if path.suffix.lower() not in ZIPS and not zipfile.is_zipfile(path):
                     raise _no_source(what, path, output)
                 folder = Path(unpacked) / what
                 folder.mkdir()
-                unpack_zip(path, folder)
+                try:
+                    unpack_zip(path, folder)
+                except DiskFull:
+                    raise ValueError(
+                        f"{path}: expected room below {Path(unpacked).parent} to unpack it, found too little: make "
+                        "room, or name a folder on another disk by TMPDIR"
+                    ) from None
                 held = Folder.read(what, folder, output, origin=path)
                 found[what], bare[what] = held, held.without_top()
             else:
@@ -195,9 +218,16 @@ def _matches(what: str, sources: Mapping[str, Source]) -> int:
 
 def _no_source(what: str, path: Path, output: Output) -> ValueError:
     tables = f", or a table ({', '.join(sorted(output.tables))})" if output.tables else ""
-    kind = "no such thing" if not path.exists() else "another file"
+    if not path.exists():
+        kind, remedy = "no such thing", "correct the path"
+    elif path.suffix.lower() in output.suffixes:
+        kind, remedy = f"one {output.one}", "name the folder that it is in"
+    elif path.suffix.lower() in PACKED:
+        kind, remedy = "an archive of another kind", "unpack it, and name the folder"
+    else:
+        kind, remedy = "another file", "correct the path"
     return ValueError(
-        f"expected a folder or a zip archive{tables} for {what}=, found {path}, which is {kind}: correct the path"
+        f"expected a folder or a zip archive{tables} for {what}=, found {path}, which is {kind}: {remedy}"
     )
 
 
@@ -374,3 +404,20 @@ def noted(found: Mapping[str, Source]) -> dict[str, int]:
     for what, source in found.items():
         kinds.update({f"{kind} in {what}=, not looked at": count for kind, count in source.passed.items()})
     return dict(sorted(kinds.items()))
+
+
+def alike(found: Mapping[str, Source], used: Set[str]) -> dict[str, int]:
+    """Which generated files are copies of one another, or of what they are compared with: sentence to number.
+
+    Args:
+        used: what those others are called that a metric looks at.
+    """
+    folders = {what: source for what, source in found.items() if isinstance(source, Folder)}
+    if "fake" not in folders:
+        return {}
+    one, digests = folders["fake"].output.one, list(folders["fake"].digests.values())
+    copies = {"another of them": len(digests) - len(set(digests))}
+    for what in sorted(folders.keys() & used - {"mask"}):
+        there = set(folders[what].digests.values())
+        copies[f"one of {what}="] = sum(digest in there for digest in digests)
+    return {f"a generated {one} is, to the byte, {what}": count for what, count in copies.items() if count}

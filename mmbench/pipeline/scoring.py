@@ -4,6 +4,7 @@ What `mmbench evaluate` and `mmbench score` share.
 """
 
 import json
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -28,12 +29,14 @@ from mmbench.metrics.features import Cutting
 from mmbench.metrics.suite import MetricSuite
 
 BATCH = 32  # images that are read together; a multiple of what goes through a network at once
+BATCH_PIXELS = BATCH * 2**19  # of them all: metrics hold some 100 bytes of each, and values depend on no batch size
 REMEDY = "score on the processor (trainer=cpu)"
 
 
-def loader(dataset: Dataset, num_workers: int, make_batch: Any = collate) -> DataLoader:
-    """Batches of a data set in its order."""
-    return DataLoader(dataset=dataset, batch_size=BATCH, num_workers=num_workers, collate_fn=make_batch)
+def loader(dataset: Dataset, num_workers: int, make_batch: Any = collate, pixels: int = 1) -> DataLoader:
+    """Batches of a data set in its order: of pictures of so many `pixels` as many as memory holds."""
+    size = max(1, min(BATCH, BATCH_PIXELS // pixels))
+    return DataLoader(dataset=dataset, batch_size=size, num_workers=num_workers, collate_fn=make_batch)
 
 
 def place() -> tuple[int, int]:
@@ -115,7 +118,20 @@ def cut_captions(suite: MetricSuite, texts: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path, num_workers: int) -> None:
+def foreign_captions(texts: Sequence[str]) -> dict[str, int]:
+    """How many texts are mostly in other letters than Latin ones: the networks here have learned English."""
+    count = sum(map(_is_foreign, texts))
+    return {"captions in other letters than Latin ones, which networks of English do not read": count} if count else {}
+
+
+def _is_foreign(text: str) -> bool:
+    letters = [unicodedata.name(letter, "").startswith("LATIN") for letter in text if letter.isalpha()]
+    return sum(letters) * 2 < len(letters)
+
+
+def add_reference(
+    suite: MetricSuite, real: Dataset, identity: Any, assets: Path, num_workers: int, pixels: int = 1
+) -> None:
     """Gives the suite the real set: statistics that another run kept, or else all its images, once.
 
     Kept by data, split, preprocessing, decoder, extractor, its weights and what metrics want of them, in a file that is
@@ -124,6 +140,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
     Args:
         identity: JSON value of everything that the real images depend on.
         assets: the folder that is to hold `statistics/`.
+        pixels: of each picture, as far as is known.
 
     Raises:
         ValueError: a file of statistics is damaged; names it.
@@ -144,7 +161,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
         if not absent:
             return
         with full_precision(), within_memory(BATCH, REMEDY), range_known():
-            for batch in track(loader(real, num_workers), "real images"):
+            for batch in track(loader(real, num_workers, pixels=pixels), "real images"):
                 batch["image"] = batch["image"].to(suite.device)
                 suite.update_reference(batch, only=absent)
         for path, name in {paths[name]: name for name in absent}.items():
@@ -154,7 +171,7 @@ def add_reference(suite: MetricSuite, real: Dataset, identity: Any, assets: Path
 def _write(path: Path, states: Mapping[str, Tensor], facts: Any) -> None:
     about = {"of": json.dumps(facts), "sha256": sha256_bytes(save(dict(states)))}
     with written_atomically(path) as partial:
-        save_file(dict(states), partial, about)
+        partial.write_bytes(save(dict(states), about))  # of a full disk safetensors' own writer raises no OSError
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mmbench.core import config
 from mmbench.core.files import sha256_json, write_json, written_atomically
@@ -96,7 +96,7 @@ class Selection(Callback):
         if is_best and trainer.is_global_zero:
             with written_atomically(self.weights) as partial_file:
                 state = {name: tensor.contiguous().cpu() for name, tensor in pl_module.state_dict().items()}
-                save_file(state, partial_file)
+                partial_file.write_bytes(save(state))
         if trainer.is_global_zero:
             write_json(self.wanted.folder / "selection.json", {**self.select, "found": self.found})
 

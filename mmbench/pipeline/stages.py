@@ -102,7 +102,7 @@ def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
     callbacks = [OwnSignals(), *arguments.pop("callbacks", [])]
     try:
         return config.construct(hardware, **TRAINER_OPTIONS, callbacks=callbacks, **arguments)
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
         said = ", ".join(f"trainer.{key}={plain['trainer'].get(key)}" for key in ("accelerator", "devices"))
         raise ValueError(f"expected a trainer that this machine can be, found {said} ({error}): change them") from None
 

@@ -1,11 +1,13 @@
 """Tables as text, the only place where cells get words: published beside reproduced, the difference and a verdict."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import scipy.stats
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from mmbench.core.files import write_text
@@ -257,8 +259,12 @@ def show(cells: Sequence[Cell], title: str, under: Sequence[str] = ()) -> None:
     }
     table = Table(title=title)
     for column in COLUMNS:
-        table.add_column(column, justify="right" if column in NUMBERS else "left")
+        is_number = column in NUMBERS
+        table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number)
     for cell, line in zip(cells, texts(cells), strict=True):
         table.add_row(*(line[column] for column in COLUMNS), style=colours.get(cell.verdict))
+    if Measurement.get(console, console.options.update(max_width=sys.maxsize), table).minimum > console.width:
+        print(rendered(cells, "markdown") + below, end="")  # a narrow terminal breaks lines, where rich cuts numbers
+        return
     console.print(table)
     print(below, end="")

@@ -1,6 +1,7 @@
 """Training a method, and before it the stages it stands on; each once, re-used by everything it depends on."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,10 +9,11 @@ import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mmbench.core import application, config, results, threads
 from mmbench.core.batch_norm import synchronised
+from mmbench.core.checkpoints import WholeCheckpoints
 from mmbench.core.files import locked, write_json, written_atomically
 from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
@@ -29,7 +31,8 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
 
     Raises:
         ValueError: the method has nothing to train, or needs larger batches, or a caption has no known word, or the
-            device lacks memory, or a loss or a weight is no number.
+            device lacks memory, or a loss or a weight is no number; or the checkpoint that is there is none to go on
+            with.
     """
     require_training(plain)
     plain = {**plain, "weights": "trained"}
@@ -130,6 +133,12 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     try:
         with application.within_memory(data.batch_size, "lower method.training.batch_size"):
             trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except FileNotFoundError as error:
+        if not Path(str(error.filename)).absolute().is_relative_to(wanted.folder.absolute()):
+            raise
+        raise ValueError(
+            f"{wanted.folder}: expected the folder of this training as long as it goes on, found it gone: train again"
+        ) from None
     except SystemExit:  # what Lightning makes of Ctrl-C
         if trainer.interrupted:
             raise KeyboardInterrupt from None
@@ -172,7 +181,7 @@ def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
     plain, folder, training = wanted.plain, wanted.folder, wanted.plain["method"]["training"]
     parts = training.get("accumulate", 1)
     method.accumulate = parts
-    return trainer_of(
+    trainer = trainer_of(
         plain,
         max_epochs=num_epochs(training),
         # Methods that step their optimisers by hand see to it themselves.
@@ -189,6 +198,8 @@ def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
+    trainer.strategy.checkpoint_io = WholeCheckpoints(method)
+    return trainer
 
 
 def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) -> None:
@@ -204,7 +215,7 @@ def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) ->
         best.weights.replace(wanted.weights)
         return
     with written_atomically(wanted.weights) as partial:
-        save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, partial)
+        partial.write_bytes(save({name: value.contiguous().cpu() for name, value in method.state_dict().items()}))
 
 
 def _loggers(wanted: Stage) -> list[Any]:
