@@ -144,6 +144,16 @@ def test_headings_are_no_formulas_and_rows_are_filled(tmp_path):
     assert sizes["nine"][1] == pytest.approx(3 * sizes["four"][1], abs=3)
 
 
+@pytest.mark.parametrize("words", [1, 12, 40])
+def test_a_long_heading_is_whole(tmp_path, words):
+    cell = np.zeros((8, 8, 3), np.uint8)
+    write_tiles(tmp_path / "one.png", [Tile("", cell), Tile("MMMMMMM " * words, cell)])
+    image = np.asarray(Image.open(tmp_path / "one.png").convert("L"))
+    assert (image[:3] == 255).all(), "the first line is cut"
+    ink = (image[:, image.shape[1] // 2 :] < 128).any(axis=1).astype(int)
+    assert (np.diff(ink) == 1).sum() == -(-words // 2) + 1, "two words a line, and the picture"
+
+
 def test_the_command_writes_where_it_is_told_and_below_the_runs_else(tiny, capsys):
     assert command.main(["kind=draws", "draws=1", "method=telea", *DATA, *HOLES, "sample=2", "out=made/here.png"]) == 0
     assert Image.open("made/here.png").size[0] > 0

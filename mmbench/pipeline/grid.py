@@ -78,6 +78,7 @@ def write_tiles(path: Path, tiles: Sequence[Tile], title: str = "", across: int 
     for axis, heading, tile in zip(axes.flat, headings, tiles, strict=False):
         _show(axis, tile.cell)
         axis.set_title(heading, fontsize=8, parse_math=False)
+        axis.set_anchor("S")  # or what room there is for a heading would be half below the picture
     if above:
         figure.suptitle(above, fontsize=9, parse_math=False)
     write_figure(path, figure)
