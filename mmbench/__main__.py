@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "generate a method's images under a protocol, score them, write a record",
     "score": "score anybody's folder of images",
     "reproduce": "run the rows of a published table and print published beside reproduced",
+    "grid": "draw what a method makes of one sample: after several captions, in several draws, where it looks",
     "explain": "say what of the difference of two numbers lies in their protocols",
     "prepare": "fetch or make a data set and check it",
     "table": "print the table of an experiment from the records that are there",

@@ -59,6 +59,7 @@ HOW = {
     "make train-manigan DATA=toy": Expanded("mmbench train method=manigan data.source=toy"),
     "make reproduce-manigan DATA=toy": Expanded("mmbench reproduce experiment=manigan data.source=toy"),
     "make reproduce-manigan DATA=real": Expanded("mmbench reproduce experiment=manigan data.source=real"),
+    "make reproduce-inpainting_area DATA=toy": Expanded("mmbench reproduce experiment=inpainting_area data.source=toy"),
     "make table-manigan": Expanded("mmbench table experiment=manigan data.source=real"),
     "mmbench list": Run(),
     "mmbench list group=mask": Run(),
@@ -73,6 +74,8 @@ HOW = {
     "mmbench score fake=samples.zip data=coco metrics=fid,kid,precision,recall workers=4": Refused("expected "),
     "mmbench explain record=results/x/RECORD.json against=published experiment=manigan": Refused("RECORD.json"),
     "mmbench reproduce experiment=manigan data.source=toy method=manigan data=cub": Refused("1 of 1 rows did not run"),
+    "mmbench grid kind=captions method=tdanet data=cub data.source=toy protocol=strict_inpainting_object "
+    "weights=trained": Refused("expected trained weights of "),
     "mmbench train method=manigan data=cub data.source=toy": Composed(MINUTES),
     "mmbench evaluate method=manigan data=cub data.source=toy weights=trained": Composed(MINUTES),
     "mmbench evaluate method=projector data=celeba_hq data.source=toy protocol=strict_reconstruction "

@@ -258,6 +258,7 @@ def test_help_lists_and_misspelt_words_import_nothing_that_takes_seconds(tmp_pat
         "prepare data=cub dta=x",
         "table experiment=demo dta=x",
         "reproduce experiment=demo dta=x",
+        "grid kind=draws method=manigan dta=cub",
         "explain record=strict against=manigan method=manigan dta=cub",
         "explain record=strikt against=manigan method=manigan",
     ]

@@ -16,7 +16,8 @@ HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=v
   seeds=0,1,2            instead of the experiment's own seeds
 
 Runs the rows of a published table that have no record yet, under every protocol that the table needs, prints the table
-and writes it below results/tables/. Other words are handed to every row, e.g. logger=wandb or trainer=cpu.
+and writes it below results/tables/, with grids of images and, where the experiment has a `curve`, a figure. Other words
+are handed to every row, e.g. logger=wandb or trainer=cpu.
 
 Exit code 0 when every requested row ran (a verdict "differs" included), else 1.
 """
@@ -53,7 +54,7 @@ def reproduce(
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
     from mmbench.core.progress import require_loggers
-    from mmbench.pipeline import reproducing, tables
+    from mmbench.pipeline import curves, reproducing, tables
     from mmbench.pipeline.cells import cells_of
     from mmbench.pipeline.stages import require_hardware
 
@@ -72,6 +73,8 @@ def reproduce(
     path = tables.page(experiment, source, seeds, paths["results"])
     write_text(path, tables.document(experiment, source, seeds, whole))
     print(f"table: {path}")
+    if experiment.curve and (drawn := curves.write(path, experiment, whole)):
+        print(f"curve: {drawn}")
     for grid in reproducing.write_grids(experiment, source, outcome, Path(paths["results"])):
         print(f"grid: {grid}")
     if outcome.reasons:

@@ -85,7 +85,9 @@ def requested(arguments: list[str]) -> Request:
     for name in metrics:
         if name not in config.names("metric"):
             config.unknown("metric", name.lower(), config.names("metric"))
-    numbers = {option: _whole_number(own, option, least) for option, least in NUMBERS.items()}
+    numbers = {
+        option: config.whole_number(option, own.get(option, str(least)), least) for option, least in NUMBERS.items()
+    }
     config.require_said(own)
     if "size" in own and not {"real", "input", "mask"} & own.keys():
         raise ValueError("expected real=, input= or mask= with size=, which resizes them, found none: leave size= out")
@@ -127,13 +129,6 @@ def _judges(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         else:
             others.append(word)
     return judges, others
-
-
-def _whole_number(own: Mapping[str, str], option: str, smallest: int) -> int:
-    text = own.get(option, str(smallest))
-    if not text.isdecimal() or int(text) < smallest:
-        raise ValueError(f"expected {option}=N, a whole number of {smallest} or more, found {text!r}: correct it")
-    return int(text)
 
 
 def _require_extractor(own: Mapping[str, str]) -> None:

@@ -13,7 +13,8 @@ HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={
   seeds=0,1,2            instead of the experiment's own seeds
 
 Prints the table of an experiment from the newest records of its current configuration, and writes it below
-results/tables/. Without experiment=: every experiment that has records.
+results/tables/, with a figure beside it where the experiment has a `curve`. Without experiment=: every experiment
+that has records.
 """
 
 
@@ -61,6 +62,11 @@ def main(arguments: list[str]) -> int:
             write_text(path, tables.document(here, source, seeds, cells))
             if not form:
                 print(f"table: {path}")
+            if here.curve:
+                from mmbench.pipeline import curves  # matplotlib, which other tables do not need
+
+                if (drawn := curves.write(path, here, cells)) and not form:
+                    print(f"curve: {drawn}")
     readme = Path("README.md")
     if "experiment" not in own and pages:
         placed = tables.update_readme(readme, {"tables": tables.summarised(pages, Path()), **parts})

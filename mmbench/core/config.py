@@ -681,6 +681,17 @@ def integers(text: str) -> list[int]:
         raise ValueError(f"expected integers separated by commas, found {text!r}") from None
 
 
+def whole_number(option: str, text: str, least: int) -> int:
+    """What a command line says of an option that is a number.
+
+    Raises:
+        ValueError: it is no whole number, or a smaller one than `least`.
+    """
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(f"expected {option}=N, a whole number of {least} or more, found {text!r}: correct it")
+    return int(text)
+
+
 def _compose(overrides: Sequence[str], root: str = ROOT) -> DictConfig:
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

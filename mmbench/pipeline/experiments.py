@@ -1,6 +1,7 @@
 """One published table: its citation, its rows, how its numbers map to ours, and when a number counts as reproduced."""
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -10,6 +11,8 @@ from typing import Any
 import yaml
 
 from mmbench.core.config import integers, names, shipped, unknown
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ class Experiment:
         sources: the data sources that can be asked for; the published numbers belong to the first.
         seeds: seeds to run when the command line names none.
         grid: number of samples to show in the grid of images.
+        curve: {"x", "metrics"}: what a figure beside the table has on its horizontal axis, in words, and the metrics
+            that it shows, which every column has, each to the words of its own axis. Columns are places on the
+            horizontal one, by the one number in each name (`rectangle 5 %`); those whose names are otherwise equal are
+            one family, of one style of line.
         judged: {"metric", "by"}: a metric of the table, and those that it is to agree with in how they rank the rows.
         toy: other keys where the source is toy data; `metrics` are more metrics of the only column, beside the
             published ones.
@@ -125,6 +132,7 @@ class Experiment:
     sources: list[str] = field(default_factory=lambda: ["real", "toy"])
     seeds: list[int] = field(default_factory=lambda: [0])
     grid: int = 8
+    curve: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] = field(default_factory=dict)
     toy: dict[str, Any] = field(default_factory=dict)
 
@@ -154,6 +162,15 @@ class Experiment:
             for name, column in self.columns.items()
             for metric in column.metrics
         }
+
+    @cached_property
+    def families(self) -> dict[str, dict[float, str]]:
+        """Of a curve: what a column's name is beside its number, to that number and the column, from small to large."""
+        found: dict[str, dict[float, str]] = {}
+        for name in self.columns:
+            (number,) = NUMBER.findall(name)
+            found.setdefault(" ".join(NUMBER.sub("", name).strip("% ").split()), {})[float(number)] = name
+        return {family: dict(sorted(places.items())) for family, places in found.items()}
 
     @property
     def metrics(self) -> list[str]:
@@ -206,7 +223,8 @@ def load(name: str) -> Experiment:
 
     Raises:
         ValueError: there is no such experiment; a key in its file is unknown or missing; a difference or gain is one of
-            metrics that the table does not have; metrics of toy data are to go into several columns.
+            metrics that the table does not have; metrics of toy data are to go into several columns; columns are no
+            places of a curve.
     """
     if name not in names("experiment"):
         unknown("experiment", name, names("experiment"))
@@ -223,7 +241,26 @@ def load(name: str) -> Experiment:
                 unknown(f"metric for {shown} in {path}", source, experiment.places)
     if "metrics" in experiment.toy and len(experiment.columns) > 1:
         raise ValueError(f"{path}: expected toy.metrics beside one protocol, found {len(experiment.columns)} columns")
+    _require_curve(experiment, path)
     return experiment
+
+
+def _require_curve(experiment: Experiment, path: Path) -> None:
+    """Refuses a curve without words for its axis, or of columns that have no place on it or lack a metric of it."""
+    if not experiment.curve:
+        return
+    if experiment.curve.keys() != {"x", "metrics"}:
+        raise ValueError(
+            f"{path}: expected the keys x and metrics of curve, found {', '.join(experiment.curve)}: correct"
+        )
+    for name, column in experiment.columns.items():
+        if len(NUMBER.findall(name)) != 1:
+            raise ValueError(
+                f"{path}: expected one number in the name of each column of a curve, found {name!r}: rename"
+            )
+        for metric in experiment.curve["metrics"]:
+            if metric not in column.metrics:
+                unknown(f"metric of the column {name} for a curve in {path}", metric, column.metrics)
 
 
 def seeds_of(asked: str | None, words: Sequence[str], experiment: Experiment) -> list[int]:

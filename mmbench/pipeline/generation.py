@@ -201,14 +201,15 @@ def generate(run: Run) -> None:
         if run.output is VIDEOS:
             known.add("frame_rate")
         items = run.items(missing, {*run.method.task.inputs, *known}, told=True)
-        loader = _loader(run, items, partial(_with_noise, seed=run.plain["seed"]))
+        loader = _loader(run, items, partial(with_noise, seed=run.plain["seed"]))
         with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
             trainer.predict(run.method, loader, return_predictions=False)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the first process reads what all of them wrote
 
 
-def _with_noise(items: Sequence[dict[str, Any]], seed: int) -> Batch:
+def with_noise(items: Sequence[dict[str, Any]], seed: int) -> Batch:
+    """Items as one batch, with the noise of their samples."""
     batch = collate(items)
     return {**batch, "noise": Noise(seed, batch["sample"])}
 

@@ -176,6 +176,7 @@ def summary(experiment: Experiment, cells: Sequence[Cell]) -> str:
 
 def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: Sequence[Cell]) -> str:
     """The page results/tables/<name>.md: citation, how it was made, table, legend."""
+    drawn = experiment.curve and any(cell.value.mean is not None for cell in cells)
     protocols = dict.fromkeys(name for row in experiment.rows for name in experiment.protocols(row.data))
     listed = ", ".join(f"`{name}`" for name in protocols)
     return "\n".join(
@@ -188,6 +189,7 @@ def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: S
             f"`make reproduce-{experiment.name} DATA={source}`; see `results/{experiment.name}/` for the records.",
             "",
             glance(cells),
+            *([f"![curve]({figure(page(experiment, source, seeds, '')).name})", ""] if drawn else []),
             *(f"{sentence}\n" for sentence in agreements(experiment, cells)),
             rendered(cells, "markdown"),
             *(f"{note}\n" for note in [*remarks(experiment), *notes(cells)]),
@@ -235,6 +237,11 @@ def page(experiment: Experiment, source: str, seeds: Sequence[int], folder: str 
     if list(seeds) != experiment.seeds:
         name += "-seeds-" + "-".join(map(str, seeds))
     return Path(folder) / "tables" / f"{name}.md"
+
+
+def figure(page: Path) -> Path:
+    """Where the curve of an experiment lies, beside its page."""
+    return page.with_name(f"{page.stem}-curve.png")
 
 
 def show(cells: Sequence[Cell], title: str, under: Sequence[str] = ()) -> None:

@@ -1,0 +1,261 @@
+"""Pictures of one sample: what a method makes of it after several captions, of several draws, and where it looks.
+
+A kind of picture is a function of a configuration and of what is asked for, and a line of `KINDS`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mmbench.core import application, config
+from mmbench.core.images import to_uint8
+from mmbench.core.method import Batch
+from mmbench.core.noise import Sample, random_stream
+from mmbench.core.outputs import IMAGES
+from mmbench.core.task import Task
+from mmbench.pipeline.generation import Run, prepared, with_noise
+from mmbench.pipeline.grid import Tile, laid_over, write_tiles
+from mmbench.pipeline.stages import trainer_of
+
+NUM_OTHERS = 2  # captions of other images, where nobody asks for any
+LEAST = 1e-6  # of the largest attention, which maps are divided by
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A method that can say where it looks for each word."""
+
+    def words(self, captions: list[str]) -> list[list[str]]:
+        """The known words of N captions, in the order of `word_attention`."""
+
+    def word_attention(self, batch: Batch) -> Tensor:
+        """(N, L, h, w), 0 or larger, of a batch with `noise` and the fields that `task.inputs` names."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a picture is asked to show.
+
+    Attributes:
+        sample: place of the sample among those of the protocol, from 0; draws do not count.
+        captions: texts in the place of the sample's own; none: what the kind of picture takes.
+        draws: number of draws.
+    """
+
+    sample: int
+    captions: Sequence[str]
+    draws: int
+
+
+class Picture(NamedTuple):
+    """Cells with their headings, and what stands above all of them."""
+
+    tiles: list[Tile]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A sample under a protocol, and the method that is told of it.
+
+    Attributes:
+        run: of the method.
+        sample: its first draw.
+        item: what the method is told, and what puts known pixels back.
+    """
+
+    run: Run
+    sample: Sample
+    item: dict[str, Any]
+
+    @classmethod
+    def of(cls, plain: dict[str, Any], place: int) -> "Scene":
+        """Prepares data and method, and takes the sample of a place.
+
+        Raises:
+            MissingAsset, ValueError: as `prepared`; the protocol has fewer samples.
+        """
+        run = prepared(plain)
+        samples = [sample for sample in run.samples if sample.draw == 0]
+        if place >= len(samples):
+            raise ValueError(
+                f"expected sample=N from 0 to {len(samples) - 1}, a place among the samples of protocol "
+                f"{run.protocol.name}, found {place}: choose another"
+            )
+        return cls(run, samples[place], _items(run, [samples[place]])[0])
+
+    @property
+    def caption(self) -> str:
+        """What the method is told; "" where it follows no text."""
+        prompt = self.run.method.task.prompt
+        return self.item[prompt] if prompt else ""
+
+    def others(self, count: int) -> list[str]:
+        """Captions of other samples of the run, drawn by the sample's id; fewer where there are no more."""
+        run = self.run
+        samples = [sample for sample in run.samples if sample.draw == 0 and sample.id != self.sample.id]
+        order = random_stream(run.protocol.seed, self.sample.id, "other captions").permutation(len(samples))
+        shuffled = [samples[place] for place in order]
+        texts = run.told.texts(run.protocol.split, shuffled, run.protocol.seed)[run.method.task.prompt or ""]
+        return [text for text in dict.fromkeys(texts) if text not in ("", self.caption)][:count]
+
+    def given(self) -> list[Tile]:
+        """The pictures that the method is given: the original, and what its hole leaves of it."""
+        inputs = self.run.method.task.inputs
+        if "image" not in inputs:
+            return []
+        image = self.item["image"]
+        tiles = [Tile("original" if "mask" in inputs else "input", IMAGES.cell(to_uint8(image)))]
+        if "mask" in inputs:
+            tiles.append(Tile("corrupted", IMAGES.cell(to_uint8(torch.where(self.item["mask"] > 0, 0.0, image)))))
+        return tiles
+
+    def told(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """The item with each of some texts in the place of what the method is told."""
+        prompt = self.run.method.task.prompt
+        return [{**self.item, prompt: text} for text in texts] if prompt else [self.item]
+
+    def made(self, items: list[dict[str, Any]]) -> list[np.ndarray | str]:
+        """What the method makes of items, as cells; noise belongs to the sample, whatever it is told.
+
+        Raises:
+            ValueError: as `generate` of the method.
+        """
+        run = self.run
+        trainer = trainer_of(
+            run.plain,
+            logger=False,
+            enable_checkpointing=False,
+            default_root_dir=run.folder,
+            inference_mode=not run.method.needs_gradients,
+        )
+        batch_of = partial(with_noise, seed=run.plain["seed"])
+        loader = DataLoader(dataset=items, batch_size=run.data.batch_size, collate_fn=batch_of)  # type: ignore[arg-type]
+        with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
+            predicted = trainer.predict(run.method, loader)
+        cells = []
+        for batch, made in zip(loader, predicted or [], strict=True):
+            run.output.check(made, [sample.name for sample in batch["sample"]])
+            cells += [run.output.cell(item) for item in run.output.finished(made, batch, run.protocol)]
+        return cells
+
+
+def _items(run: Run, samples: list[Sample]) -> list[dict[str, Any]]:
+    """What the method is told of samples, and what puts known pixels back."""
+    fields = {*run.method.task.inputs, "image", "mask", "frame_rate"} & run.data.fields
+    items = run.items(samples, fields, told=True)
+    return [items[place] for place in range(len(samples))]
+
+
+def captions(plain: dict[str, Any], asked: Asked) -> Picture:
+    """What a method makes of a sample after several captions: by default its own and those of two other images.
+
+    A hole is also filled without a text.
+
+    Raises:
+        ValueError: the task follows no text, or the method does not do without one.
+    """
+    task = _task(plain)
+    if task.prompt is None:
+        raise ValueError(
+            f"expected a method that follows texts for kind=captions, found one for {task.name}: choose another"
+        )
+    scene = Scene.of(plain, asked.sample)
+    texts = asked.captions or [*filter(None, [scene.caption]), *scene.others(NUM_OTHERS)]
+    if "mask" in task.inputs:
+        texts = ["", *texts]
+    made = scene.made(scene.told(texts))
+    return Picture(
+        [*scene.given(), *(Tile(text or "without text", cell) for text, cell in zip(texts, made, strict=True))]
+    )
+
+
+def attention(plain: dict[str, Any], asked: Asked) -> Picture:
+    """Where a method looks for each known word of a caption: a map over what it is given, or else over what it makes.
+
+    Behind a word stands its largest attention; the colours of all words have one scale.
+
+    Raises:
+        ValueError: the method has no attention to words, or knows no word of the caption.
+    """
+    _require_attentive(plain)
+    scene = Scene.of(plain, asked.sample)
+    text = _one_caption(asked, scene, "attention")
+    items = scene.told([text])
+    tiles = [*scene.given(), Tile(plain["method"]["name"], scene.made(items)[0])]
+    below = (scene.given() or tiles)[-1].cell
+    method = scene.run.method.cpu().eval()
+    (words,) = method.words([text])
+    if not words:
+        raise ValueError(f"expected a caption of known words for kind=attention, found {text!r}: set captions=TEXT")
+    maps = method.word_attention(with_noise(items, scene.run.plain["seed"]))[0, : len(words)].numpy()  # (L, h, w)
+    tiles += [
+        Tile(f"{word} {weights.max():.2f}", laid_over(below, weights / max(maps.max(), LEAST)))
+        for word, weights in zip(words, maps, strict=True)
+    ]
+    return Picture(tiles, text)
+
+
+def draws(plain: dict[str, Any], asked: Asked) -> Picture:
+    """Several draws of one sample, after one caption where the task has any.
+
+    Raises:
+        ValueError: the task follows no text, and one is given.
+    """
+    scene = Scene.of(plain, asked.sample)
+    text = _one_caption(asked, scene, "draws")
+    items = _items(scene.run, [scene.sample._replace(draw=draw) for draw in range(asked.draws)])
+    if prompt := _task(plain).prompt:
+        items = [{**item, prompt: text} for item in items]
+    cells = scene.made(items)
+    return Picture([*scene.given(), *(Tile(f"draw {draw}", cell) for draw, cell in enumerate(cells))], text)
+
+
+KINDS: Mapping[str, Callable[[dict[str, Any], Asked], Picture]] = {
+    "captions": captions,
+    "attention": attention,
+    "draws": draws,
+}
+
+
+def write(path: Path, kind: str, plain: dict[str, Any], asked: Asked) -> None:
+    """Writes a picture of a kind as PNG.
+
+    Raises:
+        MissingAsset, ValueError: as the kind, and `prepared`, say.
+        CannotWrite: the file cannot be written.
+    """
+    picture = KINDS[kind](plain, asked)
+    write_tiles(path, picture.tiles, picture.title)
+
+
+def _task(plain: Mapping[str, Any]) -> Task:
+    return config.target(plain["method"]["module"]).task
+
+
+def _require_attentive(plain: Mapping[str, Any]) -> None:
+    """Refuses a method without attention to words before anything is loaded."""
+    if not issubclass(config.target(plain["method"]["module"]), Attentive):
+        raise ValueError(
+            f"expected a method with `words` and `word_attention` for kind=attention, found {plain['method']['name']}: "
+            "choose another method or kind"
+        )
+
+
+def _one_caption(asked: Asked, scene: Scene, kind: str) -> str:
+    """The caption that is asked for, else the sample's own."""
+    if len(asked.captions) > 1:
+        raise ValueError(f"expected one caption for kind={kind}, found {len(asked.captions)}: leave out the others")
+    task = scene.run.method.task
+    if asked.captions and task.prompt is None:
+        raise ValueError(
+            f"expected a method that follows texts with captions=, found one for {task.name}: leave them out"
+        )
+    return asked.captions[0] if asked.captions else scene.caption
