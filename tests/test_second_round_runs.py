@@ -568,9 +568,7 @@ def test_a_full_disk_behind_the_output_is_one_line():
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "..", "'a\\b'"])
 def test_an_experiment_is_a_folder_below_that_of_the_records(name):
-    with pytest.raises(
-        ValueError, match=r"experiment=NAME, a folder below .*set paths.results to"
-    ):
+    with pytest.raises(ValueError, match=r"experiment=NAME, a folder below .*set paths.results to"):
         config.composed(["method=identity", f"experiment={name}"])
 
 
