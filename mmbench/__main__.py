@@ -97,7 +97,7 @@ def _run(arguments: list[str]) -> int:
 
 def _command(command: str, *words: str) -> int:
     if command not in COMMANDS:
-        from mmbench.core.config import unknown
+        from mmbench.core.catalogue import unknown
 
         unknown("command", command, COMMANDS)
     module = import_module(f"mmbench.commands.{command}")

@@ -105,11 +105,11 @@ def _lay_over(content: dict[str, Any], keys: dict[str, Any]) -> None:
 @pytest.fixture
 def conf(home, monkeypatch) -> Iterator[Configuration]:
     """A copy of conf/ in the working directory, from which runs of this process are composed."""
-    from mmbench.core import config
+    from mmbench.core import catalogue, config
 
-    shipped = config.shipped
+    shipped = catalogue.shipped
     shutil.copytree(shipped("conf"), home / "conf")
-    monkeypatch.setattr(config, "shipped", lambda folder: home / "conf" if folder == "conf" else shipped(folder))
+    monkeypatch.setattr(catalogue, "shipped", lambda folder: home / "conf" if folder == "conf" else shipped(folder))
     config.forget()
     yield Configuration(home / "conf")
     config.forget()

@@ -5,7 +5,7 @@ import csv
 import pytest
 import yaml
 
-from mmbench.core import config, results
+from mmbench.core import catalogue, results
 from mmbench.pipeline import experiments, reproducing, tables
 from mmbench.pipeline.cells import Value, Verdict, cells_of, difference, gain
 
@@ -38,7 +38,7 @@ NUMBERS = [("L1", "4.00", "center mask"), ("L1", "5.00", "object mask"), ("L1 de
 @pytest.fixture
 def holes(tmp_path, monkeypatch):
     """The experiment `holes`, with its file and its published numbers."""
-    shipped = config.shipped
+    shipped = catalogue.shipped
     monkeypatch.setattr(experiments, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
     monkeypatch.setattr(experiments, "names", lambda group: ["holes"])
     (tmp_path / "holes.yaml").write_text(FILE)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mmbench.__main__ import COMMANDS, main
-from mmbench.core import config
+from mmbench.core import catalogue, command_line, config
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_a_word_that_nothing_would_read_is_refused(word, message):
 
 def test_no_name_is_suggested_twice():
     with pytest.raises(ValueError, match=r"found 'dat': did you mean date or data\?$"):
-        config.unknown("word", "dat", ["date", "data", "data"])
+        catalogue.unknown("word", "dat", ["date", "data", "data"])
     with pytest.raises(ValueError, match=r"found 'x': choose from data, date$"):
-        config.unknown("word", "x", ["date", "data", "data"])
+        catalogue.unknown("word", "x", ["date", "data", "data"])
 
 
 def test_toy_blocks_apply_to_toy_data_and_the_command_line_overrules_them():
@@ -172,12 +172,12 @@ def test_no_suggestion_stands_twice():
     assert len(offered) == len(set(offered))
 
 
-@pytest.mark.parametrize("name", config.names("method"))
+@pytest.mark.parametrize("name", catalogue.names("method"))
 def test_composing_by_parts_is_what_hydra_composes(name):
     """The parts are kept, so that tables of hundreds of rows are composed in seconds; Hydra alone makes the same."""
     whole = config._container(config._compose([f"method={name}", "data=coco", "protocol=manigan"]))
-    parts = config._root(("data=coco", "protocol=manigan"), config.shipped("conf"))
-    assert whole == {**parts, "method": config._described("method", name, config.shipped("conf"))}
+    parts = config._root(("data=coco", "protocol=manigan"), catalogue.shipped("conf"))
+    assert whole == {**parts, "method": config._described("method", name, catalogue.shipped("conf"))}
 
 
 def test_hash_ignores_where_files_lie_and_how_work_is_cut():
@@ -204,10 +204,10 @@ def test_folders_follow_the_environment_where_it_says_something(monkeypatch):
 
 
 def test_lists_of_words_and_integers():
-    assert config.words("a,b") == config.words("[a, b]") == ["a", "b"]
-    assert config.integers("0,1") == [0, 1]
+    assert command_line.listed("a,b") == command_line.listed("[a, b]") == ["a", "b"]
+    assert command_line.integers("0,1") == [0, 1]
     with pytest.raises(ValueError, match="expected integers"):
-        config.integers("0,x")
+        command_line.integers("0,x")
 
 
 def _run(monkeypatch, capsys, *words):
@@ -282,7 +282,7 @@ def test_everything_that_can_be_chosen_is_listed(monkeypatch, capsys):
     code, printed = _run(monkeypatch, capsys, "list")
     assert code == 0
     for group in ("method", "data", "protocol", "metric", "experiment"):
-        for name in config.names(group):
+        for name in catalogue.names(group):
             assert any(line.split()[:2] == [group, name] for line in printed.out.splitlines())
 
 
@@ -296,7 +296,7 @@ def test_methods_are_listed_below_their_tasks(conf, monkeypatch, capsys):
             task = words[0]
         elif words[0] == "method":
             tasks[words[1]] = task
-    assert tasks.keys() == set(config.names("method"))
+    assert tasks.keys() == set(catalogue.names("method"))
     assert {tasks["manigan"], tasks["tagan"], tasks["variant"]} == {"manipulation:"}
     assert (tasks["damsm"], tasks["real"], tasks["mine"]) == ("synthesis:", "reference:", "elsewhere:")
 

@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.method import Method
@@ -75,7 +75,7 @@ def checkpoints(folder):
 @cache
 def protocols():
     """Task to the first protocol that is for it."""
-    described = {name: config.node(f"protocol/{name}")["task"] for name in reversed(config.names("protocol"))}
+    described = {name: config.node(f"protocol/{name}")["task"] for name in reversed(catalogue.names("protocol"))}
     return {task: name for name, task in described.items()}
 
 
@@ -97,7 +97,7 @@ def lacking(plain):
 
 def subject(name):
     """A method on the data set of a run that names none, or on the first that has what it needs."""
-    choices = [[], *([f"data={data}"] for data in config.names("data"))]
+    choices = [[], *([f"data={data}"] for data in catalogue.names("data"))]
     plain = next(plain for words in choices if not lacking(plain := composed(name, *words, *TINY)))
     data = assembly.prepared_data(plain, evaluation="training" not in plain["method"])
     return Subject(plain, assembly.built(plain, data)[0], data)
@@ -106,12 +106,12 @@ def subject(name):
 @cache
 def written(name):
     """A method's YAML as it stands: composing all methods to learn a word of each takes seconds."""
-    return yaml.safe_load((config.shipped("conf") / f"method/{name}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((catalogue.shipped("conf") / f"method/{name}.yaml").read_text(encoding="utf-8"))
 
 
 def above(name):
     """A method's YAML, and those that it stands on."""
-    bases = [entry for entry in written(name).get("defaults", ()) if entry in config.names("method")]
+    bases = [entry for entry in written(name).get("defaults", ()) if entry in catalogue.names("method")]
     return [written(name), *(one for entry in bases for one in above(entry))]
 
 
@@ -122,7 +122,7 @@ def learns(name):
 
 def is_stood_on(name):
     """Whether it is a stage of another method."""
-    entries = [entry for other in config.names("method") for entry in written(other).get("stages", {}).values()]
+    entries = [entry for other in catalogue.names("method") for entry in written(other).get("stages", {}).values()]
     return name in [entry if isinstance(entry, str) else entry["method"] for entry in entries]
 
 
@@ -307,16 +307,16 @@ def place(toy_assets):
     """Folders of this module's runs; what is done once for all methods is done, and not in the time of the first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMBENCH_HOME", str(toy_assets))
-        for protocol, data in itertools.product(protocols().values(), config.names("data")):
+        for protocol, data in itertools.product(protocols().values(), catalogue.names("data")):
             lacking(config.composed(["method=identity", f"protocol={protocol}", f"data={data}", "data.source=toy"]))
         subject_of(Plain).fitted(precision="bf16-mixed")
         yield
 
 
-@pytest.mark.parametrize("name", config.names("method"))
+@pytest.mark.parametrize("name", catalogue.names("method"))
 def test_it_composes_on_every_data_set_with_the_fields_of_its_task(name):
     fitting = []
-    for data in config.names("data"):
+    for data in catalogue.names("data"):
         for source in ("toy", "real"):
             plain = composed(name, f"data={data}", f"data.source={source}")
             assert plain["method"]["name"] == name
@@ -327,7 +327,7 @@ def test_it_composes_on_every_data_set_with_the_fields_of_its_task(name):
     assert {source for _, source in fitting} == {"toy", "real"}
 
 
-@pytest.mark.parametrize("name", config.names("method"))
+@pytest.mark.parametrize("name", catalogue.names("method"))
 def test_what_it_makes_is_of_its_samples(name):
     of_it = subject(name)
     if makes_something(of_it):
@@ -336,7 +336,7 @@ def test_what_it_makes_is_of_its_samples(name):
         assert is_stood_on(name), f"{name} makes nothing, and no method stands on it"
 
 
-@pytest.mark.parametrize("name", filter(learns, config.names("method")))
+@pytest.mark.parametrize("name", filter(learns, catalogue.names("method")))
 def test_it_learns_what_its_optimisers_hold_and_goes_on_where_it_stopped(name, tmp_path):
     require_training(subject(name), tmp_path)
 

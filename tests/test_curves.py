@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from mmbench.commands import reproduce, table
-from mmbench.core import config
+from mmbench.core import catalogue
 from mmbench.pipeline import curves, experiments, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict
 
@@ -39,7 +39,7 @@ STROKES, LARGE, SMALL = "L1 strokes 30 %", "L1 rectangle 30 %", "L1 rectangle 7.
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Writes the experiment `areas` with some keys changed, and loads it."""
-    shipped = config.shipped
+    shipped = catalogue.shipped
     monkeypatch.setattr(experiments, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
     monkeypatch.setattr(experiments, "names", lambda group: ["areas"])
 

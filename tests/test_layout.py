@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.task import BATCH_FIELDS
 from mmbench.pipeline.experiments import load, published
 from mmbench.pipeline.tables import remarks
@@ -100,20 +100,20 @@ def test_every_configuration_begins_with_one_line_of_help(path):
     assert len(first) <= 120
 
 
-@pytest.mark.parametrize("data", config.names("data"))
+@pytest.mark.parametrize("data", catalogue.names("data"))
 def test_every_data_set_composes(data):
     cfg = config.composed(["method=identity", f"data={data}", "data.source=toy"])
     assert cfg["data"]["name"] == data
 
 
-@pytest.mark.parametrize("name", config.names("experiment"))
+@pytest.mark.parametrize("name", catalogue.names("experiment"))
 def test_every_experiment_finds_its_published_numbers(name):
     experiment = load(name)
     for row in experiment.rows:
         numbers = published(experiment, row)
         assert set(numbers) == (set(experiment.metrics) if row.published else set()), row
         assert all(experiment.metric(metric, row, "toy") for metric in experiment.places)
-        assert all(protocol.split()[0] in config.names("protocol") for protocol in experiment.protocols(row.data))
+        assert all(protocol.split()[0] in catalogue.names("protocol") for protocol in experiment.protocols(row.data))
 
 
 def test_the_published_manigan_table_is_whole():
@@ -183,8 +183,8 @@ def test_batch_vocabulary_has_one_line_per_field():
 
 
 def test_experiments_are_plain_data():
-    for name in config.names("experiment"):
-        content = yaml.safe_load((config.shipped("experiments") / f"{name}.yaml").read_text(encoding="utf-8"))
+    for name in catalogue.names("experiment"):
+        content = yaml.safe_load((catalogue.shipped("experiments") / f"{name}.yaml").read_text(encoding="utf-8"))
         assert {"citation", "rows"} <= content.keys()
         of_papers = {"published", "select", "tolerance"}
         printed = any("published" in row for row in content["rows"])

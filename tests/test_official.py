@@ -16,7 +16,7 @@ import pytest
 import requests
 import torch
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.cards import Card, MissingAsset, find
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
@@ -36,7 +36,7 @@ sys.path.insert(0, str(PARITY))
 
 import paritykit  # noqa: E402
 
-CONF = config.shipped("conf")
+CONF = catalogue.shipped("conf")
 
 
 @pytest.fixture

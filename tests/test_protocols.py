@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from mmbench.core import config, results
+from mmbench.core import catalogue, config, results
 from mmbench.core.images import from_uint8, read_rgb, to_uint8, truncated
 from mmbench.core.method import Method
 from mmbench.core.noise import random_stream
@@ -84,7 +84,7 @@ def composed(protocol, *words):
 
 
 def test_every_card_is_tested_here():
-    assert set(DATA) == set(config.names("protocol"))
+    assert set(DATA) == set(catalogue.names("protocol"))
 
 
 @pytest.mark.parametrize(("name", "data"), [(name, data) for name, sets in DATA.items() for data in sets])
@@ -108,7 +108,7 @@ def test_each_card_is_a_protocol_of_its_own():
     assert len({config.config_hash(protocol) for protocol in plain.values()}) == len(DATA)
     assert {name.replace("_", "-") for name in DATA} == {protocol["name"] for protocol in plain.values()}
     for name in DATA:
-        text = (config.shipped("conf") / f"protocol/{name}.yaml").read_text(encoding="utf-8")
+        text = (catalogue.shipped("conf") / f"protocol/{name}.yaml").read_text(encoding="utf-8")
         assert "Source: " in text or name.startswith("strict")
         assert yaml.safe_load(text)["name"] == plain[name]["name"]
 

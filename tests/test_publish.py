@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.results import Result
 from mmbench.maintenance import publish
 from mmbench.pipeline.lookup import Found
@@ -13,9 +13,9 @@ from mmbench.pipeline.lookup import Found
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """The CSV that is rewritten, as it was, and a function that makes the records that are found."""
-    shipped, path = config.shipped, tmp_path / "toy.csv"
+    shipped, path = catalogue.shipped, tmp_path / "toy.csv"
     path.write_bytes((shipped("results/published") / "toy.csv").read_bytes())
-    monkeypatch.setattr(config, "shipped", lambda name: tmp_path if name == "results/published" else shipped(name))
+    monkeypatch.setattr(catalogue, "shipped", lambda name: tmp_path if name == "results/published" else shipped(name))
 
     def found(*complete):
         def of(*asked):

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from mmbench.commands import score
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
@@ -199,7 +199,7 @@ def test_what_is_missing_is_said_in_one_line(folders, words, message):
 
 
 def test_weights_may_be_given_by_path(folders, capsys):
-    shipped = config.shipped("conf").parent / "mmbench" / config.node("network/inception/toy")["card"]["file"]
+    shipped = catalogue.shipped("conf").parent / "mmbench" / config.node("network/inception/toy")["card"]["file"]
     copy = folders / "mine.safetensors"
     copy.write_bytes(shipped.read_bytes())
     record = scored(capsys, folders, "metrics=is", f"extractor.inception.file={copy}")

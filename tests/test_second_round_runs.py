@@ -22,7 +22,7 @@ from torch import nn
 
 from mmbench.__main__ import main
 from mmbench.commands import evaluate, score
-from mmbench.core import application, config, files, progress, results
+from mmbench.core import application, command_line, config, files, progress, results
 from mmbench.core.checkpoints import NEEDED, WholeCheckpoints
 from mmbench.core.download import MissingAsset
 from mmbench.core.files import CannotWrite, locked
@@ -53,12 +53,12 @@ def test_a_key_that_nothing_reads_is_refused_behind_a_plus_too(key, plus):
 def test_a_plus_before_a_key_that_is_there_changes_nothing(word):
     assert config.composed(["method=identity", word])["seed"] == 3
     config.check(["method=identity", word])
-    assert config.for_hydra(word) in ("++seed=3", "seed=3"), "Hydra takes no `+` before a key that is there"
+    assert command_line.for_hydra(word) in ("++seed=3", "seed=3"), "Hydra takes no `+` before a key that is there"
 
 
 def test_choices_behind_a_plus_stay_choices():
     for word in ("+mask@protocol.mask=centre", "+metric@protocol.metrics.psnr=psnr", "hydra.mode=MULTIRUN"):
-        assert config.for_hydra(word) == word
+        assert command_line.for_hydra(word) == word
 
 
 @pytest.mark.parametrize("word", ["~protocol", "~data", "~seed", "~trainer.precision"])
@@ -74,9 +74,9 @@ def test_nothing_is_taken_away(word, read):
 )
 def test_what_hydra_cannot_read_is_named_with_a_remedy_that_works(value, meant):
     with pytest.raises(ValueError, match=re.escape(f"found paths.runs={value} (")) as caught:
-        config.parse(["seed=1", f"paths.runs={value}"])
+        command_line.parse(["seed=1", f"paths.runs={value}"])
     advised = re.search(r'as "(.*)"$', str(caught.value))[1]
-    [override] = config.parse([advised])
+    [override] = command_line.parse([advised])
     assert override.value() == value.replace("'", "")
 
 
@@ -476,7 +476,7 @@ def test_another_broken_pipe_stays_an_error(home, command, monkeypatch):
     def broken(*_):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    monkeypatch.setattr("mmbench.core.config.names", broken)
+    monkeypatch.setattr("mmbench.core.catalogue.names", broken)
     monkeypatch.setattr(sys, "argv", ["mmbench", "list"])
     with (home / "out").open("w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
@@ -486,7 +486,7 @@ def test_another_broken_pipe_stays_an_error(home, command, monkeypatch):
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_an_encoding_lacks_is_spelt_out(home, command, monkeypatch, encoding):
-    monkeypatch.setattr("mmbench.core.config.summary", lambda *_: "1.5 \xb1 0.5 \u2020")
+    monkeypatch.setattr("mmbench.core.catalogue.summary", lambda *_: "1.5 \xb1 0.5 \u2020")
     with (home / "out").open("w", encoding=encoding) as stdout:
         assert command(stdout, "list", "group=logger") == 0
     shown = {"ascii": r"\xb1 0.5 \u2020", "latin-1": "\xb1 0.5 \\u2020", "utf-8": "\xb1 0.5 \u2020"}[encoding]

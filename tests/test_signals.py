@@ -143,7 +143,7 @@ REAL = ["method=real", *TOY]
         (["score", "fake=images", "real=images", "metrics=psnr"], "mmbench.pipeline.scoring.show"),
         (["prepare", "data=cub", *DATA, "data.root=fresh"], "PIL.Image.new"),
         (["table", "experiment=manigan", "data.source=toy"], "mmbench.core.results.by_configuration"),
-        (["list"], "mmbench.core.config.summary"),
+        (["list"], "mmbench.core.catalogue.summary"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else value.rpartition(".")[2],
 )

@@ -50,7 +50,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 from torchvision.models.vgg import cfgs, make_layers
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import pyramid
 from mmbench.core.method import Batch, Method
@@ -825,7 +825,7 @@ def main(arguments: list[str]) -> int:
     chosen = [word.partition("=") for word in words] or [(name, "", "") for name in CASES]
     for name, _, _ in chosen:
         if name not in CASES:
-            config.unknown("method", name, CASES)
+            catalogue.unknown("method", name, CASES)
     sizes = {name: _batch_size(name, count) if equals else CASES[name].batch_size for name, equals, count in chosen}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}, PyTorch {torch.__version__}, float32")

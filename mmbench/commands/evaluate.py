@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import application, config
+from mmbench.core import application, command_line, config
 from mmbench.core.files import ASSETS, RESULTS, RUNS, require_writable
 from mmbench.core.results import Unwritten
 
@@ -72,6 +72,6 @@ Generates the images that the protocol asks for, scores them and writes one reco
 
 
 def main(arguments: list[str]) -> int:
-    config.require_once(arguments)
+    command_line.require_once(arguments)
     require_writable(config.folders(arguments)["runs"], RUNS)  # Hydra makes a folder there before it starts
     return application.start(job, arguments)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import config
+from mmbench.core import catalogue, command_line, config
 from mmbench.core.results import Result
 
 HELP = """usage: mmbench explain record=A against=B [metric=NAME[:NAME]] [method=NAME data=NAME key=value ...]
@@ -84,14 +84,15 @@ def _print_published(first: dict[str, Any], name: str, asked: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    own, rest = config.split_options(arguments, ("record", "against", "metric", "experiment"))
-    config.require_said(own)
+    own, rest = command_line.split_options(arguments, ("record", "against", "metric", "experiment"))
+    command_line.require_said(own)
     for key in ("record", "against"):
         if key not in own:
             raise ValueError(f"expected {key}=RECORD.json or {key}=PROTOCOL, found none: see `mmbench explain --help`")
     against, asked = own["against"], own.get("metric", "")
     if against == "published" and "experiment" not in own:
-        raise ValueError(f"expected experiment=NAME with against=published, found none: {config.names('experiment')}")
+        known = ", ".join(catalogue.names("experiment"))
+        raise ValueError(f"expected experiment=NAME with against=published, found none: choose from {known}")
     if against != "published" and "experiment" in own:
         raise ValueError("expected experiment=NAME with against=published, found another: leave experiment= out")
     if own["record"].endswith(".json") and (rows := [word for word in rest if word.startswith(("method=", "data="))]):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmbench.commands.evaluate import require_assets
-from mmbench.core import config
+from mmbench.core import catalogue, command_line, config
 from mmbench.core.files import RUNS, require_writable
 
 # What each kind of picture shows, and its own options.
@@ -51,7 +51,7 @@ def _require_heard(words: Sequence[str], own: Mapping[str, str]) -> None:
     kind = own["kind"]
     if others := sorted({option for _, options in KINDS.values() for option in options & own.keys()} - KINDS[kind][1]):
         raise ValueError(f"expected options of kind={kind}, found {others[0]}: leave it out")
-    for word in config.parse(words):
+    for word in command_line.parse(words):
         key = word.get_key_element().lstrip("+~")
         if DEAF.fullmatch(key) or (key == "trainer" and word.value() == "ddp"):
             found = "trainer=ddp" if key == "trainer" else key
@@ -67,15 +67,15 @@ def _captions(own: Mapping[str, str]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    own, rest = config.split_options(arguments, ("kind", "sample", "captions", "draws", "out"))
-    config.require_said(own)
+    own, rest = command_line.split_options(arguments, ("kind", "sample", "captions", "draws", "out"))
+    command_line.require_said(own)
     if own.get("kind") not in KINDS:
         if "kind" not in own:
             raise ValueError(f"expected kind=NAME, found none: choose from {', '.join(KINDS)}")
-        config.unknown("kind of picture", own["kind"], KINDS)
+        catalogue.unknown("kind of picture", own["kind"], KINDS)
     _require_heard(rest, own)
-    place = config.whole_number("sample", own.get("sample", "0"), 0)
-    num_draws = config.whole_number("draws", own.get("draws", str(DRAWS)), 1)
+    place = command_line.whole_number("sample", own.get("sample", "0"), 0)
+    num_draws = command_line.whole_number("draws", own.get("draws", str(DRAWS)), 1)
     texts = _captions(own)
     plain = config.composed(rest)
     name = "-".join([own["kind"], plain["method"]["name"], plain["data"]["name"], plain["data"]["source"], str(place)])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmbench.core import config
+from mmbench.core import catalogue, command_line, config
 from mmbench.core.files import ASSETS, require_writable
 from mmbench.data.archives import Archive
 from mmbench.data.fetching import is_unfinished, obtain, source
@@ -38,15 +38,15 @@ HEARD = re.compile(r"data\.(source|root|toy_images|toy_seed)|data\.module\.\w+|p
 
 
 def main(arguments: list[str]) -> int:
-    own, rest = config.split_options(arguments, ("data", *CHOICES))
+    own, rest = command_line.split_options(arguments, ("data", *CHOICES))
     if "data" not in own:
-        raise ValueError(f"expected data=NAME, found none: choose from {', '.join(config.names('data'))}")
+        raise ValueError(f"expected data=NAME, found none: choose from {', '.join(catalogue.names('data'))}")
     for option, choices in CHOICES.items():
         if own.setdefault(option, choices[0]) not in choices:
             raise ValueError(f"expected {option}={' or '.join(choices)}, found {own[option]!r}: choose one of those")
-    for word in config.parse(rest):
+    for word in command_line.parse(rest):
         key = word.get_key_element().lstrip("+~")
-        is_known = key in config.known_keys([]) or "@" in key or key in config.config_groups()
+        is_known = key in config.known_keys([]) or "@" in key or key in catalogue.groups()
         if is_known and not HEARD.fullmatch(key):
             raise ValueError(f"expected options of a data set, found {key}: leave it out, or see prepare --help")
     # The root of every configuration has a method; which one does not matter to a data set.

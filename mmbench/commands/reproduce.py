@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmbench.commands.evaluate import require_assets
-from mmbench.core import config, results
+from mmbench.core import catalogue, command_line, config, results
 from mmbench.core.files import RESULTS, RUNS, require_writable, write_text
 from mmbench.pipeline.experiments import Experiment, Row, load, require_own_protocols, seeds_of
 
@@ -35,7 +35,7 @@ def selected(experiment: Experiment, methods: Sequence[str], data: Sequence[str]
     ):
         for name in wanted:
             if name not in valid:
-                config.unknown(kind, name, valid)
+                catalogue.unknown(kind, name, valid)
     return [
         row for row in experiment.rows if row.method in (methods or [row.method]) and row.data in (data or [row.data])
     ]
@@ -86,15 +86,16 @@ def reproduce(
 
 
 def main(arguments: list[str]) -> int:
-    own, rest = config.split_options(arguments, ("experiment", "data.source", "method", "data", "seeds"))
-    config.require_said(own)
+    own, rest = command_line.split_options(arguments, ("experiment", "data.source", "method", "data", "seeds"))
+    command_line.require_said(own)
     require_own_protocols(rest)
     if "experiment" not in own:
-        raise ValueError(f"expected experiment=NAME, found none: choose from {', '.join(config.names('experiment'))}")
+        known = ", ".join(catalogue.names("experiment"))
+        raise ValueError(f"expected experiment=NAME, found none: choose from {known}")
     experiment = load(own["experiment"])
     source = own.get("data.source", experiment.sources[0])
     experiment = experiment.on(source)
-    rows = selected(experiment, config.words(own.get("method", "")), config.words(own.get("data", "")))
+    rows = selected(experiment, command_line.listed(own.get("method", "")), command_line.listed(own.get("data", "")))
     seeds = seeds_of(own.get("seeds"), rest, experiment)
     sys.stdout.reconfigure(line_buffering=True)
     start = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from mmbench.commands.evaluate import print_scores, require_assets
-from mmbench.core import config
+from mmbench.core import catalogue, command_line, config
 from mmbench.core.files import RESULTS, require_writable
 from mmbench.core.results import Result
 from mmbench.pipeline.request import Request
@@ -73,22 +73,23 @@ def requested(arguments: list[str]) -> Request:
         ValueError: a word is missing, misspelt, contradicts another, or would change nothing.
     """
     judges, others = _judges(arguments)
-    own, rest = config.split_options(others, OWN)
-    words = config.parse(rest)
+    own, rest = command_line.split_options(others, OWN)
+    words = command_line.parse(rest)
     wants_data = any(word.key_or_group == "data" for word in words)
     _require_heard(words, own, wants_data)
     if "fake" not in own:
         raise ValueError("expected fake=DIR, what is to be scored, found none: see `mmbench score --help`")
-    metrics = config.words(own.get("metrics", ""))
+    metrics = command_line.listed(own.get("metrics", ""))
     if bool(metrics) == ("protocol" in own):
         raise ValueError("expected metrics=A,B or protocol=NAME, one of them: see `mmbench score --help`")
     for name in metrics:
-        if name not in config.names("metric"):
-            config.unknown("metric", name.lower(), config.names("metric"))
+        if name not in catalogue.names("metric"):
+            catalogue.unknown("metric", name.lower(), catalogue.names("metric"))
     numbers = {
-        option: config.whole_number(option, own.get(option, str(least)), least) for option, least in NUMBERS.items()
+        option: command_line.whole_number(option, own.get(option, str(least)), least)
+        for option, least in NUMBERS.items()
     }
-    config.require_said(own)
+    command_line.require_said(own)
     if "size" in own and not {"real", "input", "mask"} & own.keys():
         raise ValueError("expected real=, input= or mask= with size=, which resizes them, found none: leave size= out")
     if numbers["size"] > LARGEST:
@@ -133,10 +134,10 @@ def _judges(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def _require_extractor(own: Mapping[str, str]) -> None:
     """Refuses networks that no metric has, and of a protocol's metrics all but the two kinds that it names."""
-    networks = [path.name for path in (config.shipped("conf") / "network").iterdir() if path.is_dir()]
-    valid = {name for network in networks for name in config.names(f"network/{network}")}
+    networks = [path.name for path in (catalogue.shipped("conf") / "network").iterdir() if path.is_dir()]
+    valid = {name for network in networks for name in catalogue.names(f"network/{network}")}
     if own.get("extractor", "toy") not in ({"standard", "toy"} if "protocol" in own else valid):
-        config.unknown("extractor", own["extractor"], ("standard", "toy"))
+        catalogue.unknown("extractor", own["extractor"], ("standard", "toy"))
 
 
 def _is_heard(key: str, own: Mapping[str, str]) -> bool:
@@ -170,13 +171,13 @@ def _require_heard(words: Sequence[Override], own: Mapping[str, str], wants_data
 def _refuse(key: str, own: Mapping[str, str]) -> None:
     """Raises ValueError for a key that score does not take: one of other commands, or a misspelt one."""
     known = config.known_keys([])
-    if key in known or key in config.config_groups() or key.startswith((f"{config.STAGES}.", "hydra.")) or "@" in key:
+    if key in known or key in catalogue.groups() or key.startswith((f"{config.STAGES}.", "hydra.")) or "@" in key:
         raise ValueError(
             f"expected options that change a score, found {key}, which is for other commands: leave it out, or see "
             "`mmbench score --help`"
         )
     heard = [one for one in known if _is_heard(one, own) and not one.endswith(("._target_", ".extractor"))]
-    config.unknown("option of score", key, [*OWN, "data", "trainer", "extractor.inception.file", *heard])
+    catalogue.unknown("option of score", key, [*OWN, "data", "trainer", "extractor.inception.file", *heard])
 
 
 def _settings(words: Sequence[Override]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -201,7 +202,7 @@ def _told(settings: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], pro
     asked = metrics if protocol is None else config.node(f"protocol/{protocol}")["metrics"]
     for name, said in settings.items():
         if name not in asked:
-            config.unknown("metric that is to be scored", name, asked)
+            catalogue.unknown("metric that is to be scored", name, asked)
         usual = config.node(f"metric/{name}") if protocol is None else asked[name]
         if "extractor" in said:
             raise ValueError(f"expected a setting of {name}, found its extractor: choose networks by extractor=")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmbench.core import config, results
+from mmbench.core import catalogue, command_line, config, results
 from mmbench.core.files import RESULTS, require_writable, write_text
 from mmbench.pipeline.experiments import load, require_own_protocols, seeds_of
 
@@ -30,13 +30,13 @@ def _require_heard(words: Sequence[str]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    own, rest = config.split_options(arguments, ("experiment", "format", "data.source", "seeds"))
-    config.require_said(own)
+    own, rest = command_line.split_options(arguments, ("experiment", "format", "data.source", "seeds"))
+    command_line.require_said(own)
     _require_heard(rest)
     form = own.get("format", "")
     if form and form not in FORMATS:
-        config.unknown("format", form, FORMATS)
-    chosen = [load(name) for name in ([own["experiment"]] if "experiment" in own else config.names("experiment"))]
+        catalogue.unknown("format", form, FORMATS)
+    chosen = [load(name) for name in ([own["experiment"]] if "experiment" in own else catalogue.names("experiment"))]
     seeds_of(own.get("seeds"), rest, chosen[0])  # a mistake is said at once
     source = own.get("data.source", chosen[0].sources[-1])
     paths = config.composed(["method=identity", f"data.source={source}", *rest])["paths"]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmbench.commands.evaluate import require_assets
-from mmbench.core import application, config
+from mmbench.core import application, command_line, config
 from mmbench.core.files import RUNS, require_writable
 
 
@@ -59,7 +59,7 @@ def _require_heard(arguments: list[str]) -> None:
     Raises:
         ValueError: names the key.
     """
-    for word in config.parse([word for word in arguments if "=" in word and not word.startswith("-")]):
+    for word in command_line.parse([word for word in arguments if "=" in word and not word.startswith("-")]):
         key = word.get_key_element().lstrip("+~")
         if key in ("weights", "judges") or key.startswith("protocol.") or "@protocol." in key:
             raise ValueError(
@@ -68,7 +68,7 @@ def _require_heard(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    config.require_once(arguments)
+    command_line.require_once(arguments)
     _require_heard(arguments)
     require_writable(config.folders(arguments)["runs"], RUNS)  # Hydra makes a folder there before it starts
     return application.start(job, arguments)

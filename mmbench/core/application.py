@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mmbench.core import config
+from mmbench.core import catalogue, command_line, config
 
 # Hydra's flags: those that say what to do, and those that are followed by a word of their own.
 FLAGS = ("-m", "--multirun", "--run", "-r", "--resolve", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -30,7 +30,7 @@ def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
     sweep the line is printed, and the other jobs run.
     """
 
-    @hydra.main(config_path=str(config.shipped("conf")), config_name=config.ROOT, version_base="1.3")
+    @hydra.main(config_path=str(catalogue.shipped("conf")), config_name=catalogue.ROOT, version_base="1.3")
     def job(cfg: DictConfig) -> None:
         sys.argv = list(_command_line) or sys.argv
         hydra_config = HydraConfig.get()
@@ -92,7 +92,7 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
     _command_line[:] = sys.argv
     _failed.clear()
     # Hydra reads its words from here; argparse wants those that belong together in one place.
-    sys.argv = [sys.argv[0], *map(config.for_hydra, words), *flags]
+    sys.argv = [sys.argv[0], *map(command_line.for_hydra, words), *flags]
     job()
     return 1 if _failed else 0
 
@@ -107,7 +107,7 @@ def _require_known(flags: list[str]) -> None:
                 f"expected the configuration of mmbench, found {flag}: put YAMLs of your own into conf/ of a checkout"
             )
         if word.startswith("-") and flag not in (*FLAGS, *WITH_WORD):
-            config.unknown("flag", flag, (*FLAGS, *WITH_WORD))
+            catalogue.unknown("flag", flag, (*FLAGS, *WITH_WORD))
         if not word.startswith("-") and before not in WITH_WORD:
             raise ValueError(f"expected key=value, found {word!r}: see --help")
         before = word
@@ -118,7 +118,7 @@ def _require_sweepable(words: list[str], multirun: bool) -> None:
 
     Words that choose a mode or another sweeper are Hydra's to judge.
     """
-    parsed = config.parse(words)
+    parsed = command_line.parse(words)
     if any(word.key_or_group in ("hydra.mode", "hydra/sweeper") for word in parsed):
         return
     for word in filter(Override.is_sweep_override, parsed):

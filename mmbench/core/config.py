@@ -1,6 +1,5 @@
 """Configuration: where it lies, how a run is composed, and what to say when a name is misspelt."""
 
-import difflib
 import math
 import os
 import re
@@ -10,24 +9,23 @@ from dataclasses import asdict, fields
 from functools import cache
 from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import platformdirs
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mmbench.core import catalogue, command_line
+from mmbench.core.catalogue import ROOT
+from mmbench.core.command_line import STAGES
 from mmbench.core.files import sha256_json
 from mmbench.core.prompts import read_prompts
 from mmbench.core.protocol import Protocol
-
-ROOT = "run"
 
 
 def _cache_folder() -> str:
@@ -67,7 +65,6 @@ PRECISIONS = {
     "16": "16-mixed",
     "bf16": "bf16-mixed",
 }
-STAGES = "stages"
 CLOSED = frozenset({"data", "paths", "logger"})  # blocks to which no word can add a key, since nothing would read it
 BLOCKS = {"method": ("on", "toy", "tiny"), "data": ("toy", "small"), "protocol": ("toy",)}  # no keys of a run
 # What a trainer may be told: where and how exactly it computes, and nothing that makes other weights.
@@ -88,75 +85,9 @@ OF_METHOD = frozenset({"name", "module", "stages", "from_data", "start", "offici
 NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers", "cache"})
 
 
-def shipped(folder: str) -> Path:
-    """A folder that comes with mmbench (`conf`, `experiments`, `results/published`): installed, or in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / folder
-    return installed if installed.is_dir() else package.parent / folder
-
-
 def default_assets() -> Path:
     """The folder for data and weights where no command line says another: `$MMBENCH_HOME`, else the user's cache."""
     return Path(_at_home(_assets_folder()))
-
-
-def names(group: str) -> list[str]:
-    """The names one can choose in a config group (`method`, `data`, ..., also `experiment`), sorted."""
-    folder = shipped("experiments") if group == "experiment" else shipped("conf") / group
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def summary(group: str, name: str) -> str:
-    """The one-line help of a choice: the first line of its YAML, a comment."""
-    folder = shipped("experiments") if group == "experiment" else shipped("conf") / group
-    with (folder / f"{name}.yaml").open(encoding="utf-8") as file:
-        return file.readline().strip().removeprefix("#").strip()
-
-
-def unknown(kind: str, found: str, valid: Iterable[str]) -> NoReturn:
-    """Raises the one-line error for a name that does not exist, with the nearest valid ones."""
-    valid = sorted(set(valid))
-    nearest = difflib.get_close_matches(found, valid, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"choose from {', '.join(valid)}"
-    article = "an" if kind[0] in "aeiou" else "a"
-    raise ValueError(f"expected {article} {kind}, found {found!r}: {hint}")
-
-
-def config_groups() -> list[str]:
-    """Groups that a command line may choose from, e.g. `method`."""
-    defaults = yaml.safe_load((shipped("conf") / f"{ROOT}.yaml").read_text(encoding="utf-8"))["defaults"]
-    keys = (key for entry in defaults if isinstance(entry, dict) for key in entry)
-    return [key.removeprefix("optional ") for key in keys if not key.startswith("override ")]
-
-
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Hydra's reading of `key=value` words.
-
-    Raises:
-        ValueError: a word is not in Hydra's grammar.
-    """
-    return list(_parsed(tuple(overrides)))
-
-
-@cache  # a command and each of its rows ask several times
-def _parsed(overrides: tuple[str, ...]) -> list[Override]:
-    for word in overrides:
-        if "=" not in word and not word.startswith("~"):
-            raise ValueError(f"expected key=value, found {word!r}: see `mmbench --help`")
-    parser = OverridesParser.create()
-    parsed = []
-    for word in overrides:
-        try:
-            parsed += parser.parse_overrides([word])
-        except HydraException as error:
-            what = str(error).splitlines()[0].removesuffix(word).strip(": ")
-            key, _, value = word.partition("=")
-            shown = value.replace("'", "")
-            raise ValueError(
-                f"expected key=value in Hydra's grammar, found {word} ({what}): quote a value with spaces, brackets, "
-                f"commas, = or ~ in it twice, for the shell and for Hydra, as \"{key}='{shown}'\""
-            ) from None
-    return parsed
 
 
 def check(overrides: Sequence[str]) -> None:
@@ -166,21 +97,21 @@ def check(overrides: Sequence[str]) -> None:
         ValueError: one line with the nearest valid names for a key, a group or a choice that does not exist; a word
             takes a key or a choice away.
     """
-    groups = config_groups()
-    for override in parse(overrides):
-        if override.is_delete() and _is_value(override):
+    groups = catalogue.groups()
+    for override in command_line.parse(overrides):
+        if override.is_delete() and command_line.is_value(override):
             key = override.key_or_group
             raise ValueError(f"expected key=value, found ~{key}: nothing is taken away, set another value")
     known = known_keys(overrides)
-    for override in parse(overrides):
+    for override in command_line.parse(overrides):
         key = override.key_or_group
-        if key in groups or not _is_value(override) or key in known or key.startswith(f"{STAGES}."):
+        if key in groups or not command_line.is_value(override) or key in known or key.startswith(f"{STAGES}."):
             continue
         first, _, _ = key.partition(".")
         block, _, _ = key.rpartition(".")
         adds = override.is_add() or override.is_force_add()
         if not (adds and first in known and block and block not in CLOSED):
-            unknown("configuration key", key, known | set(groups))
+            catalogue.unknown("configuration key", key, known | set(groups))
 
 
 def known_keys(overrides: Sequence[str]) -> frozenset[str]:
@@ -189,20 +120,20 @@ def known_keys(overrides: Sequence[str]) -> frozenset[str]:
     Raises:
         ValueError: a choice does not exist; one line with the nearest names.
     """
-    groups = config_groups()
+    groups = catalogue.groups()
     chosen = []
-    for override in parse(overrides):
+    for override in command_line.parse(overrides):
         key = override.key_or_group
         if key in groups:
             values = _choices(override)
             for value in values:
-                if value is not None and str(value) not in names(key):
-                    unknown("data set" if key == "data" else key, str(value), names(key))
+                if value is not None and str(value) not in catalogue.names(key):
+                    catalogue.unknown("data set" if key == "data" else key, str(value), catalogue.names(key))
             if values:
                 chosen.append(f"{key}={values[0]!s}")
     if not any(word.startswith("method=") for word in chosen):
-        chosen.append(f"method={names('method')[0]}")  # only to learn which keys there are
-    return _known(tuple(sorted(chosen)), shipped("conf"))
+        chosen.append(f"method={catalogue.names('method')[0]}")  # only to learn which keys there are
+    return _known(tuple(sorted(chosen)), catalogue.shipped("conf"))
 
 
 def folders(words: Sequence[str]) -> dict[str, str]:
@@ -212,37 +143,24 @@ def folders(words: Sequence[str]) -> dict[str, str]:
         ValueError: as `composed`.
     """
     named = [word for word in words if word.startswith("paths.")]
-    return composed([f"method={names('method')[0]}", *named])["paths"]
+    return composed([f"method={catalogue.names('method')[0]}", *named])["paths"]
 
 
 def _choices(override: Override) -> list[Any]:
     """What a word chooses of its group: one, or those of a sweep."""
     value = override.value()
     if isinstance(value, Glob):
-        if not (found := value.filter(names(override.key_or_group))):
-            unknown(override.key_or_group, _line(override).partition("=")[2], names(override.key_or_group))
+        group = override.key_or_group
+        if not (found := value.filter(catalogue.names(group))):
+            catalogue.unknown(group, command_line.line_of(override).partition("=")[2], catalogue.names(group))
         return list(found)
     return list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [value]
 
 
-def for_hydra(word: str) -> str:
-    """A word as Hydra takes it: keys of stages, and those of a protocol that its file leaves out, are to be added.
-
-    What a `+` adds may be there already.
-    """
-    if word.startswith(f"{STAGES}."):
-        return f"+{word}"
-    if word.startswith("+") and "@" not in word and "/" not in word.partition("=")[0]:
-        return f"++{word.lstrip('+')}"
-    if any(word.startswith(f"protocol.{one.name}=") for one in fields(Protocol)):
-        return f"++{word}"
-    return word
-
-
 def require_method(overrides: Sequence[str]) -> None:
     """Raises ValueError if no word chooses a method."""
-    if not any(override.key_or_group == "method" for override in parse(overrides)):
-        raise ValueError(f"expected method=NAME, found none: choose from {', '.join(names('method'))}")
+    if not any(override.key_or_group == "method" for override in command_line.parse(overrides)):
+        raise ValueError(f"expected method=NAME, found none: choose from {', '.join(catalogue.names('method'))}")
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -261,25 +179,26 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """
     check(overrides)
     require_method(overrides)
-    words = parse(overrides)
-    groups = config_groups()
+    words = command_line.parse(overrides)
+    groups = catalogue.groups()
     if swept := [word.key_or_group for word in words if word.is_sweep_override()]:
         raise ValueError(
             f"expected one value of {swept[0]}, found several: `train` and `evaluate` --multirun take them"
         )
-    choices = [word for word in words if not _is_value(word) or word.key_or_group in groups]
+    choices = [word for word in words if not command_line.is_value(word) or word.key_or_group in groups]
     values = [(word.key_or_group, word.value()) for word in words if word not in choices and not word.is_delete()]
     _require_one_choice(choices)
     method = next(word for word in choices if word.key_or_group == "method" and not word.package)
     _require_heard(words, groups)
     beside = [word for word in choices if word.get_key_element() != "method"]
-    root = _root(tuple(sorted(_line(word) for word in beside)), shipped("conf"))
+    root = _root(tuple(sorted(command_line.line_of(word) for word in beside)), catalogue.shipped("conf"))
     own = root.pop("method", {})  # what a choice put there, `+network/vgg@method.module.perceptual=toy` say
-    settled = _settled(root, _laid_over(_described("method", str(method.value()), shipped("conf")), own), values, {})
+    described = _described("method", str(method.value()), catalogue.shipped("conf"))
+    settled = _settled(root, _laid_over(described, own), values, {})
     for key, _ in values:
         group, _, path = key.partition(".")
         if group == STAGES and path.partition(".")[0] not in (known := _names_of_stages(settled["method"])):
-            unknown(f"stage of {settled['method']['name']}", path.partition(".")[0], known)
+            catalogue.unknown(f"stage of {settled['method']['name']}", path.partition(".")[0], known)
     if settled["data"]["source"] != "toy" and (toy := [key for key, _ in values if key.startswith("data.toy_")]):
         raise ValueError(f"expected data.source=toy with {toy[0]}, found real data: add it, or leave the key out")
     if strangers := sorted(settled["trainer"].keys() - HARDWARE - {"_target_"}):
@@ -301,22 +220,6 @@ def _require_one_choice(choices: Sequence[Override]) -> None:
         if len(names_chosen) > 1:
             found = " and ".join(sorted(names_chosen))
             raise ValueError(f"expected one {group}=NAME, found {len(names_chosen)}, {found}: remove all but one")
-
-
-def require_once(words: Sequence[str]) -> None:
-    """Refuses words of which one would silently win over another.
-
-    Args:
-        words: what was typed; what is no key=value is passed over.
-
-    Raises:
-        ValueError: a key has two values; names it.
-    """
-    found: dict[str, str] = {}
-    for override in parse([word for word in words if "=" in word and not word.startswith("-")]):
-        key, word = override.get_key_element().lstrip("+~"), _line(override)
-        if found.setdefault(key, word) != word:
-            raise ValueError(f"expected {key}= once, found {found[key]} and {word}: remove one")
 
 
 def _require_heard(words: Sequence[Override], groups: Sequence[str]) -> None:
@@ -368,10 +271,10 @@ def _settled(
     cfg = {**deepcopy(root), "method": deepcopy(method)}
     source, data = said.get("data.source", cfg["data"]["source"]), cfg["data"]["name"]
     if source not in SOURCES:
-        unknown("data.source", str(source), SOURCES)
+        catalogue.unknown("data.source", str(source), SOURCES)
     scale = said.get("scale", cfg["scale"]) or ("toy" if source == "toy" else "published")
     if scale not in SCALES:
-        unknown("scale", str(scale), SCALES)
+        catalogue.unknown("scale", str(scale), SCALES)
     cfg["scale"] = scale
     cfg["method"] = _at_scale(cfg["method"], data, scale)
     for group in ("data", "protocol"):
@@ -462,7 +365,7 @@ def settings_told(name: str, usual: Mapping[str, Any], node: Any) -> str:
                 f"expected a setting of {name}, found protocol.metrics.{name}._target_: name another metric"
             )
         if key not in usual:
-            unknown(f"setting of {name}", key, settings)
+            catalogue.unknown(f"setting of {name}", key, settings)
         if key == "extractor" or usual[key] == node.get(key):
             continue
         is_count = signature(target(usual)).parameters[key].annotation is int
@@ -493,18 +396,18 @@ def _require_read(settled: Mapping[str, Any], described: Mapping[str, Any]) -> N
     text = str(described)
     for key in settled.keys() - OF_METHOD:
         if f"${{method.{key}" not in text:
-            unknown(f"key of method {settled['name']}", str(key), OF_METHOD | {"on", "data", "toy", "tiny"})
+            catalogue.unknown(f"key of method {settled['name']}", str(key), OF_METHOD | {"on", "data", "toy", "tiny"})
     for key in settled.get("training", {}).keys() - OF_TRAINING:
-        unknown("key of method.training", str(key), OF_TRAINING)
+        catalogue.unknown("key of method.training", str(key), OF_TRAINING)
 
 
 def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """{"method", "data"} of a stage, settled."""
     entry = {"method": entry} if isinstance(entry, str) else dict(entry)
     name = entry.pop("method")
-    if name not in names("method"):
-        unknown("method", name, names("method"))
-    method = _described("method", name, shipped("conf"))
+    if name not in catalogue.names("method"):
+        catalogue.unknown("method", name, catalogue.names("method"))
+    method = _described("method", name, catalogue.shipped("conf"))
     root = {**root, "protocol": {"name": "none", "task": "none", "metrics": {}}}  # of evaluation, and large
     inherited = [(key, value) for key, value in values if not key.startswith(("method.", "protocol."))]
     said = OmegaConf.create(entry)
@@ -517,7 +420,7 @@ def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tup
                 raise ValueError(f"expected one word for {rest} of the stage {name}, found {told[rest]} and {key}")
             known = _paths(_settled(root, method, inherited, {}), ("method", "data"))
             if _of_a_stage(rest) not in known:
-                unknown(f"key of the stage {first}", rest, (path.removeprefix("method.") for path in known))
+                catalogue.unknown(f"key of the stage {first}", rest, (path.removeprefix("method.") for path in known))
             OmegaConf.update(said, rest, value, force_add=True)
     settled = _settled(root, method, inherited, {"name": name, **_container(said)})
     return {
@@ -601,16 +504,6 @@ def forget() -> None:
         composing.cache_clear()
 
 
-def _is_value(override: Override) -> bool:
-    """Whether a word sets a value, and is no choice of a group and none of Hydra's own."""
-    return not override.package and not override.key_or_group.startswith("hydra") and "/" not in override.key_or_group
-
-
-def _line(override: Override) -> str:
-    assert override.input_line is not None
-    return override.input_line
-
-
 def node(path: str) -> dict[str, Any]:
     """One YAML below `conf/` with its defaults, as plain values: `metric/fid`, `network/inception/standard`.
 
@@ -618,8 +511,8 @@ def node(path: str) -> dict[str, Any]:
         ValueError: there is no such file; one line with the nearest names.
     """
     group, _, name = path.rpartition("/")
-    if name not in names(group):
-        unknown(group.rpartition("/")[2], name, names(group))
+    if name not in catalogue.names(group):
+        catalogue.unknown(group.rpartition("/")[2], name, catalogue.names(group))
     cfg = _compose([], path)
     for key in group.split("/"):
         cfg = cfg[key]
@@ -631,72 +524,11 @@ def target(described: Mapping[str, Any]) -> Any:
     return get_class(described["_target_"])
 
 
-def split_options(arguments: Sequence[str], own: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Splits a command's words into its own options and those for `conf/run.yaml`.
-
-    Raises:
-        ValueError: a word is not key=value, an option of the command is given twice, or another key has two values.
-    """
-    found: dict[str, str] = {}
-    rest = []
-    for word in arguments:
-        key, equals, value = word.partition("=")
-        if not equals or key.startswith("-"):
-            raise ValueError(f"expected key=value, found {word!r}: see --help")
-        if key not in own:
-            rest.append(word)
-        elif key in found:
-            raise ValueError(f"expected {key}= once, found it twice: remove one")
-        else:
-            found[key] = value
-    require_once(rest)
-    return found, rest
-
-
-def require_said(own: Mapping[str, str]) -> None:
-    """Refuses options without a value.
-
-    Raises:
-        ValueError: names the option.
-    """
-    for key, value in own.items():
-        if not value.strip():
-            raise ValueError(f"expected {key}=VALUE, found {value!r}: say it, or leave the option out")
-
-
-def words(text: str) -> list[str]:
-    """`a,b` or `[a,b]` as a list of words."""
-    return [word.strip() for word in text.strip("[]").split(",") if word.strip()]
-
-
-def integers(text: str) -> list[int]:
-    """`0,1,2` as a list of integers.
-
-    Raises:
-        ValueError: a part is no integer.
-    """
-    try:
-        return [int(word) for word in words(text)]
-    except ValueError:
-        raise ValueError(f"expected integers separated by commas, found {text!r}") from None
-
-
-def whole_number(option: str, text: str, least: int) -> int:
-    """What a command line says of an option that is a number.
-
-    Raises:
-        ValueError: it is no whole number, or a smaller one than `least`.
-    """
-    if not text.isdecimal() or int(text) < least:
-        raise ValueError(f"expected {option}=N, a whole number of {least} or more, found {text!r}: correct it")
-    return int(text)
-
-
 def _compose(overrides: Sequence[str], root: str = ROOT) -> DictConfig:
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(shipped("conf")), version_base="1.3"):
+        with initialize_config_dir(str(catalogue.shipped("conf")), version_base="1.3"):
             return compose(root, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(" ".join(str(error).split())) from None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmbench.core import config, results
+from mmbench.core import catalogue, config, results
 from mmbench.core.files import write_text
 from mmbench.pipeline.experiments import Experiment, Row, load
 from mmbench.pipeline.lookup import Found, records_of
@@ -30,9 +30,9 @@ def main(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     folder = config.composed(["method=identity"])["paths"]["results"]
-    path = config.shipped("results/published") / "toy.csv"
+    path = catalogue.shipped("results/published") / "toy.csv"
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for experiment in (load(name) for name in config.names("experiment")):
+    for experiment in (load(name) for name in catalogue.names("experiment")):
         if experiment.published != "toy":
             continue
         held = {

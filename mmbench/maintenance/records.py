@@ -15,7 +15,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import config
+from mmbench.core import catalogue, command_line, config
 from mmbench.core.protocol import Protocol
 from mmbench.core.results import Result
 from mmbench.pipeline.rows import described
@@ -135,9 +135,9 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return 0
-    own, rest = config.split_options(arguments, ("write", "results"))
+    own, rest = command_line.split_options(arguments, ("write", "results"))
     if rest:
-        config.unknown("option", rest[0].partition("=")[0], ["write", "results"])
+        catalogue.unknown("option", rest[0].partition("=")[0], ["write", "results"])
     results = Path(own.get("results", "results"))
     count = 0
     for path in sorted(results.glob("*/*.json")):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import config, results
+from mmbench.core import catalogue, config, results
 from mmbench.core.files import write_json
 from mmbench.metrics.suite import build_suite
 from mmbench.pipeline import assembly, evaluation, generation, training
@@ -40,14 +40,14 @@ def words(size: str, *more: str, method: str | None = None) -> list[str]:
 @contextmanager
 def own_methods(folder: Path) -> Iterator[None]:
     """Inside, runs are composed from a copy of conf/ in `folder` that has the YAMLs of `BASELINES` besides."""
-    shipped = config.shipped
+    shipped = catalogue.shipped
     shutil.copytree(shipped("conf"), folder, dirs_exist_ok=True)
     shutil.copytree(BASELINES / "method", folder / "method", dirs_exist_ok=True)
-    config.shipped = lambda name: folder if name == "conf" else shipped(name)
+    catalogue.shipped = lambda name: folder if name == "conf" else shipped(name)
     try:
         yield
     finally:
-        config.shipped = shipped
+        catalogue.shipped = shipped
 
 
 def trained_terms(chosen: list[str]) -> dict[str, float]:

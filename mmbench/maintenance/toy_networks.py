@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmbench.core.config import shipped
+from mmbench.core.catalogue import shipped
 from mmbench.core.files import sha256_file, write_text, written_atomically
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.cards import MissingAsset, find
 from mmbench.core.fasttext import WordEmbedding
 from mmbench.core.files import sha256_file, sha256_json
@@ -178,7 +178,7 @@ def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule
 def protocols_for(plain: dict[str, Any]) -> list[str]:
     """The names of the protocols that are for the task of a method."""
     task = config.target(plain["method"]["module"]).task.name
-    return [name for name in config.names("protocol") if config.node(f"protocol/{name}")["task"] == task]
+    return [name for name in catalogue.names("protocol") if config.node(f"protocol/{name}")["task"] == task]
 
 
 def require_task(plain: dict[str, Any], task: Task) -> None:

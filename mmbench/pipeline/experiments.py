@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from mmbench.core.config import integers, names, shipped, unknown
+from mmbench.core.catalogue import names, shipped, unknown
+from mmbench.core.command_line import integers
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 

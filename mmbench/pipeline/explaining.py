@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.files import locked, written_atomically
 from mmbench.core.protocol import Protocol, explained_fields
 from mmbench.core.results import Result
@@ -194,7 +194,7 @@ def comparisons(
     for mine, other in pairs:
         for plain, name in ((first, mine), (second, other)):
             if name not in plain["protocol"]["metrics"]:
-                config.unknown(f"metric of {plain['protocol']['name']}", name, plain["protocol"]["metrics"])
+                catalogue.unknown(f"metric of {plain['protocol']['name']}", name, plain["protocol"]["metrics"])
         yield mine, other, explained(Side(first, mine), Side(second, other))
 
 
@@ -215,7 +215,7 @@ def published_beside(
     ours = {name: experiment.metric(name, row, first["data"]["source"]).partition("@")[0] for name in experiment.places}
     both = {name: mine for name, mine in ours.items() if name in numbers and mine in first["protocol"]["metrics"]}
     if asked and asked not in both.values():
-        config.unknown(f"metric that {experiment.name} and {first['protocol']['name']} have", asked, both.values())
+        catalogue.unknown(f"metric that {experiment.name} and {first['protocol']['name']} have", asked, both.values())
     if not both:
         raise ValueError(
             f"expected a metric of {first['protocol']['name']} that was published for {row.label} on {row.data}, found "

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.cards import MissingNetwork
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
@@ -133,7 +133,7 @@ def _output(request: Request) -> Output:
     """
     if request.protocol:
         name = request.plain["protocol"]["task"]
-        return TASKS[name].output if name in TASKS else config.unknown("task", name, TASKS)
+        return TASKS[name].output if name in TASKS else catalogue.unknown("task", name, TASKS)
     judged = {name: config.target(config.node(f"metric/{name}")).of for name in request.metrics}
     first, of = next(iter(judged.items()))
     if others := [name for name, kind in judged.items() if kind != of]:

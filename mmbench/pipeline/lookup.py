@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.results import Result
 from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.missing import missing
@@ -30,7 +30,7 @@ def row_config(
         ValueError: a name or key in `overrides`, or the row's method or data set, does not exist.
     """
     for group, name in (("method", row.method), ("data", row.data)):
-        if name not in config.names(group):
+        if name not in catalogue.names(group):
             raise ValueError(f"{group} {name} is not part of this version of mmbench")
     own = [
         f"method={row.method}",

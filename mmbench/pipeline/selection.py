@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from safetensors.torch import save
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.files import sha256_json, write_json, written_atomically
 from mmbench.core.method import Method
 from mmbench.core.noise import Noise
@@ -34,7 +34,7 @@ def check(select: dict[str, Any], splits: dict[str, Any]) -> None:
     if not isinstance(select, dict):
         raise ValueError(f"expected training.select as {{split, metric, every}}, found {select!r}: correct it")
     if strangers := sorted(select.keys() - KEYS):
-        config.unknown("key of training.select", strangers[0], KEYS)
+        catalogue.unknown("key of training.select", strangers[0], KEYS)
     if lacking := sorted({"split", "metric", "every"} - select.keys()):
         raise ValueError(f"expected training.select with {lacking[0]}, found none: add it")
     if select["split"] == "test":
@@ -43,7 +43,7 @@ def check(select: dict[str, Any], splits: dict[str, Any]) -> None:
             f"{', '.join(sorted(splits.keys() - {'test'}))}"
         )
     if select["split"] not in splits:
-        config.unknown("split", select["split"], splits)
+        catalogue.unknown("split", select["split"], splits)
 
 
 class Selection(Callback):

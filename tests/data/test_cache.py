@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from mmbench.core import config, images
+from mmbench.core import catalogue, config, images
 from mmbench.core.noise import random_stream
 from mmbench.data import base, cache
 from mmbench.data.cache import Cached, prepared
@@ -135,7 +135,7 @@ def test_other_data_sizes_and_libraries_have_other_folders(toy, tmp_path, monkey
 
 
 def test_the_cache_changes_no_hash():
-    cfg = yaml.safe_load((config.shipped("conf") / "data" / "cub.yaml").read_text(encoding="utf-8"))
+    cfg = yaml.safe_load((catalogue.shipped("conf") / "data" / "cub.yaml").read_text(encoding="utf-8"))
     hashes = set()
     for cache_it in (True, False):
         cfg["module"]["cache"] = cfg["toy"]["module"]["cache"] = cache_it

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import random_stream
 from mmbench.data.batches import collate
@@ -175,9 +175,9 @@ def test_a_mixture_takes_each_as_often():
     assert (abs(counts - 100) < 50).all()  # six standard deviations
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted((config.shipped("conf") / "mask").glob("*.yaml"))])
+@pytest.mark.parametrize("name", [path.stem for path in sorted((catalogue.shipped("conf") / "mask").glob("*.yaml"))])
 def test_holes_of_toy_birds_do_not_depend_on_workers_batches_or_captions(toy, name):
-    mask = instantiate(config.yaml.safe_load((config.shipped("conf") / f"mask/{name}.yaml").read_text()))
+    mask = instantiate(config.yaml.safe_load((catalogue.shipped("conf") / f"mask/{name}.yaml").read_text()))
     data = toy(mask=mask, num_workers=2, batch_size=4)
     assert "mask" in data.fields
     assert pickle.loads(pickle.dumps(mask)) == mask

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.images import opened
 from mmbench.core.noise import random_stream
 from mmbench.data.batches import as_floats
@@ -130,7 +130,7 @@ def test_fast_sees_maps_as_pictures(toy):
 
 
 def test_fast_is_a_protocol_of_its_own():
-    nodes = {name: config.node(f"preprocessing/{name}") for name in config.names("preprocessing")}
+    nodes = {name: config.node(f"preprocessing/{name}") for name in catalogue.names("preprocessing")}
     assert len({config.config_hash(node) for node in nodes.values()}) == len(nodes)
     assert isinstance(config.construct(nodes["exact"]), ShorterSide)
     assert isinstance(config.construct(nodes["fast"]).exact, ShorterSide)

@@ -8,7 +8,7 @@ import torch
 import write_tf_fixtures as written
 from PIL import Image
 
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.cards import Card, MissingAsset
 from mmbench.metrics import Extractor
 from mmbench.networks import inception_stackgan
@@ -72,7 +72,7 @@ def test_images_are_resized_to_the_level_as_pillow_does_it(shape):
 
 @pytest.mark.parametrize(("data", "count"), [("cub", 50), ("oxford102", 20)])
 def test_it_is_never_replaced_by_another(data, count, monkeypatch, tmp_path):
-    path = config.shipped("conf") / f"network/inception/{data}.yaml"
+    path = catalogue.shipped("conf") / f"network/inception/{data}.yaml"
     node = config.OmegaConf.load(path)
     assert (node["name"], node["network"]["num_classes"]) == (f"inception-{data}", count)
     assert node["card"]["origin"].startswith("gdrive:0B3y_msrWZaXLMzNMNWhWdW0zVWs")

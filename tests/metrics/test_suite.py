@@ -8,7 +8,8 @@ import yaml
 from torch import nn
 
 from mmbench.core.cards import MissingAsset
-from mmbench.core.config import node, shipped
+from mmbench.core.catalogue import shipped
+from mmbench.core.config import node
 from mmbench.core.images import from_uint8
 from mmbench.metrics import Metric, MetricSuite, Score, build_suite
 from mmbench.metrics.clip_score import CLIPScore

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from safetensors.torch import load_file
 
 from mmbench.core import config
-from mmbench.core.config import shipped
+from mmbench.core.catalogue import shipped
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
