@@ -352,7 +352,9 @@ def test_an_archive_without_pictures_is_named_itself(made):
 
 
 def test_a_file_in_the_place_of_a_folder_and_a_path_to_nothing(made):
-    assert "found fake/00.png, which is another file" in refused("fake=fake/00.png", "metrics=tv")
+    assert "found fake/00.png, which is one image: name the folder that it is in" in refused(
+        "fake=fake/00.png", "metrics=tv"
+    )
     assert "found nowhere, which is no such thing" in refused("fake=nowhere", "metrics=tv")
 
 

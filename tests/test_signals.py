@@ -27,6 +27,14 @@ HOLD = (
 )
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """A shell that runs the tests in the background has them ignore SIGINT, and so would what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Command:
     """A command line in a process of its own, which has imported everything, and leads a group."""
 
@@ -202,9 +210,12 @@ def held(tmp_path, body, numbers, pause=1.0):
 
 SWALLOWS = """
 with interrupts.handled():
-    print("ready", flush=True)
+    ready = False
     while True:
         try:
+            if not ready:
+                ready = True
+                print("ready", flush=True)
             time.sleep(60)
         except BaseException:
             pass

@@ -13,6 +13,7 @@ from mmbench.core.method import Method
 
 # What Lightning needs in order to go on.
 NEEDED = ("state_dict", "optimizer_states", "epoch", "global_step", "loops", "pytorch-lightning_version")
+HANDED_BACK = ".temp.ckpt"  # the weights alone, by which Lightning's launcher gets them from processes that it spawned
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -49,6 +50,8 @@ class WholeCheckpoints(TorchCheckpointIO):
             ValueError: the file is damaged, is no checkpoint of a training, or one of a method that was built
                 otherwise; names it.
         """
+        if Path(path).name == HANDED_BACK:
+            return super().load_checkpoint(path, map_location, weights_only)
         remedy = f"move {Path(path).name} elsewhere to train from the beginning"
         wanted = f"{path}: expected a checkpoint of {type(self.method).__name__} to go on with"
         try:

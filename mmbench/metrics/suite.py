@@ -139,8 +139,10 @@ class MetricSuite(nn.Module):
             )
         metric._computed = None  # as after `update_reference`
         for state, value in states.items():
-            value = value.to(metric.device, copy=True)  # states are added to in place
-            setattr(metric, state, [value] if isinstance(metric._defaults[state], list) else value)
+            if isinstance(metric._defaults[state], list):  # rows, which metrics share: others are put beside them
+                setattr(metric, state, [value.to(metric.device)])
+            else:
+                setattr(metric, state, value.to(metric.device, copy=True))  # sums, which are added to in place
 
     def compute(self) -> dict[str, Score]:
         """The scores by recorded name.
