@@ -5,6 +5,7 @@ import struct
 import time
 
 import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2
 
 from mmbench.core import config
@@ -47,6 +48,7 @@ def test_an_offline_run_holds_metrics_table_and_grid(home, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(home / "none"))
     monkeypatch.setenv("HOME", str(home))
+    wandb.teardown()  # it remembers the key of whoever asked before
     words = ["method=real", "data.source=toy", "trainer=cpu", "data.toy_images=80", "protocol.count=12", "logger=wandb"]
     record, run = evaluation.evaluate(config.composed(words))
     (path,) = run.folder.glob("wandb/offline-run-*/*.wandb")

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import yaml
 from hydra.utils import instantiate
 from PIL import Image
 
@@ -177,7 +178,7 @@ def test_a_mixture_takes_each_as_often():
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted((catalogue.shipped("conf") / "mask").glob("*.yaml"))])
 def test_holes_of_toy_birds_do_not_depend_on_workers_batches_or_captions(toy, name):
-    mask = instantiate(config.yaml.safe_load((catalogue.shipped("conf") / f"mask/{name}.yaml").read_text()))
+    mask = instantiate(yaml.safe_load((catalogue.shipped("conf") / f"mask/{name}.yaml").read_text()))
     data = toy(mask=mask, num_workers=2, batch_size=4)
     assert "mask" in data.fields
     assert pickle.loads(pickle.dumps(mask)) == mask
