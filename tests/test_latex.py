@@ -56,6 +56,13 @@ def test_reasons_are_notes_below_the_table():
     ]
 
 
+def test_notes_of_an_experiment_stand_below_the_table_escaped():
+    text = tables.rendered(cells(), "latex", ["100 % of a_b are printed wrong."])
+    table, _, below = text.partition(r"\end{longtable}")
+    assert r"\noindent 100 \% of a\_b are printed wrong.\par" in below
+    assert "printed wrong" not in table
+
+
 def test_every_line_has_every_column_and_signs_of_its_own():
     lines = tables.rendered(cells(), "latex").splitlines()
     rows = [line for line in lines if line.endswith(r" \\")]

@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
             path = tables.page(here, source, seeds, paths["results"])
             pages[path], parts[path.stem] = cells, tables.summary(here, cells)
             if form:
-                print(tables.rendered(cells, form), end="")
+                print(tables.rendered(cells, form, [*tables.agreements(here, cells), *tables.remarks(here)]), end="")
             else:
                 tables.show(cells, f"{here.name} ({source} data)", tables.remarks(here))
             write_text(path, tables.document(here, source, seeds, cells))

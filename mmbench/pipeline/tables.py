@@ -89,10 +89,10 @@ def _found(cell: Cell, marks: Mapping[str, str], counted: bool) -> str:
     return text + (f" {marks[value.outdated]}" if value.outdated else "") + ("" if value.verified else " *")
 
 
-def rendered(cells: Sequence[Cell], form: str) -> str:
-    """The table as Markdown, LaTeX, HTML or CSV."""
+def rendered(cells: Sequence[Cell], form: str, under: Sequence[str] = ()) -> str:
+    """The table as Markdown, HTML or CSV, or as LaTeX, which has the notes below it: sentences `under` it first."""
     if form == "latex":
-        return _latex(cells)
+        return _latex(cells, under)
     frame = pd.DataFrame(texts(cells), columns=list(COLUMNS))
     if form == "markdown":
         return frame.to_markdown(index=False, disable_numparse=True) + "\n"
@@ -101,7 +101,7 @@ def rendered(cells: Sequence[Cell], form: str) -> str:
     return frame.to_csv(index=False)
 
 
-def _latex(cells: Sequence[Cell]) -> str:
+def _latex(cells: Sequence[Cell], under: Sequence[str]) -> str:
     """The table as LaTeX, where a reason is a note below it: each once, whatever has it."""
     reasons = dict.fromkeys(cell.value.reason for cell in cells if cell.value.reason)
     marks = {reason: latex.raised(letter) for reason, letter in zip(reasons, latex.letters(), strict=False)}
@@ -113,6 +113,7 @@ def _latex(cells: Sequence[Cell]) -> str:
     behind = [marks.get(cell.value.reason, "") for cell in cells]
     below = [f"{mark} not run: {latex.escaped(reason)}" for reason, mark in marks.items()]
     explained = [
+        *under,
         *notes(cells),
         *([STAR] if any(cell.value.mean is not None and not cell.value.verified for cell in cells) else []),
         *([UNVERIFIED] if any(cell.published and not cell.published.verified for cell in cells) else []),
