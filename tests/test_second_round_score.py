@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_folders import refused, scored
 
 from mmbench.commands import score
 from mmbench.core.download import DiskFull
@@ -38,21 +39,6 @@ def made(home):
     draw(home / "fake", "abcd", seed=1)
     draw(home / "real", "abcd", seed=2)
     return home
-
-
-def scored(*words):
-    """The record of a score of `fake`, if nothing else is said."""
-    words = words if any(word.startswith("fake=") for word in words) else ("fake=fake", *words)
-    assert score.main([*words, "extractor=toy", "out=record.json"]) == 0
-    return json.loads(Path("record.json").read_text())
-
-
-def refused(*words):
-    """What is said, in one line, of what cannot be scored."""
-    with pytest.raises(ValueError) as error:  # noqa: PT011  (what it says is looked at by the caller)
-        scored(*words)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_copies_are_counted(made, capsys):

@@ -118,11 +118,11 @@ class Strokes:
 
 
 @dataclass(frozen=True)
-class RectangleOfArea:
-    """One rectangle of a given area anywhere, at most twice as long as wide: holes of one size and no other's shape.
+class _OfArea:
+    """A hole of a given area.
 
     Args:
-        area: share of the picture, to the nearest whole width and height.
+        area: share of the picture.
 
     Raises:
         ValueError: it is not between 0 and 1.
@@ -131,7 +131,18 @@ class RectangleOfArea:
     area: float
 
     def __post_init__(self) -> None:
-        _require_share(self.area)
+        if not 0 < self.area < 1:
+            raise ValueError(
+                f"expected the area of a hole between 0 and 1 of the picture, found {self.area}: change it"
+            )
+
+
+@dataclass(frozen=True)
+class RectangleOfArea(_OfArea):
+    """One rectangle of a given area anywhere, at most twice as long as wide: holes of one size and no other's shape.
+
+    The area is met to the nearest whole width and height.
+    """
 
     def __call__(self, record: Record, seen: Seen, rng: np.random.Generator) -> np.ndarray:
         side = seen.view.side
@@ -146,20 +157,11 @@ class RectangleOfArea:
 
 
 @dataclass(frozen=True)
-class StrokesOfArea:
+class StrokesOfArea(_OfArea):
     """As many strokes of those of `Strokes` as cover a given area, the last one cut short: irregular holes of one size.
 
-    Args:
-        area: share of the picture, to a pixel.
-
-    Raises:
-        ValueError: it is not between 0 and 1.
+    The area is met to a pixel.
     """
-
-    area: float
-
-    def __post_init__(self) -> None:
-        _require_share(self.area)
 
     def __call__(self, record: Record, seen: Seen, rng: np.random.Generator) -> np.ndarray:
         side = seen.view.side
@@ -220,11 +222,6 @@ def _span(side: int, count: int, rng: np.random.Generator) -> slice:
     """Where one of `count` rectangles lies in one direction; fewer may be larger."""
     first = int(rng.integers(0, int(side - side / (count + 1)), endpoint=True))
     return slice(first, first + int(rng.integers(int(side / (count + 7)), side - first, endpoint=True)))
-
-
-def _require_share(area: float) -> None:
-    if not 0 < area < 1:
-        raise ValueError(f"expected the area of a hole between 0 and 1 of the picture, found {area}: change it")
 
 
 def _random_stroke(brush: ImageDraw.ImageDraw, side: int, rng: np.random.Generator) -> None:
