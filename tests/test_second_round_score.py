@@ -16,6 +16,7 @@ from PIL import Image
 from test_folders import refused, scored
 
 from mmbench.commands import score
+from mmbench.commands.evaluate import print_scores
 from mmbench.core.download import DiskFull
 from mmbench.core.noise import Sample
 from mmbench.metrics.base import sample_keys, sample_order
@@ -270,3 +271,12 @@ def test_a_score_is_not_that_of_the_real_set_before(home):
 def test_a_suite_has_metrics_by_name(names):
     with pytest.raises(ValueError, match="give them one by one"):
         MetricSuite.named(*names)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0.0000"), (0.00012, "0.0001"), (4.2e-5, "4.2e-05"), (-3e-6, "-3.0e-06"), (2.5, "2.5000")],
+)
+def test_a_small_score_is_not_shown_as_none(capsys, value, shown):
+    print_scores({"kid@toy": {"value": value, "std": None, "count": 9}})
+    assert capsys.readouterr().out.split() == ["kid@toy", shown, "over", "9"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.core import application, command_line, config
-from mmbench.core.files import ASSETS, RESULTS, RUNS, require_writable
+from mmbench.core.files import RESULTS, RUNS, require_assets, require_writable
 from mmbench.core.results import Unwritten
 
 
@@ -36,22 +36,16 @@ def report(plain: dict[str, Any]) -> None:
     print("next: another method (`mmbench list`), or a whole table: mmbench reproduce experiment=NAME")
 
 
-def require_assets(paths: Mapping[str, str]) -> None:
-    """Refuses a folder of data and weights that cannot be written; one that others have filled may be read alone.
-
-    Raises:
-        CannotWrite: names it and what names it.
-    """
-    assets = Path(paths["assets"]).expanduser()
-    if not (assets / "canary").is_dir():
-        require_writable(assets, ASSETS)
-
-
 def print_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints the scores of a record, one a line."""
     for name, found in sorted(metrics.items()):
-        spread = "" if found["std"] is None else f" (std {found['std']:.4f})"
-        print(f"{name:<28} {found['value']:.4f}{spread} over {found['count']}")
+        spread = "" if found["std"] is None else f" (std {_shown(found['std'])})"
+        print(f"{name:<28} {_shown(found['value'])}{spread} over {found['count']}")
+
+
+def _shown(value: float) -> str:
+    """Four decimals; what these would show as 0 and is not, KID of near sets say, in two digits of its own."""
+    return f"{value:.1e}" if 0 < abs(value) < 5e-5 else f"{value:.4f}"
 
 
 job = application.application(report)

@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmbench.commands.evaluate import require_assets
 from mmbench.core import catalogue, command_line, config
-from mmbench.core.files import RUNS, require_writable
+from mmbench.core.files import RUNS, require_assets, require_writable
 
 # What each kind of picture shows, and its own options.
 KINDS: Mapping[str, tuple[str, frozenset[str]]] = {

@@ -5,9 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmbench.commands.evaluate import require_assets
 from mmbench.core import catalogue, command_line, config, results
-from mmbench.core.files import RESULTS, RUNS, require_writable, write_text
+from mmbench.core.files import RESULTS, RUNS, require_assets, require_writable, write_text
 from mmbench.pipeline.experiments import Experiment, Row, load, require_own_protocols, seeds_of
 
 HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=value ...]

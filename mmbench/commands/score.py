@@ -10,9 +10,9 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from mmbench.commands.evaluate import print_scores, require_assets
+from mmbench.commands.evaluate import print_scores
 from mmbench.core import catalogue, command_line, config
-from mmbench.core.files import RESULTS, require_writable
+from mmbench.core.files import RESULTS, require_assets, require_writable
 from mmbench.core.results import Result
 from mmbench.pipeline.request import Request
 

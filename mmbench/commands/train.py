@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from mmbench.commands.evaluate import require_assets
 from mmbench.core import application, command_line, config
-from mmbench.core.files import RUNS, require_writable
+from mmbench.core.files import RUNS, require_assets, require_writable
 
 
 def report(plain: dict[str, Any]) -> None:

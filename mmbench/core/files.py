@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,17 @@ def require_writable(folder: str | Path, key: str) -> None:
         raise CannotWrite(
             f"expected a folder for {key} that can be written, found {folder} ({error.strerror}): name another"
         ) from None
+
+
+def require_assets(paths: Mapping[str, str]) -> None:
+    """Refuses a folder of data and weights that cannot be written; one that others have filled may be read alone.
+
+    Raises:
+        CannotWrite: names it and what names it.
+    """
+    assets = Path(paths["assets"]).expanduser()
+    if not (assets / "canary").is_dir():
+        require_writable(assets, ASSETS)
 
 
 @contextmanager
