@@ -262,3 +262,8 @@ class ControlGAN(Adversarial):
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return self.drawn(self.ema, self.guide.prompts(batch[self.task.prompt]), noise).images[-1]
+
+    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
+        """As `generate`, after texts that lie `share` (N,), in [0, 1], of the way from the batch's to N `others`."""
+        text = self.guide.prompts([*batch[self.task.prompt], *others])
+        return self.drawn(self.ema, text.interpolated(share), noise).images[-1]
