@@ -26,7 +26,6 @@ SEEDS = (0, 1, 2, 3, 4)
 DEVIATIONS = 4  # standard deviations over the seeds that a value may be off
 
 
-
 class Regression(NamedTuple):
     """What is trained and compared.
 
@@ -122,9 +121,8 @@ def write_baseline(name: str) -> None:
     values = {}
     for compared in found[0]:
         of_seeds = [one[compared] for one in found]
-        spread = statistics.stdev(of_seeds)
-        tolerance = DEVIATIONS * spread
-        values[compared] = {"mean": statistics.fmean(of_seeds), "std": spread, "tolerance": tolerance, "seeds": of_seeds}
+        mean, spread = statistics.fmean(of_seeds), statistics.stdev(of_seeds)
+        values[compared] = {"mean": mean, "std": spread, "tolerance": DEVIATIONS * spread, "seeds": of_seeds}
     write_json(
         BASELINES / f"{name}.json",
         {
