@@ -1,4 +1,4 @@
-"""What was shown to edit or to inpaint does as it did, with the losses that it had, and no injected fault passes for it.
+"""What was shown to edit or to inpaint does so as it did, with the losses it had; no injected fault passes for it.
 
 Faults are injected into the network or its training, and are to be caught by the comparison that guards the real one.
 """
