@@ -14,10 +14,10 @@ from mmbench.methods.synthesis.stackgan import (
     STAGE1_GENERATOR_WITHIN,
     STAGE2_GENERATOR,
     Drawn,
-    Stage1Generator,
-    Stage2Generator,
     StackGAN,
     StackGANStage1,
+    Stage1Generator,
+    Stage2Generator,
 )
 from mmbench.networks.stackgan import ConditionalDiscriminator
 from mmbench.pipeline import stages
