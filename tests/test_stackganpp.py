@@ -9,10 +9,12 @@ from torch import nn
 
 from mmbench.core import config
 from mmbench.core.noise import Noise, Sample
+from mmbench.core.weights import load_strictly
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.colour import colour_consistency, colour_statistics
 from mmbench.methods.synthesis.stackganpp import StackGANPP, StackGANPPPairs, TreeGenerator, features_first
 from mmbench.networks.attngan import Discriminator
+from mmbench.pipeline import training
 
 PARITY = Path(__file__).parent / "parity/fixtures/stackganpp"
 TEXT, NOISE, CONDITION, BASE = 6, 5, 4, 16
@@ -161,6 +163,23 @@ def test_weights_of_a_condition_before_the_features_do_the_same_behind_them():
     features, condition = torch.randn(2, channels, 4, 4), torch.randn(2, condition_dim, 4, 4)
     found = ours(torch.cat((features, condition), dim=1))
     torch.testing.assert_close(found, theirs(torch.cat((condition, features), dim=1)))
+
+
+def test_weights_for_embeddings_of_another_dimension_are_refused_in_one_line():
+    other = TreeGenerator(8, TEXT + 1, NOISE, CONDITION, num_residual=1, base_size=BASE, num_branches=3).state_dict()
+    with pytest.raises(
+        ValueError, match=rf"project.weight has shape \(16, {TEXT + 1}\) instead of \(16, {TEXT}\)"
+    ) as caught:
+        load_strictly(tree(), other, "netG.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["stackgan_stage1", "stackgan", "stackganpp"])
+def test_a_batch_of_one_is_refused_in_one_line(conf, name):
+    plain = config.composed([f"method={name}", "data=cub", "data.source=toy", "method.training.batch_size=1"])
+    with pytest.raises(ValueError, match=f"expected batches of 2 images or more to train {name}, found 1") as caught:
+        training.require_training(plain)
+    assert "\n" not in str(caught.value)
 
 
 def test_networks_have_the_size_that_was_published(conf):
