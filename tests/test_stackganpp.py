@@ -43,7 +43,7 @@ def tree(num_branches=3):
     return network.eval().requires_grad_(False)
 
 
-def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0):
+def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0, sentence_scale=1.0):
     names = ("generator", "discriminators")
     return kind(
         Letters(),
@@ -54,6 +54,7 @@ def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0):
         num_residual=1,
         base_size=BASE,
         num_branches=num_branches,
+        sentence_scale=sentence_scale,
         discriminator_width=4,
         lambda_kl=2.0,
         lambda_colour=lambda_colour,
@@ -125,6 +126,13 @@ def test_without_judging_images_alone_pairs_are_all_that_is_judged():
         torch.testing.assert_close(terms[f"L_D{size}"], expected)
         fooled = cross_entropy_real(judge.conditional(judge(output.images[SIZES.index(size)]), output.mu))
         torch.testing.assert_close(of.generator_terms(output)[f"L_G{size}"], fooled)
+
+
+def test_sentences_are_scaled_before_the_tree_sees_them():
+    captions = ["a red bird", "a bird"]
+    plain, scaled = method(), method(sentence_scale=2.0)
+    torch.testing.assert_close(plain.sentences(captions), Letters().encode_text(captions))
+    torch.testing.assert_close(scaled.sentences(captions), 2 * plain.sentences(captions))
 
 
 def test_colour_statistics_are_those_of_the_pixels():

@@ -206,6 +206,7 @@ class StackGANStage1(Adversarial):
         text_encoder: the trained stage before, with `encode_text` and `embedding_dim`.
         optimizers: partials for `generator` and `discriminator`.
         width, noise_dim, condition_dim, base_size: as `Stage1Generator`.
+        sentence_scale: factor of sentence embeddings, 1 for the published ones; what toy encoders give is smaller.
         discriminator_width: channels after the discriminator's first convolution, 96 for COCO, 64 otherwise.
         lambda_kl: weight of the condition's divergence from a standard normal.
         halving_epochs: after so many epochs, and again, learning rates are halved.
@@ -224,6 +225,7 @@ class StackGANStage1(Adversarial):
         noise_dim: int,
         condition_dim: int,
         base_size: int,
+        sentence_scale: float,
         discriminator_width: int,
         lambda_kl: float,
         halving_epochs: int,
@@ -232,6 +234,7 @@ class StackGANStage1(Adversarial):
         self.text_encoder = Frozen(text_encoder)
         self.embedding_dim, self.base_size = text_encoder.embedding_dim, base_size
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
+        self.sentence_scale = sentence_scale
         self.lambda_kl, self.halving_epochs = lambda_kl, halving_epochs
         self.generator = Stage1Generator(width, self.embedding_dim, noise_dim, condition_dim, base_size)
         self.discriminator = ConditionalDiscriminator(base_size, discriminator_width, condition_dim)
@@ -241,7 +244,7 @@ class StackGANStage1(Adversarial):
     def sentences(self, texts: list[str]) -> Tensor:
         """N raw texts to (N, embedding_dim), without a gradient."""
         with torch.no_grad():
-            return self.text_encoder.network.encode_text(texts)
+            return self.sentence_scale * self.text_encoder.network.encode_text(texts)
 
     def drawn(self, sentence: Tensor, noise: Noise) -> Drawn:
         """What Stage I draws for sentences (N, embedding_dim)."""

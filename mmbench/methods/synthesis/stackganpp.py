@@ -195,6 +195,7 @@ class StackGANPP(Adversarial):
         text_encoder: the trained stage before, with `encode_text` and `embedding_dim`.
         optimizers: partials for `generator` and `discriminators`.
         width, noise_dim, condition_dim, num_residual, base_size, num_branches: as `TreeGenerator`.
+        sentence_scale: factor of sentence embeddings, 1 for the published ones; what toy encoders give is smaller.
         discriminator_width: channels after the discriminators' first convolution, 64.
         lambda_kl: weight of the condition's divergence from a standard normal.
         lambda_colour: weight of colour consistency between neighbouring sizes, 50 in the paper where there is no text.
@@ -217,6 +218,7 @@ class StackGANPP(Adversarial):
         num_residual: int,
         base_size: int,
         num_branches: int,
+        sentence_scale: float,
         discriminator_width: int,
         lambda_kl: float,
         lambda_colour: float,
@@ -226,6 +228,7 @@ class StackGANPP(Adversarial):
         self.text_encoder = Frozen(text_encoder)
         self.sizes = [base_size * 2**n for n in range(NUM_SIZES)][-num_branches:]
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
+        self.sentence_scale = sentence_scale
         self.lambda_kl, self.lambda_colour = lambda_kl, lambda_colour
         self.generator = TreeGenerator(
             width, text_encoder.embedding_dim, noise_dim, condition_dim, num_residual, base_size, num_branches
@@ -238,7 +241,7 @@ class StackGANPP(Adversarial):
     def sentences(self, texts: list[str]) -> Tensor:
         """N raw texts to (N, embedding_dim), without a gradient."""
         with torch.no_grad():
-            return self.text_encoder.network.encode_text(texts)
+            return self.sentence_scale * self.text_encoder.network.encode_text(texts)
 
     def drawn(self, network: nn.Module, texts: list[str], noise: Noise) -> Generated:
         """What `network`, the generator or its average, draws for N raw texts."""
