@@ -11,6 +11,7 @@ steps is mapped into the space of images.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +101,7 @@ class CharCNNGRU(nn.Module):
         super().__init__()
         channels = (len(ALPHABET), *widths)
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(before, after, kernel_size=4) for before, after in zip(channels[:-1], channels[1:], strict=True)
+            nn.Conv1d(before, after, kernel_size=4) for before, after in pairwise(channels)
         )
         self.recurrent = self.recurrence(channels[-1])
         self.project = nn.Linear(channels[-1], embedding_dim)

@@ -18,7 +18,7 @@ def encoder(fixture: dict) -> dict[str, Tensor]:
     config, characters = fixture["config"], inputs(fixture)["chars"]
     network = _network(config, config["widths"], config["out"]).eval()
     load_strictly(network, TEXT_ENCODER(state(fixture), network), fixture["name"])
-    first, second, third = network.convolutions
+    _, second, third = network.convolutions
     with torch.no_grad(), outputs_of({"maxpool2": second, "conv3": third, "rnn": network.recurrent}) as seen:
         pooled = []
         handles = [one.register_forward_pre_hook(lambda _, args: pooled.append(args[0])) for one in (second, third)]
