@@ -192,7 +192,7 @@ class Theirs:
 
 
 def upsampled_then_convolved(layer: UpsamplingConvolution, x: Tensor) -> Tensor:
-    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, padding=1)
+    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, layer.bias, padding=1)
 
 
 class WholeVGG(nn.Module):
