@@ -56,7 +56,7 @@ class Theirs:
 
 
 def upsampled_then_convolved(layer: UpsamplingConvolution, x: Tensor) -> Tensor:
-    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, padding=1)
+    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, layer.bias, padding=1)
 
 
 def averaged(average: Sequence[Tensor], network: nn.Module, decay: float) -> None:
