@@ -20,6 +20,22 @@ def r1_penalty(image: Tensor, logits: Tensor) -> Tensor:
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
+def matching_aware_penalty(image: Tensor, sentence: Tensor, logits: Tensor, power: float) -> Tensor:
+    """Mean of a power of the norm of the discriminator's gradient at real images and their own sentences, together.
+
+    Tao et al., DF-GAN, CVPR 2022 (https://arxiv.org/abs/2008.05865), equation 2, without its factor k.
+
+    Args:
+        image: (N, 3, H, W), which requires a gradient.
+        sentence: (N, D), which requires a gradient.
+        logits: N of them, of the pairs.
+        power: p, 6 in the paper.
+    """
+    gradients = torch.autograd.grad(logits.sum(), (image, sentence), create_graph=True)
+    squared = sum(gradient.square().flatten(1).sum(dim=1) for gradient in gradients)
+    return squared.pow(power / 2).mean()
+
+
 def path_lengths(image: Tensor, styles: Tensor, eps: Tensor) -> Tensor:
     """How far images move with their styles, in a random direction of images: (N,).
 

@@ -144,7 +144,7 @@ class CharCNNGRU(nn.Module):
 
     def forward(self, characters: Tensor) -> Tensor:
         """(N, 201) int64, as `spelt` gives them, to (N, embedding_dim)."""
-        hidden = one_hot(characters)  # (N, 70, 201)
+        hidden = one_hot(characters).to(self.project.weight.dtype)  # (N, 70, 201)
         *pooled, last = self.convolutions
         for convolution in pooled:
             hidden = F.max_pool1d(_thresholded(convolution(hidden)), 3)
