@@ -1,17 +1,25 @@
 """Char-CNN-RNN: what it reads of a caption, its loss the slow way, and that it learns which caption is whose."""
 
+import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from mmbench.core.frozen import Frozen
+from mmbench.core.weights import load_strictly, read_state
 from mmbench.losses.ranking import structured_joint_embedding_loss
 from mmbench.methods.synthesis.char_cnn_rnn import CharCNNRNN as Stage
 from mmbench.networks.char_cnn_rnn import ALPHABET, LENGTH, CharCNNGRU, CharCNNRNN, spelt
 from mmbench.networks.googlenet import GOOGLENET, GoogLeNetTrunk
+
+sys.path.insert(0, str(Path(__file__).parent / "data"))
+
+from torch7 import Lua, t7
 
 DIM = 12
 CAPTIONS = ["a red bird", "this bird is blue with a yellow belly", "bird", "a bird with a long orange bill"]
@@ -97,7 +105,7 @@ def test_the_loss_is_nothing_once_own_pairs_exceed_others_by_one():
 def test_a_fixed_batch_is_learnt(stage):
     batch, optimizer = batch_of(CAPTIONS), stage.configure_optimizers()
     first = float(sum(stage.terms(batch).values()).detach())
-    for _ in range(150):
+    for _ in range(80):
         optimizer.zero_grad()
         loss = sum(stage.terms(batch).values())
         loss.backward()
@@ -111,6 +119,53 @@ def test_a_fixed_batch_is_learnt(stage):
 def test_the_rate_decays_each_epoch_and_the_trunk_stays_as_it_is(stage):
     assert [stage.schedule(0.4, epoch) for epoch in range(3)] == [0.4, 0.2, 0.1]
     assert {key.split(".")[0] for key in stage.state_dict()} == {"text_encoder"}
+
+
+PLACES = {  # of the layers of a recurrent network, where each comes first
+    CharCNNGRU: {
+        "from_input": 2,
+        "update_from_input": 5,
+        "update_from_state": 6,
+        "reset_from_input": 10,
+        "reset_from_state": 11,
+        "from_state": 15,
+    },
+    CharCNNRNN: {"from_input": 2, "from_state": 6},
+}
+
+
+def as_torch_has_it(network):
+    """A checkpoint of the authors' with the weights of a network: copies of layers for later steps, and more."""
+
+    def layer(module):
+        numbers = {name: value.detach().numpy() for name, value in module.named_parameters()}
+        if isinstance(module, nn.Conv1d):
+            numbers["weight"] = np.ascontiguousarray(numbers["weight"].transpose(0, 2, 1)).reshape(len(module.bias), -1)
+        return Lua("nn.Layer", **numbers, gradWeight=np.zeros_like(numbers["weight"]))
+
+    def parts(modules, **more):
+        return Lua("nn.gModule", modules=modules, **more)
+
+    recurrent = {n: Lua("nn.Identity") for n in range(1, 40)}
+    for name, place in PLACES[type(network)].items():
+        recurrent[place] = parts({1: layer(network.recurrent.get_submodule(name))})
+        recurrent[place + 20] = parts({1: layer(nn.Linear(16, 16))})
+    convolutions = {3 * n + 1: layer(one) for n, one in enumerate(network.convolutions)}
+    read = {
+        1: Lua("nn.Identity"),
+        2: parts({**convolutions, 2: Lua("nn.Threshold", threshold=1e-6)}),
+        4: parts(recurrent, forwardnodes={1: Lua("nngraph.Node", data={"module": recurrent[2]})}),
+        6: layer(network.project),
+    }
+    return {"protos": {"enc_doc": parts(read), "enc_image": parts({1: layer(nn.Linear(2, 2))})}, "i": 30000}
+
+
+@pytest.mark.parametrize("kind", [CharCNNGRU, CharCNNRNN])
+def test_a_file_as_the_authors_wrote_it_fills_the_encoder(tmp_path, kind):
+    trained, ours = kind((16, 16, 16), DIM), kind((16, 16, 16), DIM)
+    (tmp_path / "net.t7").write_bytes(t7(as_torch_has_it(trained)))
+    load_strictly(ours, kind.released(read_state(tmp_path / "net.t7"), ours), "net.t7")
+    assert torch.equal(ours(spelt(CAPTIONS)), trained(spelt(CAPTIONS)))
 
 
 def test_googlenet_is_torchvisions_behind_its_own_first_step():

@@ -1,15 +1,18 @@
 """GAN-INT-CLS, its ablations and cGAN: captions of a step, interpolation, terms, and what is refused."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from mmbench.core import config
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.methods.synthesis.cgan import CGAN, Maxout
 from mmbench.methods.synthesis.ganintcls import GANINTCLS, SIZE, GANCLSFeatures, interpolated
+from mmbench.pipeline import training
 
 DIM = 5
 OPTIMIZERS = dict.fromkeys(("generator", "discriminator"), partial(torch.optim.Adam, lr=2e-4))
@@ -24,6 +27,12 @@ class Encoder(nn.Module):
 
     def encode_text(self, captions):
         return torch.stack([torch.from_numpy(random_stream(text).standard_normal(DIM, "float32")) for text in captions])
+
+
+class Embeddings:
+    """Published ones, of a dimension, of which none is asked for."""
+
+    dim = DIM
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +161,24 @@ def test_an_image_depends_on_its_caption_and_its_noise(make):
     assert torch.equal(image, gan.generate(batch, noise))
     assert not torch.equal(image, gan.generate({**batch, "caption": batch["caption"][::-1]}, noise))
     assert not torch.equal(image, gan.generate(batch, Noise(1, noise.samples)))
+
+
+def plain_of(name, *words):
+    return config.composed([f"method={name}", "protocol=strict_synthesis", "data.source=toy", "trainer=cpu", *words])
+
+
+@pytest.mark.parametrize("name", ["char_cnn_rnn", "ganintcls"])
+def test_a_batch_of_one_is_refused_before_anything_is_made(name):
+    with pytest.raises(ValueError, match=f"expected batches of 2 images or more to train {name}, found 1: raise"):
+        training.require_training(plain_of(name, "method.training.batch_size=1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"), [("char_cnn_rnn", "class_id"), ("ganintcls_published", "image_mismatched")]
+)
+def test_data_without_classes_are_one_line(name, lacking, tmp_path):
+    fields = {"image", "caption", "captions", "class_id", "image_mismatched"} - {lacking}
+    data = SimpleNamespace(fields=fields, fingerprint=lambda: "birds", caption_embeddings=Embeddings)
+    with pytest.raises(ValueError, match=f"expected the fields {lacking} to train {name}, found cub without") as caught:
+        training.trained(plain_of(name, "scale=tiny", f"paths.runs={tmp_path}"), data)
+    assert "\n" not in str(caught.value)

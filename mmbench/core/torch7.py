@@ -53,6 +53,31 @@ def read_t7(path: str | Path) -> Any:
     raise ValueError(f"{path}: expected a file of Torch7, found {found}: fetch it again")
 
 
+def parameters(content: Any) -> dict[str, np.ndarray]:
+    """The weights and biases of a network that `read_t7` has read, by the places of its modules.
+
+    A module's parts are numbered from 1 in its table `modules`; `encoder.2.1.weight` is the weight of the first part of
+    the second part of what the file calls `encoder`. What a module keeps besides, gradients and graphs, is passed over.
+    """
+    found: dict[str, np.ndarray] = {}
+    visited: set[int] = set()
+
+    def visit(table: Mapping[Any, Any], prefix: str) -> None:
+        if id(table) in visited:
+            return
+        visited.add(id(table))
+        own = {name: table[name] for name in ("weight", "bias") if isinstance(table.get(name), np.ndarray)}
+        found.update({f"{prefix}{name}": value for name, value in own.items()})
+        parts = table["modules"] if isinstance(table.get("modules"), Mapping) else {} if own else table
+        for name, part in parts.items():
+            if isinstance(part, Mapping):
+                visit(part, f"{prefix}{name}.")
+
+    if isinstance(content, Mapping):
+        visit(content, "")
+    return found
+
+
 class _Reader:
     """Reads values one after the other, and knows what it has read by its number."""
 

@@ -4,13 +4,13 @@ Scott Reed, Zeynep Akata, Honglak Lee, Bernt Schiele. Learning Deep Representati
 CVPR 2016. https://arxiv.org/abs/1605.05395. The text encoder of GAN-INT-CLS, StackGAN and StackGAN++.
 Authors' code, in Lua: https://github.com/reedscot/cvpr2016/tree/7988b42f3c2e41b6f7dc6c9ff8020b8681581259 and
 https://github.com/reedscot/icml2016/tree/db3f0c6d7c9ef3ef138cb15bf36592c7e19eb9a0. A port to PyTorch that loads their
-weights, which the key maps follow: https://github.com/martinduartemore/char_cnn_rnn_pytorch/tree/f44f613d
+weights: https://github.com/martinduartemore/char_cnn_rnn_pytorch/tree/f44f613d330f94f9d351060c07a848ba6df590d9
 
 Convolutions shorten 201 letters to a few steps, a recurrent network reads these, and the mean of its states over all
 steps is mapped into the space of images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -83,6 +83,32 @@ class FirstInputGRU(nn.Module):
         return torch.stack(states, dim=1)
 
 
+def _released(steps: Mapping[int, str]) -> KeyMap:
+    """From the places of modules in the authors' files, whose recurrent networks have copies for each step.
+
+    Args:
+        steps: place of a layer among those copies, where it comes first, to our name.
+    """
+    own, places = r"(?:protos\.enc_doc\.)?", "|".join(map(str, steps))
+    return KeyMap(
+        drop={
+            r"protos\.enc_image\..*": "features of images pass it as they are",
+            rf"{own}4\.(?!(?:{places})\.).*": "the same layers at later steps",
+        },
+        rename={
+            **{rf"{own}2\.{3 * n + 1}\.(.*)": rf"convolutions.{n}.\1" for n in range(3)},
+            **{rf"{own}4\.{place}\.1\.(.*)": rf"recurrent.{name}.\1" for place, name in steps.items()},
+            rf"{own}6\.(.*)": r"project.\1",
+        },
+        convert={r"convolutions\.\d\.weight": _by_channels},
+    )
+
+
+def _by_channels(weight: Tensor) -> Tensor:
+    """Torch's weight of a convolution over time, (out, 4 * in), as PyTorch's, (out, in, 4)."""
+    return weight.unflatten(1, (4, -1)).mT
+
+
 class CharCNNGRU(nn.Module):
     """Three convolutions and a gated recurrent network over 18 steps: the birds' encoder of GAN-INT-CLS and StackGAN.
 
@@ -91,11 +117,21 @@ class CharCNNGRU(nn.Module):
         embedding_dim: of the vector, 1024.
 
     Attributes:
-        recurrent: reads the steps.
-        embedding_dim: as given.
+        released: how the authors' keys become ours.
     """
 
     recurrence: type[nn.Module] = FirstInputGRU
+    # Places as in https://github.com/martinduartemore/char_cnn_rnn_pytorch/blob/f44f613d330f94f9d351060c07a848ba6df590d9/utils.py
+    released: KeyMap = _released(
+        {
+            2: "from_input",
+            5: "update_from_input",
+            6: "update_from_state",
+            10: "reset_from_input",
+            11: "reset_from_state",
+            15: "from_state",
+        }
+    )
 
     def __init__(self, widths: Sequence[int], embedding_dim: int) -> None:
         super().__init__()
@@ -105,7 +141,6 @@ class CharCNNGRU(nn.Module):
         )
         self.recurrent = self.recurrence(channels[-1])
         self.project = nn.Linear(channels[-1], embedding_dim)
-        self.embedding_dim = embedding_dim
 
     def forward(self, characters: Tensor) -> Tensor:
         """(N, 201) int64, as `spelt` gives them, to (N, embedding_dim)."""
@@ -130,6 +165,7 @@ class CharCNNRNN(CharCNNGRU):
     """
 
     recurrence = RectifiedRNN
+    released = _released({2: "from_input", 6: "from_state"})
 
     def shortened(self, hidden: Tensor) -> Tensor:
         """The maxima of three steps, every second one: (N, C, 18) to (N, C, 8)."""
@@ -145,7 +181,7 @@ def _thresholded(x: Tensor) -> Tensor:
     return F.threshold(x, SMALLEST, 0.0)
 
 
-# From the port's names.
+# From the names of the port to PyTorch.
 TEXT_ENCODER = KeyMap(
     rename={
         **{rf"conv{n + 1}\.(.*)": rf"convolutions.{n}.\1" for n in range(3)},

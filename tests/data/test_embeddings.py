@@ -75,25 +75,22 @@ def test_each_caption_comes_with_its_own_vector(toy, kind, request):
     assert torch.equal(batch["text_embedding"], torch.from_numpy(expected))
 
 
-@pytest.mark.parametrize("published", ["jpg/{}", "class_{:05d}/{}"])
-def test_flowers_go_by_the_names_of_either_publication(tmp_path, published):
+def test_flowers_go_by_the_names_of_either_publication(tmp_path):
     plain = {"split_scheme": "zero_shot", "image_size": 32, "batch_size": 4, "num_workers": 0, "seed": 0}
     common = {"root": tmp_path / "flowers", "assets": tmp_path, "num_images": 102, "toy_seed": 0, **plain}
     data = ToyOxford102(**common)
-    data.prepare_data()
+    data.make()
     records = [record for found in data.records.values() for record in found]
-    if published.startswith("jpg"):
-        root = write_pickles(tmp_path / "embedded", {"": [f"jpg/{record.id}" for record in records]})
-    else:
-        root = write_files(tmp_path / "embedded", [f"class_{one.class_id:05d}/{one.id}" for one in records])
-    embedded = ToyOxford102(**common, embeddings=root)
-    record = embedded.split("test")[0]
-    name = f"jpg/{record.id}" if published.startswith("jpg") else f"class_{record.class_id:05d}/{record.id}"
-    text = record.captions[3]
-    places = [number for number, caption in enumerate(record.captions) if caption == text]
-    assert any(
-        torch.equal(embedded.caption_embeddings()([text])[0], torch.from_numpy(vectors_of(name)[n])) for n in places
-    )
+    in_pickles = [f"jpg/{one.id}" for one in records]
+    in_files = [f"class_{one.class_id:05d}/{one.id}" for one in records]
+    pickles = write_pickles(tmp_path / "pickled", {"": in_pickles})
+    for root, names in ((pickles, in_pickles), (write_files(tmp_path / "flowers_icml", in_files), in_files)):
+        embedded = ToyOxford102(**common, embeddings=root)
+        wanted = {record.id: name for record, name in zip(records, names, strict=True)}
+        samples = [Sample(record.id, 3, 0) for record in embedded.split("test")]
+        items = embedded.evaluation("test", samples, seed=0, fields={"text_embedding"})
+        for item, sample in zip((items[place] for place in range(len(samples))), samples, strict=True):
+            assert torch.equal(item["text_embedding"], torch.from_numpy(vectors_of(wanted[sample.id])[3]))
 
 
 def test_there_is_no_field_without_them_and_they_are_part_of_what_the_data_are(toy, pickles):

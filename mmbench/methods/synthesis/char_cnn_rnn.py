@@ -27,7 +27,7 @@ from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.weights import KeyMap
 from mmbench.losses.ranking import structured_joint_embedding_loss
-from mmbench.networks.char_cnn_rnn import TEXT_ENCODER, spelt
+from mmbench.networks.char_cnn_rnn import CharCNNGRU, spelt
 
 REACH = 0.08  # parameters start within this of 0
 
@@ -48,7 +48,7 @@ class CharCNNRNN(Learner):
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption", "class_id"})
     smallest_batch = 2  # another pair is what a pair is compared with
-    official: ClassVar[dict[str, KeyMap]] = {"text_encoder": TEXT_ENCODER}
+    official: ClassVar[dict[str, KeyMap]] = {"text_encoder": CharCNNGRU.released}
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class CharCNNRNN(Learner):
         super().__init__(optimizer, schedule=lambda first, epoch: first * decay**epoch)
         self.embedding_dim: int = trunk.network.global_channels
         self.text_encoder = text_encoder(embedding_dim=self.embedding_dim)
+        self.official = {"text_encoder": self.text_encoder.released}  # type: ignore[misc]
         self.trunk = trunk
         for parameter in self.text_encoder.parameters():
             nn.init.uniform_(parameter, -REACH, REACH)
