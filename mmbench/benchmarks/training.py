@@ -21,11 +21,13 @@ The schedules are written after the authors' training loops, with everything tha
 - CSA: VGG looks at the true image twice, and at all images down to relu4_3, which only consistency reads, a number
   without a gradient; the generators' loss leaves gradients in the discriminators.
   https://github.com/KumapowerLIU/CSA-inpainting/blob/f0b07129adc6a231b7d68f9815d1adfe0c01eeff/models/CSA.py#L172
+- DF-GAN: the generator's loss leaves gradients in the discriminator, and in the sentences.
+  https://github.com/tobran/DF-GAN/blob/78f14fd72cb70172d2067791c9df386f03f5124b/code/lib/modules.py#L35
 
-Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once. They have the
-published size and random weights: how fast they are does not depend on what they know. Optimisers are Adam as PyTorch
-has it, not fused. Each side has a process of its own and they take turns step by step, so that whatever else the
-machine does falls on both.
+Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once; DF-GAN's also
+fuse text behind upsampling, and pool behind a shortcut's convolution. They have the published size and random weights:
+how fast they are does not depend on what they know. Optimisers are Adam as PyTorch has it, not fused. Each side has a
+process of its own and they take turns step by step, so that whatever else the machine does falls on both.
 """
 
 import copy
@@ -65,6 +67,7 @@ from mmbench.methods.inpainting.tdanet import TDANet
 from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
 from mmbench.methods.manipulation.sisgan import SISGAN, relevant_texts
 from mmbench.methods.manipulation.tagan import TAGAN
+from mmbench.methods.synthesis.dfgan import DFGAN, DownBlock, FusionUpBlock
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.pluralistic import Paths
@@ -73,8 +76,8 @@ from mmbench.networks.vgg import LAYERS, VGG16
 HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
 Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
-1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan, tdanet, picnet, csa (default: all, with
-batches that fit a computer of 16 GB). Many minutes on a CPU.
+1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan, tdanet, picnet, csa, dfgan (default: all,
+with batches that fit a computer of 16 GB). Many minutes on a CPU.
 
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
@@ -624,6 +627,58 @@ class TheirsCSA(Theirs):
         }
 
 
+class TheirsDFGAN(Theirs):
+    method: DFGAN
+
+    def __init__(self, method: DFGAN) -> None:
+        super().__init__(method)
+        self.optimizers = [adam(method, name, getattr(method, name)) for name in ("discriminator", "generator")]
+        for block in method.modules():
+            if isinstance(block, FusionUpBlock):
+                block.forward = partial(upsampled_then_fused, block)  # type: ignore[method-assign]
+            elif isinstance(block, DownBlock):
+                block.forward = partial(convolved_then_pooled, block)  # type: ignore[method-assign]
+
+    def step(self, batch: Batch) -> Losses:
+        method, judge = self.method, self.method.discriminator
+        real, sentence = (given.requires_grad_() for given in (batch["image"], method.sentences.captions(batch)))
+        features = judge.features(real)
+        matched = judge.match(features, sentence)
+        on_real = F.relu(1 - matched).mean()
+        on_mismatched = F.relu(1 + judge.match(torch.cat((features[1:], features[:1])), sentence)).mean()
+        fake = method.generator(batch["noise"].normal("z", method.noise_dim), sentence)
+        on_fake = F.relu(1 + judge(fake.detach(), sentence)).mean()
+        slopes = torch.autograd.grad(matched, (real, sentence), torch.ones_like(matched), create_graph=True)
+        norms = torch.cat([slope.flatten(1) for slope in slopes], dim=1).square().sum(dim=1).sqrt()
+        penalty = method.penalty_weight * (norms**method.penalty_power).mean()
+        self.optimizers[0].zero_grad()
+        (on_real + (on_fake + on_mismatched) / 2 + penalty).backward()
+        self.optimizers[0].step()
+
+        made = -judge(fake, sentence).mean()
+        self.optimizers[1].zero_grad()
+        made.backward()
+        self.optimizers[1].step()
+        return {
+            "discriminator/L_D_real": on_real,
+            "discriminator/L_D_fake": on_fake / 2,
+            "discriminator/L_D_mismatched": on_mismatched / 2,
+            "discriminator/MA_GP": penalty,
+            "generator/L_G": made,
+        }
+
+
+def upsampled_then_fused(block: FusionUpBlock, x: Tensor, condition: Tensor) -> Tensor:
+    x = F.interpolate(x, scale_factor=2, mode="nearest")
+    first = block.convolution1
+    hidden = F.conv2d(block.fusion1(x, condition), first.weight, first.bias, padding=1)
+    return block.shortcut(x) + block.convolution2(block.fusion2(hidden, condition))
+
+
+def convolved_then_pooled(block: DownBlock, x: Tensor) -> Tensor:
+    return F.avg_pool2d(block.shortcut(x), 2) + block.gamma * block.residual(x)
+
+
 class Case(NamedTuple):
     """What is measured of a method.
 
@@ -646,6 +701,7 @@ CASES = {
     "tdanet": Case(TheirsTDANet, 256, 2),
     "picnet": Case(TheirsPICNet, 256, 2),
     "csa": Case(TheirsCSA, 256, 1),
+    "dfgan": Case(TheirsDFGAN, 256, 2),
 }
 
 
