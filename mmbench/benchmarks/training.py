@@ -21,7 +21,7 @@ The schedules are written after the authors' training loops, with everything tha
 - CSA: VGG looks at the true image twice, and at all images down to relu4_3, which only consistency reads, a number
   without a gradient; the generators' loss leaves gradients in the discriminators.
   https://github.com/KumapowerLIU/CSA-inpainting/blob/f0b07129adc6a231b7d68f9815d1adfe0c01eeff/models/CSA.py#L172
-- StackGAN++: see `schedules_stackganpp.py`.
+- StackGAN++, DF-GAN: see `schedules_stackganpp.py`, `schedules_dfgan.py`.
 
 Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once. They have the
 published size and random weights: how fast they are does not depend on what they know. Optimisers are Adam as PyTorch
@@ -51,6 +51,7 @@ from torch.utils.data import DataLoader
 from torchvision.models.vgg import cfgs, make_layers
 
 from mmbench.benchmarks.schedules import Losses, Theirs, adam, averaged, is_fake, is_real, near
+from mmbench.benchmarks.schedules_dfgan import TheirsDFGAN
 from mmbench.benchmarks.schedules_stackganpp import TheirsStackGANPP
 from mmbench.core import catalogue, config
 from mmbench.core.frozen import Frozen
@@ -74,8 +75,8 @@ from mmbench.networks.vgg import LAYERS, VGG16
 HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
 Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
-1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan, tdanet, picnet, csa, stackganpp (default:
-all, with batches that fit a computer of 16 GB). Many minutes on a CPU.
+1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan, tdanet, picnet, csa, stackganpp, dfgan
+(default: all, with batches that fit a computer of 16 GB). Many minutes on a CPU.
 
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
@@ -607,6 +608,7 @@ CASES = {
     "picnet": Case(TheirsPICNet, 256, 2),
     "csa": Case(TheirsCSA, 256, 1),
     "stackganpp": Case(TheirsStackGANPP, 256, 2),
+    "dfgan": Case(TheirsDFGAN, 256, 2),
 }
 
 

@@ -33,3 +33,14 @@ def initialise_orthogonally(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 1, 0.02)
         if isinstance(module, nn.Linear | NORMALISED) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def initialise_weights_orthogonally(network: nn.Module) -> None:
+    """Orthogonal weights of convolutions, linear layers and embeddings; everything else stays at PyTorch's default.
+
+    How BigGAN starts, and Efficient-T2I with it.
+    https://github.com/ajbrock/BigGAN-PyTorch/blob/98459431a5d618d644d54cd1e9fceb1e5045648d/BigGAN.py#L209
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
+            nn.init.orthogonal_(module.weight)

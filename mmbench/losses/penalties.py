@@ -65,3 +65,28 @@ def path_length_penalty(lengths: Tensor, average: Tensor, decay: float) -> tuple
     """
     average = average.lerp(lengths.mean(), decay)
     return (lengths - average).square().mean(), average.detach()
+
+
+def off_diagonal_penalty(weight: Tensor) -> Tensor:
+    """How far filters are from orthogonal to each other, whatever their length: half a sum of squares.
+
+    Brock et al., BigGAN, ICLR 2019 (https://arxiv.org/abs/1809.11096), equation 3, without its factor beta; half of
+    it, as their code's gradient is (https://github.com/ajbrock/BigGAN-PyTorch/blob/9845943/utils.py#L646).
+
+    Args:
+        weight: (rows, ...), a filter in each row.
+    """
+    products = _products(weight)
+    return (products - products.diagonal().diag()).square().sum() / 2
+
+
+def orthogonality_penalty(weight: Tensor) -> Tensor:
+    """As `off_diagonal_penalty`, of filters that are to have length 1 besides: equation 2."""
+    products = _products(weight)
+    return (products - torch.eye(len(products), device=weight.device, dtype=weight.dtype)).square().sum() / 2
+
+
+def _products(weight: Tensor) -> Tensor:
+    """Inner products of all pairs of rows, (rows, rows)."""
+    matrix = weight.flatten(1)
+    return matrix @ matrix.T

@@ -30,3 +30,7 @@ class Sentences(Frozen):
     def prompts(self, texts: list[str]) -> Tensor:
         """N texts, (N, D); which words a long one keeps follows from itself."""
         return self.network.encode_text(texts, max_words=self.max_words).sentence
+
+    def several(self, texts: list[list[str]]) -> Tensor:
+        """K texts for each of N images, (N, K, D); which words a long one keeps follows from itself."""
+        return self.prompts([text for of_image in texts for text in of_image]).unflatten(0, (len(texts), -1))

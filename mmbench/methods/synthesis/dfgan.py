@@ -1,7 +1,7 @@
 """DF-GAN: A Simple and Effective Baseline for Text-to-Image Synthesis.
 
 Ming Tao, Hao Tang, Fei Wu, Xiao-Yuan Jing, Bing-Kun Bao, Changsheng Xu. CVPR 2022. https://arxiv.org/abs/2008.05865
-Authors' code: https://github.com/tobran/DF-GAN/tree/78f14fda8a3ad1225db2f4a66c7a44c50bbe5f80
+Authors' code: https://github.com/tobran/DF-GAN/tree/78f14fd72cb70172d2067791c9df386f03f5124b
 
 Where paper and released code differ, this is the code:
 - Noise is part of every block's condition, beside the sentence (code/models/GAN.py#L34).
