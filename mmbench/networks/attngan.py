@@ -1,10 +1,12 @@
-"""AttnGAN's discriminators, which ControlGAN and ManiGAN use unchanged.
+"""What AttnGAN and its descendants have in common: a generator in stages, and a discriminator for each size.
 
 Tao Xu et al. AttnGAN. CVPR 2018. https://arxiv.org/abs/1711.10485, section 3.1.
 Authors' code: https://github.com/taoxugit/AttnGAN/tree/0d000e652b407e976cb88fab299e8566f3de8a37, code/model.py, classes
-D_NET64, D_NET128 and D_NET256. Theirs end in a sigmoid; ours give logits.
+G_NET, D_NET64, D_NET128 and D_NET256. Their discriminators end in a sigmoid; ours give logits. What a generator does
+between two sizes is each paper's own.
 """
 
+from collections.abc import Iterable
 from math import log2
 from typing import NamedTuple
 
@@ -13,9 +15,117 @@ from einops import repeat
 from torch import Tensor, nn
 
 from mmbench.core.weights import KeyMap
-from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
+from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
+from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm, conv3x3
+from mmbench.layers.first_stage import FirstStage
 
 CODE_SIZE = 4  # height and width of the features
+
+
+class Told(NamedTuple):
+    """What the stages after the first are told.
+
+    Attributes:
+        words: (N, L, D).
+        word_mask: (N, 1, L) bool, True at words.
+        condition: (N, condition_dim), drawn from the sentence.
+    """
+
+    words: Tensor
+    word_mask: Tensor
+    condition: Tensor
+
+
+class Generated(NamedTuple):
+    """What a generator gives.
+
+    Attributes:
+        images: (N, 3, s, s) in [-1, 1], from small to large.
+        attention: (N, L, s, s) of each stage after the first, s being the size that it begins with; sums to 1 over L.
+        mu: (N, condition_dim), mean of the condition.
+        log_variance: (N, condition_dim).
+    """
+
+    images: list[Tensor]
+    attention: list[Tensor]
+    mu: Tensor
+    log_variance: Tensor
+
+
+class StagedGenerator(nn.Module):
+    """A sentence and noise become a small image, and words refine it, each time at twice the size.
+
+    Args:
+        width: channels of hidden features.
+        embedding_dim: size of words and sentences.
+        noise_dim, condition_dim: sizes of the noise and of the condition drawn from a sentence.
+        base_size: size of the first stage's image.
+        next_stages: hidden features (N, width, s, s) and `Told` to (N, width, 2s, 2s) and attention (N, L, s, s).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        embedding_dim: int,
+        noise_dim: int,
+        condition_dim: int,
+        base_size: int,
+        next_stages: Iterable[nn.Module],
+    ) -> None:
+        super().__init__()
+        self.augmentation = ConditioningAugmentation(embedding_dim, condition_dim)
+        self.first_stage = FirstStage(condition_dim + noise_dim, width, base_size, nn.BatchNorm2d)
+        self.next_stages = nn.ModuleList(next_stages)
+        self.to_rgb = nn.ModuleList(conv3x3(width, 3) for _ in range(1 + len(self.next_stages)))
+
+    def forward(self, noise: Tensor, eps: Tensor, sentence: Tensor, words: Tensor, word_mask: Tensor) -> Generated:
+        """Draws images for captions.
+
+        Args:
+            noise: (N, noise_dim), standard normal.
+            eps: (N, condition_dim), standard normal.
+            sentence: (N, embedding_dim).
+            words: (N, L, embedding_dim).
+            word_mask: (N, L) bool, True at words.
+        """
+        condition, mu, log_variance = self.augmentation(sentence, eps)
+        told = Told(words, word_mask[:, None], condition)
+        hidden, attention = [self.first_stage(torch.cat((condition, noise), dim=1))], []
+        for stage in self.next_stages:
+            refined, looked = stage(hidden[-1], told)
+            hidden.append(refined)
+            attention.append(looked)
+        shown = hidden[-len(self.to_rgb) :]
+        images = [to_rgb(features).tanh() for to_rgb, features in zip(self.to_rgb, shown, strict=True)]
+        return Generated(images, attention, mu, log_variance)
+
+
+UP_BLOCK = {1: "convolution", 2: "norm"}  # the authors' places in a list
+# From the authors' keys, which AttnGAN's descendants keep, to those of `StagedGenerator` and of the blocks that every
+# paper's stages have.
+GENERATOR_NAMES = {
+    r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
+    r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",
+    r"h_net1\.fc\.1\.(.*)": r"first_stage.norm.\1",
+    **{
+        rf"h_net1\.upsample{n + 1}\.{place}\.(.*)": rf"first_stage.upsample.{n}.{part}.\1"
+        for n in range(4)
+        for place, part in UP_BLOCK.items()
+    },
+    **{
+        rf"h_net{n + 2}\.{theirs}": f"next_stages.{n}.{ours}"
+        for n in range(2)
+        for theirs, ours in (
+            (r"att\.conv_context\.weight", "spatial_attention.project.weight"),
+            (r"residual\.(\d+)\.block\.0\.(.*)", r"residual.\1.gated.convolution.\2"),
+            (r"residual\.(\d+)\.block\.1\.(.*)", r"residual.\1.gated.norm.\2"),
+            (r"residual\.(\d+)\.block\.3\.(.*)", r"residual.\1.convolution.\2"),
+            (r"residual\.(\d+)\.block\.4\.(.*)", r"residual.\1.norm.\2"),
+            *((rf"upsample\.{place}\.(.*)", rf"upsample.{part}.\1") for place, part in UP_BLOCK.items()),
+        )
+    },
+    **{rf"img_net{n + 1}\.img\.0\.weight": f"to_rgb.{n}.weight" for n in range(3)},
+}
 
 
 class PairLogits(NamedTuple):
@@ -99,6 +209,23 @@ class Discriminator(nn.Module):
             real_mismatched=self.conditional(real_features[:-1], sentence[1:]),
             fake=self.unconditional(fake_features),
             fake_matched=self.conditional(fake_features, sentence),
+        )
+
+
+class MatchDiscriminator(Discriminator):
+    """AttnDCGAN's, which judges images together with a sentence only."""
+
+    def __init__(self, image_size: int, width: int, embedding_dim: int) -> None:
+        super().__init__(image_size, width, embedding_dim)
+        del self.alone
+
+    def judge_matches(self, real: Tensor, fake: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What it is trained on: `real_matched`, `real_mismatched` and `fake_matched` of `PairLogits`."""
+        features = self(real)
+        return (
+            self.conditional(features, sentence),
+            self.conditional(features[:-1], sentence[1:]),
+            self.conditional(self(fake.detach()), sentence),
         )
 
 

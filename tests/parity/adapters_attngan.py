@@ -1,17 +1,48 @@
-"""AttnGAN: discriminators and losses, which ControlGAN and ManiGAN share."""
+"""AttnGAN: its generators; discriminators and losses, which ControlGAN, ManiGAN and MirrorGAN share."""
 
 import re
 
 import masks
 import torch
-from fixture import gradients, inputs, part, state
+from fixture import gradients, inputs, outputs_of, part, state
 from torch import Tensor, nn
 
 from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.losses.matching import sentence_loss, words_loss
+from mmbench.methods.synthesis.attngan import DCGAN_GENERATOR, GENERATOR, AttentionalGenerator, DCGANGenerator
 from mmbench.networks.attngan import DISCRIMINATOR, Discriminator
+
+
+def generator_network(fixture: dict) -> tuple[AttentionalGenerator, KeyMap]:
+    """The generator of a fixture's sizes, and its key map."""
+    config = fixture["config"]
+    assert config["BRANCH_NUM"] == 3
+    kind, keys = (DCGANGenerator, DCGAN_GENERATOR) if "dcgan" in fixture["name"] else (AttentionalGenerator, GENERATOR)
+    names = ("GF_DIM", "EMBEDDING_DIM", "Z_DIM", "CONDITION_DIM", "R_NUM")
+    return kind(*(config[name] for name in names)), keys
+
+
+def generator(fixture: dict) -> dict[str, Tensor]:
+    given, (network, keys) = inputs(fixture), generator_network(fixture)
+    load_strictly(network, keys(state(fixture), network), fixture["name"])
+    network.train(fixture["mode"] == "train")
+    modules = {"condition": network.augmentation, "h1": network.first_stage}
+    for n, stage in enumerate(network.next_stages, start=1):
+        modules |= {f"h{n + 1}": stage, f"context{n}": stage.spatial_attention}
+    with torch.no_grad(), outputs_of(modules) as seen, masks.as_authors(network, given["mask"]):
+        output = network(given["noise"], given["eps"], given["sentence"], given["words"].mT, ~given["mask"])
+    results = {name: found if name == "h1" else found[0] for name, found in seen.items()}
+    results["c_code"] = results.pop("condition")
+    results |= {f"attention{n}": looked for n, looked in enumerate(output.attention, start=1)}
+    images = {"image": output.images[-1]} | {f"image{n}": image for n, image in enumerate(output.images, start=1)}
+    return results | images | {"mu": output.mu, "logvar": output.log_variance}
+
+
+def generator_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
+    with torch.device("meta"):
+        return generator_network(fixture)
 
 
 def discriminator_network(fixture: dict, size: int, prefix: str = "") -> Discriminator:
@@ -23,7 +54,7 @@ def discriminator_network(fixture: dict, size: int, prefix: str = "") -> Discrim
 
 
 def discriminator(fixture: dict) -> dict[str, Tensor]:
-    assert fixture["config"]["b_jcu"], "the variant without an unconditional head is not ours"
+    assert fixture["config"]["b_jcu"], "no fixture is of the variant without an unconditional head"
     given = inputs(fixture)
     network = discriminator_network(fixture, given["image"].shape[-1])
     features = network(given["image"])
@@ -97,6 +128,8 @@ def kl_loss(fixture: dict) -> dict[str, Tensor]:
 
 
 ADAPTERS = {
+    **{f"attngan/generator{kind}": generator for kind in ("", "-train", "-dcgan")},
+    **{f"attngan/generator{kind}-full-layout": generator_layout for kind in ("", "-coco", "-dcgan")},
     **{f"attngan/discriminator-{size}": discriminator for size in (64, 128, 256)},
     **{f"attngan/discriminator-{size}-train": discriminator for size in (64, 128, 256)},
     **{f"attngan/discriminator-{size}-full-layout": discriminator_layout for size in (64, 128, 256)},

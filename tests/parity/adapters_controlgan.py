@@ -15,7 +15,8 @@ from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.attngan import Discriminators, Guide
 from mmbench.losses.matching import word_correlation, word_level_term
 from mmbench.losses.perceptual import perceptual_loss
-from mmbench.methods.synthesis.controlgan import GENERATOR, ControlGAN, ControllableGenerator, Generated
+from mmbench.methods.synthesis.controlgan import GENERATOR, ControlGAN, ControllableGenerator
+from mmbench.networks.attngan import Generated
 from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.vgg import VGG16, vgg16_keys
 
@@ -114,6 +115,7 @@ def generator(fixture: dict) -> dict[str, Tensor]:
         output = network(given["noise"], given["eps"], given["sentence"], given["words"].mT, ~given["mask"])
     results = dict(seen)
     for n in (1, 2):
+        results[f"h{n + 1}"], _ = results[f"h{n + 1}"]
         context, results[f"attention{n}"] = results.pop(f"spatial{n}")
         results[f"context{n}"] = context.flatten(2)
         results[f"channel{n}"], results[f"channel_attention{n}"] = results.pop(f"channel{n}")
@@ -177,7 +179,7 @@ def generator_loss(fixture: dict) -> dict[str, Tensor]:
     ) -> dict[str, Tensor]:
         described.lambda_perceptual = 1
         # The recorded loss is without KL, which is 0 for a standard normal.
-        output = Generated(fake, mu=torch.zeros(1, 1), log_variance=torch.zeros(1, 1))
+        output = Generated(fake, attention=[], mu=torch.zeros(1, 1), log_variance=torch.zeros(1, 1))
         return ControlGAN.generator_terms(described, real, output, text, class_ids)
 
     return three_size_generator_loss(fixture, terms)

@@ -19,28 +19,22 @@ Deviations:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
-from mmbench.core.ema import EMA
 from mmbench.core.images import pyramid
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
-from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.weights import KeyMap
-from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
-from mmbench.layers.convolution import BATCHES_TRACKED, conv3x3
-from mmbench.layers.first_stage import FirstStage
+from mmbench.layers.convolution import BATCHES_TRACKED
 from mmbench.layers.gated_convolution import GatedResidual, UpBlock
-from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention, linear_from_convolution
-from mmbench.losses.attngan import Discriminators, Guide
+from mmbench.losses.attngan import Discriminators, Guide, StagedGAN
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.losses.perceptual import pyramid_perceptual_loss
+from mmbench.networks.attngan import GENERATOR_NAMES, Generated, StagedGenerator, Told
 from mmbench.networks.damsm import EncodedText
 
 
@@ -61,31 +55,17 @@ class NextStage(nn.Module):
         self.residual = nn.Sequential(*(GatedResidual(3 * width, nn.BatchNorm2d) for _ in range(num_residual)))
         self.upsample = UpBlock(3 * width, width, norm=nn.BatchNorm2d)
 
-    def forward(self, hidden: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
-        """(N, width, size, size), (N, L, D) and (N, L) to (N, width, 2 * size, 2 * size)."""
-        word_mask = word_mask[:, None]  # (N, 1, L)
-        context, _ = self.spatial_attention(hidden, words, word_mask)
+    def forward(self, hidden: Tensor, told: Told) -> tuple[Tensor, Tensor]:
+        """(N, width, size, size) to (N, width, 2 * size, 2 * size), and the positions' attention."""
+        words, word_mask, _ = told
+        context, attention = self.spatial_attention(hidden, words, word_mask)
         # The channels of the context attend, not those of the hidden features.
         channel_context, _ = self.channel_attention(context, words, word_mask)
         fused = torch.cat((hidden, context, channel_context), dim=1)  # (N, 3 * width, size, size)
-        return self.upsample(self.residual(fused))
+        return self.upsample(self.residual(fused)), attention
 
 
-class Generated(NamedTuple):
-    """What the generator gives.
-
-    Attributes:
-        images: (N, 3, s, s) in [-1, 1] for s = base_size, 2 * base_size, 4 * base_size.
-        mu: (N, condition_dim), mean of the condition.
-        log_variance: (N, condition_dim).
-    """
-
-    images: list[Tensor]
-    mu: Tensor
-    log_variance: Tensor
-
-
-class ControllableGenerator(nn.Module):
+class ControllableGenerator(StagedGenerator):
     """Three stages: a sentence and noise become a small image, and words refine it twice.
 
     Args:
@@ -106,61 +86,17 @@ class ControllableGenerator(nn.Module):
         num_residual: int,
         base_size: int = 64,
     ) -> None:
-        super().__init__()
-        self.augmentation = ConditioningAugmentation(embedding_dim, condition_dim)
-        self.first_stage = FirstStage(condition_dim + noise_dim, width, base_size, nn.BatchNorm2d)
-        self.next_stages = nn.ModuleList(
-            NextStage(width, size, embedding_dim, num_residual) for size in (base_size, 2 * base_size)
-        )
-        self.to_rgb = nn.ModuleList(conv3x3(width, 3) for _ in range(3))
-
-    def forward(self, noise: Tensor, eps: Tensor, sentence: Tensor, words: Tensor, word_mask: Tensor) -> Generated:
-        """Draws images for captions.
-
-        Args:
-            noise: (N, noise_dim), standard normal.
-            eps: (N, condition_dim), standard normal.
-            sentence: (N, embedding_dim).
-            words: (N, L, embedding_dim).
-            word_mask: (N, L) bool, True at words.
-        """
-        condition, mu, log_variance = self.augmentation(sentence, eps)
-        hidden = [self.first_stage(torch.cat((condition, noise), dim=1))]
-        for stage in self.next_stages:
-            hidden.append(stage(hidden[-1], words, word_mask))
-        images = [to_rgb(features).tanh() for to_rgb, features in zip(self.to_rgb, hidden, strict=True)]
-        return Generated(images, mu, log_variance)
-
-
-UP_BLOCK = {1: "convolution", 2: "norm"}  # the authors' places in a list
-
-
-def _next_stage(number: int) -> dict[str, str]:
-    theirs, ours = f"h_net{number}", f"next_stages.{number - 2}"
-    return {
-        rf"{theirs}\.att\.conv_context\.weight": f"{ours}.spatial_attention.project.weight",
-        rf"{theirs}\.channel_att\.conv_context{number}\.weight": f"{ours}.channel_attention.project.weight",
-        rf"{theirs}\.residual\.(\d+)\.block\.0\.(.*)": rf"{ours}.residual.\1.gated.convolution.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.1\.(.*)": rf"{ours}.residual.\1.gated.norm.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.3\.(.*)": rf"{ours}.residual.\1.convolution.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.4\.(.*)": rf"{ours}.residual.\1.norm.\2",
-        **{rf"{theirs}\.upsample\.{place}\.(.*)": rf"{ours}.upsample.{part}.\1" for place, part in UP_BLOCK.items()},
-    }
+        stages = (NextStage(width, size, embedding_dim, num_residual) for size in (base_size, 2 * base_size))
+        super().__init__(width, embedding_dim, noise_dim, condition_dim, base_size, stages)
 
 
 GENERATOR = KeyMap(
     rename={
-        r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
-        r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",
-        r"h_net1\.fc\.1\.(.*)": r"first_stage.norm.\1",
+        **GENERATOR_NAMES,
         **{
-            rf"h_net1\.upsample{n + 1}\.{place}\.(.*)": rf"first_stage.upsample.{n}.{part}.\1"
-            for n in range(4)
-            for place, part in UP_BLOCK.items()
+            rf"h_net{n}\.channel_att\.conv_context{n}\.weight": f"next_stages.{n - 2}.channel_attention.project.weight"
+            for n in (2, 3)
         },
-        **_next_stage(2),
-        **_next_stage(3),
-        **{rf"img_net{n + 1}\.img\.0\.weight": f"to_rgb.{n}.weight" for n in range(3)},
     },
     drop={
         r"h_net[23]\.att\.conv_context[23]\.weight": "never used",
@@ -172,7 +108,7 @@ GENERATOR = KeyMap(
 )
 
 
-class ControlGAN(Adversarial):
+class ControlGAN(StagedGAN):
     """The generator and its training.
 
     Args:
@@ -189,9 +125,7 @@ class ControlGAN(Adversarial):
         decay: of the generator's moving average, which makes the images.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption", "caption_mismatched", "class_id"})
-    smallest_batch = 2  # the next image's caption is what the discriminators take for a false one
     official: ClassVar[dict[str, KeyMap]] = {"ema.average": GENERATOR}
 
     def __init__(
@@ -214,29 +148,18 @@ class ControlGAN(Adversarial):
         lambda_damsm: float,
         decay: float,
     ) -> None:
-        super().__init__(optimizers)
-        self.guide = Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm, max_words, max_prompt_words)
+        sizes, embedding_dim = (base_size, 2 * base_size, 4 * base_size), damsm.embedding_dim
+        super().__init__(
+            optimizers,
+            Guide(damsm, gamma1, gamma2, gamma3, lambda_damsm, max_words, max_prompt_words),
+            ControllableGenerator(width, embedding_dim, noise_dim, condition_dim, num_residual, base_size),
+            Discriminators(sizes, discriminator_width, embedding_dim),
+            noise_dim,
+            condition_dim,
+            decay,
+        )
         self.perceptual = perceptual
-        self.sizes = [base_size, 2 * base_size, 4 * base_size]
-        self.noise_dim, self.condition_dim = noise_dim, condition_dim
         self.lambda_perceptual = lambda_perceptual
-        self.generator = ControllableGenerator(
-            width, damsm.embedding_dim, noise_dim, condition_dim, num_residual, base_size
-        )
-        self.discriminators = Discriminators(self.sizes, discriminator_width, damsm.embedding_dim)
-        initialise_orthogonally(self.generator)
-        initialise_orthogonally(self.discriminators)
-        self.ema = EMA(self.generator, decay)
-
-    def drawn(self, network: nn.Module, text: EncodedText, noise: Noise) -> Generated:
-        """What `network`, the generator or its average, draws for encoded captions."""
-        return network(
-            noise=noise.normal("z", self.noise_dim),
-            eps=noise.normal("eps", self.condition_dim),
-            sentence=text.sentence,
-            words=text.words,
-            word_mask=text.word_mask,
-        )
 
     def generator_terms(
         self, real: Sequence[Tensor], output: Generated, text: EncodedText, class_id: Tensor
@@ -250,7 +173,7 @@ class ControlGAN(Adversarial):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        real = pyramid(batch["image"], self.sizes)
+        real = pyramid(batch["image"], self.discriminators.sizes)
         text = self.guide.captions(batch)
         output = self.drawn(self.generator, text, batch["noise"])
         terms = self.discriminators.discriminator_terms(real, output.images, text.sentence)
@@ -259,11 +182,3 @@ class ControlGAN(Adversarial):
         with self.held(self.discriminators):
             self.minimise("generator", self.generator_terms(real, output, text, batch["class_id"]))
         self.follow(self.ema, self.generator)
-
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(self.ema, self.guide.prompts(batch[self.task.prompt]), noise).images[-1]
-
-    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
-        """As `generate`, after texts that lie `share` (N,), in [0, 1], of the way from the batch's to N `others`."""
-        text = self.guide.prompts([*batch[self.task.prompt], *others])
-        return self.drawn(self.ema, text.interpolated(share), noise).images[-1]
