@@ -28,6 +28,7 @@ from mmbench.core.task import TEXT_GUIDED_EDITING, Task
 from mmbench.core.weights import load_strictly, read_state
 from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
+from mmbench.layers.spectral_norm import settle
 from mmbench.pipeline import assembly, stages, training
 
 TINY = ["scale=tiny", "data.source=toy", "data.toy_images=40", "trainer=cpu", "weights=none"]
@@ -147,6 +148,7 @@ def enlivened(method):
                 size = parameter.data.norm()
                 nn.init.orthogonal_(parameter.data)
                 parameter.data *= max(1, size / parameter.data.norm())
+    settle(method)
     return method
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmbench.commands import grid as command
 from mmbench.core import config
 from mmbench.methods.inpainting.tdanet import TDANet
 from mmbench.methods.synthesis.controlgan import ControlGAN
+from mmbench.networks.damsm import EncodedText
 from mmbench.pipeline import pictures
 from mmbench.pipeline.generation import generate, prepared
 from mmbench.pipeline.grid import Tile, laid_over, write_tiles
@@ -124,6 +126,48 @@ def test_attention_of_an_untrained_method_is_shown_for_each_known_word(tiny):
     assert all(word in caption.lower() for word, _, _ in words)
 
 
+def test_an_interpolation_begins_and_ends_with_what_is_made_of_its_captions(tiny):
+    texts = ["a red bird", "a bird with a long blue bill and black wings"]
+    picture = shown("interpolation", DRAWN, captions=texts)
+    assert picture.title == "a red bird | a bird with a long blue bill and black wings"
+    assert [tile.heading for tile in picture.tiles] == ["0.00", "0.14", "0.29", "0.43", "0.57", "0.71", "0.86", "1.00"]
+    cells = [tile.cell.astype(int) for tile in picture.tiles]
+    for tile, cell in zip(shown("captions", DRAWN, captions=texts).tiles, (cells[0], cells[-1]), strict=True):
+        assert abs(tile.cell - cell).max() <= 1, "but for rounding, in another batch"
+    assert all(abs(later - cell).any() for cell, later in pairwise(cells))
+    again = shown("interpolation", DRAWN)
+    run = prepared(config.composed(DRAWN))
+    own, other = run.data.texts("test", run.samples, 0)["caption"]
+    assert again.title == f"{own} | {other}", "the sample's own, and one of another image"
+
+
+def test_words_between_two_texts_are_there_until_the_end_of_their_own():
+    rows, mask = torch.randn(4, 3, 5), torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 0, 0]]).bool()
+    text = EncodedText(rows * mask[..., None], mask, torch.randn(4, 5))
+    for share, expected in ((0.0, text.words[:2]), (1.0, text.words[2:])):
+        found = text.interpolated(torch.full((2,), share))
+        assert torch.equal(found.words, expected)
+        assert torch.equal(found.word_mask, mask[:2] if share == 0 else mask[2:])
+    half = text.interpolated(torch.tensor([0.25, 0.5]))
+    torch.testing.assert_close(half.sentence[0], 0.75 * text.sentence[0] + 0.25 * text.sentence[2])
+    torch.testing.assert_close(half.words[0, :2], 0.75 * text.words[0, :2] + 0.25 * text.words[2, :2])
+    assert torch.equal(half.words[0, 2], text.words[2, 2]), "the shorter text has no counterpart"
+    assert torch.equal(half.word_mask, mask[2:])
+
+
+def test_stages_are_shown_from_small_to_large_after_one_caption(tiny, monkeypatch):
+    def stages(self, batch, noise):
+        assert batch["caption"] == ["a red bird"]
+        assert noise.samples == batch["sample"]
+        return [torch.full((1, 3, side, side), level) for side, level in ((8, -1.0), (16, 0.0), (32, 1.0))]
+
+    monkeypatch.setattr(ControlGAN, "generate_stages", stages, raising=False)
+    picture = shown("stages", DRAWN, captions=["a red bird"])
+    assert picture.title == "a red bird"
+    assert [tile.heading for tile in picture.tiles] == ["8 x 8", "16 x 16", "32 x 32"]
+    assert [np.unique(tile.cell).tolist() for tile in picture.tiles] == [[0], [128], [255]]
+
+
 def test_weights_colour_rectangles_from_dark_to_light():
     picture = np.random.default_rng(np.random.SeedSequence().entropy).integers(0, 256, (6, 9, 3), np.uint8)
     found = laid_over(picture, np.array([[0.0, 1.0, 0.0]]))
@@ -172,7 +216,7 @@ def test_every_kind_that_the_help_names_is_there():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("", "expected kind=NAME, found none: choose from captions, attention, draws"),
+        ("", "expected kind=NAME, found none: choose from captions, attention, draws, interpolation, stages"),
         ("kind=captons", "found 'captons': did you mean captions"),
         ("kind=draws draws=0", "expected draws=N, a whole number of 1 or more, found '0'"),
         ("kind=draws sample=-1", "expected sample=N, a whole number of 0 or more, found '-1'"),
@@ -187,6 +231,9 @@ def test_every_kind_that_the_help_names_is_there():
         ("kind=draws", "expected method=NAME"),
         ("kind=draws method=tdanett", "did you mean tdanet"),
         ("kind=attention method=telea", "method with `words` and `word_attention` for kind=attention, found telea"),
+        ("kind=interpolation method=telea", "method with `interpolated` for kind=interpolation, found telea: choose"),
+        ("kind=stages method=telea", "method with `generate_stages` for kind=stages, found telea: choose another"),
+        ("kind=interpolation draws=3", "expected options of kind=interpolation, found draws: leave it out"),
         ("kind=captions method=projector data=celeba_hq", "expected a method that follows texts for kind=captions"),
     ],
 )  # fmt: skip
@@ -213,6 +260,12 @@ def test_what_a_sample_or_a_method_cannot_show_is_one_line(tiny, words, said):
     with pytest.raises(ValueError, match="expected") as caught:
         command.main([*words, *FILLED])
     assert said in " ".join(str(caught.value).split())
+
+
+@pytest.mark.parametrize("captions", ["a", "a|b|c"])
+def test_other_than_two_captions_to_go_between_are_one_line(tiny, captions):
+    with pytest.raises(ValueError, match="expected two captions for kind=interpolation, found"):
+        command.main(["kind=interpolation", f"captions={captions}", *DRAWN])
 
 
 def test_a_caption_for_a_method_that_follows_none_is_one_line(tiny):

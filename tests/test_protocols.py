@@ -41,6 +41,8 @@ DATA = {
     "dfgan_coco": ["coco"],
     "efficientt2i_is": ["cub", "oxford102"],
     "efficientt2i_fid": ["cub", "oxford102"],
+    "stackgan": ["cub", "oxford102"],
+    "stackgan_coco": ["coco"],
     "karpathy": ["coco", "cub"],
     "strict_video": ["moving_birds"],
 }

@@ -1,4 +1,4 @@
-"""A configuration shown to edit edits as it did, with the losses that it had; and no injected fault passes for it.
+"""What was shown to edit or to inpaint does so as it did, with the losses it had; no injected fault passes for it.
 
 Faults are injected into the network or its training, and are to be caught by the comparison that guards the real one.
 """
@@ -12,13 +12,16 @@ import pytest
 
 from mmbench.core import config
 from mmbench.maintenance import regression
+from mmbench.methods.inpainting.csa import CSA
 from mmbench.methods.manipulation.manigan_direct import DirectEditor, ManiGANDirect
 from mmbench.pipeline import assembly, stages, training
 
 NO_BASELINE = not (regression.BASELINES / "slow.json").is_file()
 SLOW = [pytest.mark.slow, pytest.mark.skipif(NO_BASELINE, reason="no baseline: make regression-baseline ARGS=slow")]
-SIZES = ["fast", pytest.param("slow", marks=SLOW)]
+NAMES = ["fast", pytest.param("slow", marks=SLOW), "inpainting"]
 CHANCE = 0.1  # edit accuracy of colours guessed among ten
+# What a trained method is to be better at than one that does nothing, and what nothing does.
+JUDGED = {"fast": ("edit_accuracy", CHANCE), "slow": ("edit_accuracy", CHANCE), "inpainting": ("psnr_in_mask", 0.0)}
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -41,19 +44,19 @@ def before(place: Path) -> list[Path]:
     return [training.trained(one, assembly.prepared_data(one)).folder for one in first]
 
 
-def measured_beside(trained: list[Path], place: Path, name: str) -> dict[str, float]:
+def measured_beside(trained: list[Path], place: Path, fault: str, name: str = "fast") -> dict[str, float]:
     """What is measured in a folder of its own, to which the trainings that are not to be run again are copied."""
     for folder in trained:
-        shutil.copytree(folder, place / name / folder.relative_to(place), dirs_exist_ok=True)
-    found = regression.measured("fast", 0, place / name)
-    print(name, found, *regression.differences(found, regression.baseline("fast")), sep="\n")
+        shutil.copytree(folder, place / fault / folder.relative_to(place), dirs_exist_ok=True)
+    found = regression.measured(name, 0, place / fault)
+    print(fault, found, *regression.differences(found, regression.baseline(name)), sep="\n")
     return found
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_it_edits_as_it_did(place, size):
-    found = regression.measured(size, 0, place)
-    assert regression.differences(found, regression.baseline(size)) == []
+@pytest.mark.parametrize("name", NAMES)
+def test_it_does_as_it_did(place, name):
+    found = regression.measured(name, 0, place)
+    assert regression.differences(found, regression.baseline(name)) == []
 
 
 def broken_sign(patch):
@@ -91,6 +94,12 @@ def swapped_prompts(patch):
     patch.setattr(ManiGANDirect, "generate", fault)
 
 
+def swapped_fills(patch):
+    """Each hole is filled with what was painted for another image of its batch, by networks trained as they are."""
+    generate = CSA.generate
+    patch.setattr(CSA, "generate", lambda self, batch, noise: generate(self, batch, noise).roll(1, dims=0))
+
+
 def swapped_captions(patch):
     """The generator is given other texts of the batch than its losses are, in training and afterwards."""
     forward = DirectEditor.forward
@@ -101,9 +110,9 @@ def swapped_captions(patch):
     patch.setattr(DirectEditor, "forward", fault)
 
 
-def caught_by_edits(found: dict[str, float]) -> bool:
-    differences = regression.differences(found, regression.baseline("fast"))
-    return any(difference.startswith("edit_accuracy") for difference in differences)
+def caught(found: dict[str, float], name: str = "fast") -> bool:
+    differences = regression.differences(found, regression.baseline(name))
+    return any(difference.startswith(JUDGED[name][0]) for difference in differences)
 
 
 @pytest.mark.slow  # a training each; in CI what is caught is a fault of generation
@@ -111,27 +120,28 @@ def caught_by_edits(found: dict[str, float]) -> bool:
 def test_a_fault_of_training_is_caught(place, monkeypatch, fault):
     trained = before(place)
     fault(monkeypatch)
-    assert caught_by_edits(measured_beside(trained, place, fault.__name__))
+    assert caught(measured_beside(trained, place, fault.__name__))
 
 
-def test_a_fault_of_generation_is_caught(place, monkeypatch):
-    regression.measured("fast", 0, place)
+@pytest.mark.parametrize(("name", "fault"), [("fast", swapped_prompts), ("inpainting", swapped_fills)])
+def test_a_fault_of_generation_is_caught(place, monkeypatch, name, fault):
+    regression.measured(name, 0, place)
     trained = [folder for folder in place.glob("train/*/*") if folder.is_dir()]
-    swapped_prompts(monkeypatch)
-    assert caught_by_edits(measured_beside(trained, place, "swapped_prompts"))
+    fault(monkeypatch)
+    assert caught(measured_beside(trained, place, fault.__name__, name), name)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_what_does_nothing_is_far_outside_the_tolerance(size):
-    baseline = regression.baseline(size)
-    edits = baseline["values"]["edit_accuracy"]
-    idle = (baseline[method]["edit_accuracy"] for method in ("untrained", "identity"))
-    assert edits["mean"] - edits["tolerance"] > max(CHANCE, *idle)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_does_nothing_is_far_outside_the_tolerance(name):
+    baseline, (metric, nothing) = regression.baseline(name), JUDGED[name]
+    value = baseline["values"][metric]
+    idle = (baseline[which][metric] for which in ("untrained", "idle"))
+    assert value["mean"] - value["tolerance"] > max(nothing, *idle)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_a_tolerance_is_the_spread_of_the_seeds(size):
-    for name, value in regression.baseline(size)["values"].items():
-        assert len(value["seeds"]) == len(regression.SEEDS) >= 5, name
-        assert value["mean"] == pytest.approx(statistics.fmean(value["seeds"])), name
-        assert value["tolerance"] == pytest.approx(regression.DEVIATIONS * statistics.stdev(value["seeds"])), name
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tolerance_is_the_spread_of_the_seeds(name):
+    for compared, value in regression.baseline(name)["values"].items():
+        assert len(value["seeds"]) == len(regression.SEEDS) >= 5, compared
+        assert value["mean"] == pytest.approx(statistics.fmean(value["seeds"])), compared
+        assert value["tolerance"] == pytest.approx(regression.DEVIATIONS * statistics.stdev(value["seeds"])), compared

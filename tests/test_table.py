@@ -203,18 +203,26 @@ def _cells(values, data="toy"):
 
 
 def test_a_judged_metric_is_ranked_beside_the_truth():
-    experiment = replace(EXPERIMENT, judged={"metric": "MP", "by": ["truth", "kept"]})
+    experiment = replace(EXPERIMENT, judged={"metrics": ["MP", "kept"], "by": ["truth", "kept"]})
     ranked = {"a": (0.1, 1, 9), "b": (0.2, 2, 7), "c": (0.4, 3, 8), "d": (0.5, 40, 2)}
     found = _cells({name: dict(zip(("MP", "truth", "kept"), row, strict=True)) for name, row in ranked.items()})
-    (sentence,) = tables.agreements(experiment, found)
     # By hand: the same order is +1; ranks (1 2 3 4) against (4 2 3 1) are 1 - 6 * 18 / 60 = -0.8.
-    assert sentence == (
-        "Rank correlation (Spearman) of MP on toy: +1.00 with truth (4 methods), -0.80 with kept (4 methods)."
-    )
+    assert tables.agreements(experiment, found) == [
+        "Rank correlation (Spearman) of MP on toy: +1.00 with truth (4 methods), -0.80 with kept (4 methods).",
+        "Rank correlation (Spearman) of kept on toy: -0.80 with truth (4 methods), +1.00 with kept (4 methods).",
+    ]
+    rows = [Row("real", "cub", shown={"method": "d", "dataset": "toy"}, reference=True)]
+    bounded = replace(experiment, judged={"metrics": ["MP"], "by": ["kept"]}, rows=rows)
+    # Without the reference row: (1 2 3) against (3 1 2).
+    assert tables.agreements(bounded, found) == [
+        "Rank correlation (Spearman) of MP on toy: -0.50 with kept (3 methods)."
+    ]
+    unlearned = [replace(cell, unlearned=("why",)) if cell.method == "c" else cell for cell in found]
+    assert "-1.00 with kept (3 methods)" in tables.agreements(experiment, unlearned)[0]
     assert tables.agreements(experiment, found[:6]) == []  # two methods have no ranks worth a number
     assert tables.agreements(EXPERIMENT, found) == []
     missing = [cell for cell in found if cell.metric != "MP"] + [replace(found[0], data="other")]
-    assert tables.agreements(experiment, missing) == []
+    assert not any("of MP" in sentence for sentence in tables.agreements(experiment, missing))
 
 
 def test_a_glance_is_one_line_for_each_method_and_data_set():

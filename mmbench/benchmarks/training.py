@@ -24,6 +24,7 @@ The schedules are written after the authors' training loops, with everything tha
 - CSA: VGG looks at the true image twice, and at all images down to relu4_3, which only consistency reads, a number
   without a gradient; the generators' loss leaves gradients in the discriminators.
   https://github.com/KumapowerLIU/CSA-inpainting/blob/f0b07129adc6a231b7d68f9815d1adfe0c01eeff/models/CSA.py#L172
+- StackGAN++, DF-GAN: see `schedules_stackganpp.py`, `schedules_dfgan.py`.
 
 Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once. They have the
 published size and random weights: how fast they are does not depend on what they know. Optimisers are Adam as PyTorch
@@ -37,7 +38,6 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any, NamedTuple
@@ -48,11 +48,14 @@ import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 from torchvision.models.vgg import cfgs, make_layers
 
+from mmbench.benchmarks.schedules import Losses, Theirs, adam, averaged, is_fake, is_real, near
+from mmbench.benchmarks.schedules_dfgan import TheirsDFGAN
+from mmbench.benchmarks.schedules_stackganpp import TheirsStackGANPP
 from mmbench.core import catalogue, config
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import pyramid
@@ -60,7 +63,6 @@ from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.core.text import END, Vocabulary
-from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.losses.matching import row_before
 from mmbench.methods.inpainting.csa import CSA
 from mmbench.methods.inpainting.picnet import PICNet
@@ -77,8 +79,8 @@ from mmbench.networks.vgg import LAYERS, VGG16
 HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
 Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
-1 where their losses differ. Methods: manigan_main, manigan, attngan, tagan, sisgan, tdanet, picnet, csa (default: all,
-with batches that fit a computer of 16 GB). Many minutes on a CPU.
+1 where their losses differ. Methods: manigan_main, manigan, attngan, tagan, sisgan, tdanet, picnet, csa, stackganpp,
+dfgan (default: all, with batches that fit a computer of 16 GB). Many minutes on a CPU.
 
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
@@ -88,8 +90,6 @@ EXACT = 1e-7  # of losses in double precision after steps of either side: what i
 SMALL = 64  # image size of small networks
 WORDS = ("a", "bird", "with", *(f"word{number}" for number in range(500)))
 CAPTION_LENGTH = 18
-
-Losses = dict[str, Tensor]
 
 
 def drawn(network: nn.Module) -> Frozen:
@@ -142,11 +142,18 @@ def random_batch(size: int, batch_size: int) -> Batch:
         "image": torch.from_numpy(rng.uniform(-1, 1, (batch_size, 3, size, size))).float(),
         "caption": captions[0],
         "caption_mismatched": captions[1],
+        "image_mismatched": random_images("mismatched", size, batch_size),
         "class_id": torch.arange(batch_size),
         "mask": random_holes(size, batch_size),
         "sample": samples,
         "noise": Noise(0, samples),
     }
+
+
+def random_images(name: str, size: int, batch_size: int) -> Tensor:
+    """Images (batch_size, 3, size, size) in [-1, 1] of random pixels, others for each name."""
+    rng = random_stream("bench_train", name, size, batch_size)
+    return torch.from_numpy(rng.uniform(-1, 1, (batch_size, 3, size, size))).float()
 
 
 def random_holes(size: int, batch_size: int) -> Tensor:
@@ -156,47 +163,6 @@ def random_holes(size: int, batch_size: int) -> Tensor:
     for one, (top, left) in zip(mask, corners, strict=True):
         one[:, top : top + size // 2, left : left + size // 2] = 1
     return mask
-
-
-def adam(method: Any, name: str, *networks: nn.Module) -> Adam:
-    """The optimiser that the method has for its submodule `name`, for some networks and not fused."""
-    options = {**method.partials[name].keywords, "fused": None}
-    parameters = [parameter for network in networks for parameter in network.parameters() if parameter.requires_grad]
-    return Adam(parameters, **options)
-
-
-def is_real(probability: Tensor) -> Tensor:
-    return F.binary_cross_entropy(probability, torch.ones_like(probability))
-
-
-def is_fake(probability: Tensor) -> Tensor:
-    return F.binary_cross_entropy(probability, torch.zeros_like(probability))
-
-
-def near(logits: Tensor, target: float) -> Tensor:
-    return F.mse_loss(logits, torch.full_like(logits, target))
-
-
-class Theirs:
-    """The authors' schedule of a method's training on its own networks.
-
-    Args:
-        method: whose networks are trained.
-    """
-
-    def __init__(self, method: Any) -> None:
-        self.method = method
-        for module in method.modules():
-            if isinstance(module, UpsamplingConvolution):
-                module.forward = partial(upsampled_then_convolved, module)  # type: ignore[method-assign]
-
-    def step(self, batch: Batch) -> Losses:
-        """Trains on a batch; terms are named as ours are logged."""
-        raise NotImplementedError
-
-
-def upsampled_then_convolved(layer: UpsamplingConvolution, x: Tensor) -> Tensor:
-    return F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, padding=1)
 
 
 class WholeVGG(nn.Module):
@@ -292,11 +258,6 @@ def _texts(text: EncodedText) -> Iterator[Tensor]:
     """The words of each text, (L, D)."""
     for words, mask in zip(text.words, text.word_mask, strict=True):
         yield words[: int(mask.sum())]
-
-
-def averaged(average: Sequence[Tensor], network: nn.Module, decay: float) -> None:
-    for kept, latest in zip(average, network.parameters(), strict=True):
-        kept.mul_(decay).add_(latest.data, alpha=1 - decay)
 
 
 class TheirsManiGANMain(TheirsManiGANStage):
@@ -695,6 +656,8 @@ CASES = {
     "tdanet": Case(TheirsTDANet, 256, 2),
     "picnet": Case(TheirsPICNet, 256, 2),
     "csa": Case(TheirsCSA, 256, 1),
+    "stackganpp": Case(TheirsStackGANPP, 256, 2),
+    "dfgan": Case(TheirsDFGAN, 256, 2),
 }
 
 
@@ -810,7 +773,8 @@ class Terms(Callback):
 def check(name: str, batch_size: int) -> bool:
     """Whether both sides train small networks alike, and train them at all; prints the differences of losses."""
     ours, batch = assembled(name, "tiny").double(), random_batch(SMALL, batch_size)
-    batch |= {"image": batch["image"].double(), "noise": DoubleNoise(0, batch["sample"])}
+    batch |= {field: batch[field].double() for field in ("image", "image_mismatched")}
+    batch["noise"] = DoubleNoise(0, batch["sample"])
     theirs, kept = CASES[name].theirs(copy.deepcopy(ours).train()), Terms()
     train_ours(ours, batch, ROUNDS, kept)
     expected = [{term: float(loss.detach()) for term, loss in theirs.step(batch).items()} for _ in kept.steps]

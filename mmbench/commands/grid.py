@@ -12,6 +12,8 @@ KINDS: Mapping[str, tuple[str, frozenset[str]]] = {
     "captions": ("original, input, and what is made of it after each caption; a hole also without text", frozenset()),
     "attention": ("where the method looks for each known word of the caption", frozenset()),
     "draws": ("several draws of one sample", frozenset({"draws"})),
+    "interpolation": ("eight steps from one caption to another, with the same noise", frozenset()),
+    "stages": ("what each stage of a stacked method makes, from small to large", frozenset()),
 }
 DRAWS = 16  # unless it is said
 
@@ -22,7 +24,8 @@ Draws one sample of a protocol as a PNG. Kinds:
 
   sample=N         its place among the samples of the protocol, from 0 (default 0)
   captions='A|B'   texts in the place of the sample's own; kind=captions takes several, by default the sample's own and
-                   those of two other images, the other kinds one
+                   those of two other images, kind=interpolation two, by default the sample's own and another image's,
+                   the other kinds one
   draws=N          of kind=draws (default {num_draws}); the first is what a table with one draw shows
   out=FILE.png     where it goes (default: below paths.runs, in grids/)
   weights, seed, protocol.KEY, ...   as for `mmbench evaluate`, but for what concerns scores alone

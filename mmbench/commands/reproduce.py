@@ -67,8 +67,8 @@ def reproduce(
     whole = cells_of(experiment, source, seeds, overrides, paths, held, experiment.rows, outcome.reasons)
     asked = {(row.label, row.dataset) for row in rows}
     cells = [cell for cell in whole if (cell.method, cell.data) in asked]
-    tables.show(cells, f"{experiment.name} ({source} data)", tables.remarks(experiment))
-    print("".join(f"{sentence}\n" for sentence in tables.agreements(experiment, cells)), end="")
+    under = [*tables.agreements(experiment, cells), *tables.remarks(experiment)]
+    tables.show(cells, f"{experiment.name} ({source} data)", under)
     path = tables.page(experiment, source, seeds, paths["results"])
     write_text(path, tables.document(experiment, source, seeds, whole))
     print(f"table: {path}")

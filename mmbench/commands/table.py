@@ -55,10 +55,11 @@ def main(arguments: list[str]) -> int:
                 continue
             path = tables.page(here, source, seeds, paths["results"])
             pages[path], parts[path.stem] = cells, tables.summary(here, cells)
+            under = [*tables.agreements(here, cells), *tables.remarks(here)]
             if form:
-                print(tables.rendered(cells, form, [*tables.agreements(here, cells), *tables.remarks(here)]), end="")
+                print(tables.rendered(cells, form, under), end="")
             else:
-                tables.show(cells, f"{here.name} ({source} data)", tables.remarks(here))
+                tables.show(cells, f"{here.name} ({source} data)", under)
             write_text(path, tables.document(here, source, seeds, cells))
             if not form:
                 print(f"table: {path}")

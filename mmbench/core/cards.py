@@ -26,6 +26,7 @@ class Card:
         licence: terms of use, in a few words.
         member: where `file` is a zip archive, the path inside it of the file that is wanted; it lies unpacked under
             this path beside the archive.
+        entry: where the file holds more than one state dict, the keys that lead to the wanted one, with dots between.
 
     Raises:
         ValueError: the member's path would lead out of the archive's folder.
@@ -36,6 +37,7 @@ class Card:
     origin: str
     licence: str
     member: str | None = None
+    entry: str | None = None
 
     def __post_init__(self) -> None:
         if self.member is not None and (leads_out(self.member) or not PurePosixPath(self.member).parts):

@@ -80,9 +80,10 @@ OF_DATA = frozenset({"root", "assets", "split_scheme", "num_images", "toy_seed",
 OF_TRAINING = frozenset({"epochs", "steps", "steps_per_epoch", "batch_size", "accumulate", "select"})
 OF_METHOD = frozenset({"name", "module", "stages", "from_data", "start", "official", "training"})
 
-# What changes neither an image nor a score: where files lie, and how the work is cut up. Of a method's `training`
+# What changes neither an image nor a score: where files lie, and how the work is cut up. Embeddings that lie somewhere
+# are in the fingerprint of the data. Of a method's `training`
 # everything counts, the size of its batches first.
-NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers", "cache"})
+NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers", "cache", "embeddings"})
 
 
 def default_assets() -> Path:

@@ -1,12 +1,17 @@
 """Authors' pickles that hold plain data, read without running anything.
 
-AttnGAN and its family publish vocabularies, file lists and class numbers as pickles of Python 2 (protocols 0 and 2). A
-pickle may call any function while it loads; this reader allows lists, dicts, strings and integers and refuses the rest.
+AttnGAN and its family publish vocabularies, file lists and class numbers as pickles of Python 2 (protocols 0 and 2),
+and StackGAN's authors embeddings. A pickle may call any function while it loads; this reader allows lists, dicts,
+strings and integers, and in `read_arrays` arrays of NumPy's, which it puts together itself, and refuses the rest.
 """
 
+import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import numpy as np
 
 from mmbench.core.text import END, Vocabulary
 
@@ -20,24 +25,83 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"the name {module}.{name}")
 
 
+class _NumberType:
+    """NumPy's `dtype` of floating-point numbers as a pickle describes it: its kind first, then its byte order."""
+
+    def __init__(self, kind: str, *_: Any) -> None:
+        if kind not in ("f4", "f8"):
+            raise pickle.UnpicklingError(f"an array of {kind!r}")
+        self.name = f"<{kind}"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.name = f"{state[1]}{self.name[1:]}"
+
+
+class _Array:
+    """NumPy's array as a pickle describes it: a shape, a kind of number, and the bytes of all."""
+
+    content: np.ndarray
+
+    def __init__(self, *_: Any) -> None:
+        """Its class, and the shape and kind of an empty one, say nothing."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, by_columns, numbers = state
+        numbers = numbers.encode("latin1") if isinstance(numbers, str) else numbers
+        found = np.frombuffer(numbers, kind.name)
+        if len(found) != math.prod(shape):
+            raise pickle.UnpicklingError(f"{len(found)} numbers for an array of {shape}")
+        self.content = found.reshape(shape, order="F" if by_columns else "C").astype(np.float32)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray")):
+            return _Array
+        if (module, name) == ("numpy", "dtype"):
+            return _NumberType
+        raise pickle.UnpicklingError(f"the name {module}.{name}")
+
+
+WANTED = "a pickle of lists, dicts, strings and integers"
+REMEDY = "fetch it again from its authors, as a binary file"
+
+
 def read_plain(path: str | Path) -> Any:
     """Reads a pickle of lists, dicts, strings and integers; strings of Python 2 are taken as Latin-1.
 
     Raises:
         ValueError: the file is missing, damaged, or holds anything else, which is not run.
     """
-    wanted = f"{path}: expected a pickle of lists, dicts, strings and integers"
-    remedy = "fetch it again from its authors, as a binary file"
+    content = _loaded(path, _PlainUnpickler, WANTED)
+    if stranger := _stranger(content):
+        raise ValueError(f"{path}: expected {WANTED}, found {stranger}: {REMEDY}")
+    return content
+
+
+def read_arrays(path: str | Path) -> list[np.ndarray]:
+    """Reads a pickle of a list of NumPy's arrays of floating-point numbers: float32.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds anything else, which is not run.
+    """
+    wanted = "a pickle of a list of arrays of floating-point numbers"
+    content = _loaded(path, _ArrayUnpickler, wanted)
+    arrays = content if isinstance(content, list) else [content]
+    if stranger := next((item for item in arrays if not isinstance(getattr(item, "content", None), np.ndarray)), None):
+        raise ValueError(f"{path}: expected {wanted}, found a value of type {type(stranger).__name__}: {REMEDY}")
+    return [array.content for array in arrays] if isinstance(content, list) else list(content.content)
+
+
+def _loaded(path: str | Path, unpickler: Callable[..., pickle.Unpickler], wanted: str) -> Any:
     try:
         with Path(path).open("rb") as file:
-            content = _PlainUnpickler(file, encoding="latin1").load()
+            return unpickler(file, encoding="latin1").load()
     except FileNotFoundError:
-        raise ValueError(f"{wanted}, found no file: {remedy}") from None
+        found = "no file"
     except Exception as error:  # a damaged pickle raises whatever its opcodes happen to do
-        raise ValueError(f"{wanted}, found {' '.join(str(error).split()) or type(error).__name__}: {remedy}") from None
-    if stranger := _stranger(content):
-        raise ValueError(f"{wanted}, found {stranger}: {remedy}")
-    return content
+        found = " ".join(str(error).split()) or type(error).__name__
+    raise ValueError(f"{path}: expected {wanted}, found {found}: {REMEDY}")
 
 
 def _stranger(content: Any) -> str | None:

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mmbench.core.torch7 import parameters, read_t7
+
 
 @dataclass(frozen=True)
 class KeyMap:
@@ -107,10 +109,16 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     network.load_state_dict(dict(state), strict=True)
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Reads a state dict from a safetensors file or a PyTorch file of any age that holds tensors only.
+def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
+    """Reads a state dict from a safetensors file, a PyTorch file of any age that holds tensors only, or one of Torch7.
 
-    PyTorch files are pickles; whatever is no tensor is refused before it is built, so that a file cannot run code.
+    PyTorch files are pickles; whatever is no tensor is refused before it is built, so that a file cannot run code. Of
+    Torch7's (`.t7`), keys are the places of modules (`torch7.parameters`).
+
+    Args:
+        path: of the file.
+        entry: where a PyTorch file holds the state dict beside others and beside plain numbers and texts, the keys
+            that lead to it, with dots between.
 
     Raises:
         ValueError: there is no file, it holds something else, or it is damaged.
@@ -123,11 +131,17 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         except Exception as error:  # safetensors raises its own class, which is no subclass of a public one
             raise ValueError(f"{path}: expected a safetensors file, found {error}: fetch it again") from None
+    if path.suffix == ".t7":
+        return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file provokes
         found, remedy = _refusal(error)
         raise ValueError(f"{path}: expected a PyTorch file of tensors only, found {found}: {remedy}") from None
+    for key in entry.split(".") if entry else ():
+        if not isinstance(state, Mapping) or key not in state:
+            raise ValueError(f"{path}: expected {entry} in it, found no {key}: fetch the file that its card names")
+        state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(
             f"{path}: expected a mapping of names to tensors, found {_description(state)}: save its state dict alone"

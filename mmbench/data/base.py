@@ -4,13 +4,14 @@ Every random choice (caption, mismatched image, crop, flip, order) derives from 
 never from a worker, a rank, a batch or the order of calls.
 """
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core.cards import MissingAsset
@@ -276,6 +277,17 @@ class DataModule(pl.LightningDataModule):
         """
         records = [record for split in splits or sorted(self.records) for record in self.split(split)]
         return Vocabulary.from_captions((caption for record in records for caption in record.captions), min_count)
+
+    def caption_embeddings(self) -> Callable[[Sequence[str]], Tensor]:
+        """Embeddings that were published of captions: N of their texts to (N, D) float32, with the attribute `dim`.
+
+        Raises:
+            ValueError: there are none.
+        """
+        raise ValueError(
+            f"{self.root}: expected published embeddings of the captions, found none: name their folder as "
+            "data.module.embeddings (of CUB or Oxford-102)"
+        )
 
     def split(self, name: str) -> list[Record]:
         """Records of a split, sorted by id.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from mmbench.data.archives import Archive, lacking
-from mmbench.data.base import DataModule
+from mmbench.data.embeddings import Embedded
 from mmbench.data.records import Record, read_captions, read_map
 from mmbench.data.sources.cub import ARCHIVES
 from mmbench.data.toy import birds as toy_birds
@@ -31,14 +31,14 @@ REMEDY = "unpack the archive again"
 TABLES = ("images", "bounding_boxes", "image_class_labels", "classes", "train_test_split")
 
 
-class CUB(DataModule):
+class CUB(Embedded):
     """Birds and their captions.
 
     Preprocessing is the bird crop (`views.square_around`), then `preprocessing`. `class_id` is 1 to 200.
 
     Args:
         bird_crop: whether the bird's box is cut out first. TDANet shows the whole picture.
-        common: as `DataModule`. `root` holds `CUB_200_2011`, `text_c10` or `text`, and `segmentations` for masks; the
+        common: as `Embedded`. `root` holds `CUB_200_2011`, `text_c10` or `text`, and `segmentations` for masks; the
             split schemes are `zero_shot`, 150 classes against 50 others (Reed et al.; every text-to-image paper), and
             `official`, `train_test_split.txt` over all classes.
     """
@@ -112,7 +112,8 @@ class CUB(DataModule):
         mask = self.root / "segmentations" / f"{key}.png"
         salient = partial(read_map, mask) if mask.is_file() else None
         captions = read_captions(self._captions_folder / f"{key}.txt", self.num_captions, self.num_captions)
-        return Record(key, image, captions, class_id, box, salient, cropped=self.bird_crop)
+        extra = self.embedded(key)
+        return Record(key, image, captions, class_id, box, salient, cropped=self.bird_crop, extra=extra)
 
     def _read(self, name: str, value: Callable[[str], Value]) -> dict[int, Value]:
         """A table of lines `id value` by id."""

@@ -16,7 +16,7 @@ import scipy.io
 
 from mmbench.core.images import read_rgb
 from mmbench.data.archives import Archive, lacking
-from mmbench.data.base import DataModule
+from mmbench.data.embeddings import Embedded
 from mmbench.data.records import Record, Size, read_captions
 from mmbench.data.sources.oxford102 import ARCHIVES
 from mmbench.data.toy import flowers as toy_flowers
@@ -104,11 +104,11 @@ def read_foreground(path: Path, size: Size) -> np.ndarray:
     return flower.astype(np.uint8) * 255
 
 
-class Oxford102(DataModule):
+class Oxford102(Embedded):
     """Flowers and their captions. `class_id` is 1 to 102.
 
     Args:
-        common: as `DataModule`. `root` holds `jpg`, `imagelabels.mat`, `setid.mat`, `text_c10` (or
+        common: as `Embedded`. `root` holds `jpg`, `imagelabels.mat`, `setid.mat`, `text_c10` (or
             `cvpr2016_flowers/text_c10`), and `segmim` for masks. The split schemes are `zero_shot`, 82 classes against
             20 others (Reed et al.; every text-to-image paper), and `official`, `setid.mat`, of which the part for
             training is smaller than the one for tests. The tables number the images through, so that
@@ -183,7 +183,8 @@ class Oxford102(DataModule):
         image = self._image(number)
         if not image.is_file():
             raise ValueError(f"{image}: expected an image that imagelabels.mat counts, {lacking(image, REMEDY)}")
-        captions = self._captions_folder / f"class_{class_id:05d}" / f"{image.stem}.txt"
+        among_its_class = f"class_{class_id:05d}/{image.stem}"
+        captions = self._captions_folder / f"{among_its_class}.txt"
         mask = self.root / "segmim" / f"segmim_{number:05d}.jpg"
         return Record(
             image.stem,
@@ -191,6 +192,7 @@ class Oxford102(DataModule):
             read_captions(captions, self.num_captions, self.num_captions),
             class_id,
             salient=partial(read_foreground, mask) if mask.is_file() else None,
+            extra=self.embedded(image.stem, f"jpg/{image.stem}", among_its_class),
         )
 
 

@@ -13,7 +13,7 @@ from mmbench.data.base import DataModule
 from mmbench.data.fields import FIELDS, Field, Item
 from mmbench.data.records import Record
 
-OF_CAPTIONS = frozenset({"captions", "caption_attributes", "caption_mismatched_attributes"})
+OF_CAPTIONS = frozenset({"captions", "caption_attributes", "caption_mismatched_attributes", "text_embedding"})
 
 
 def following(data: DataModule, prompts: Sequence[str], task: Task) -> DataModule:

@@ -2,18 +2,19 @@
 
 from torch import nn
 
-NORMAL = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d
+NORMALISED = nn.BatchNorm1d | nn.BatchNorm2d
+NORMAL = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | NORMALISED
 
 
 def initialise_normally(network: nn.Module) -> None:
     """Weights N(0, 0.02^2), batch normalisation with scales N(1, 0.02^2), all shifts 0; what is frozen stays as it is.
 
-    How DCGAN starts, and SISGAN and TAGAN with it; recurrent layers stay at PyTorch's default.
+    How DCGAN starts, and StackGAN, SISGAN and TAGAN with it; recurrent layers stay at PyTorch's default.
     https://github.com/woozzu/dong_iccv_2017/blob/e7f371aefb3aa2208df832ed779c16027c8f3600/model.py#L9
     """
     for module in network.modules():
         if isinstance(module, NORMAL) and module.weight.requires_grad:
-            nn.init.normal_(module.weight, float(isinstance(module, nn.BatchNorm2d)), 0.02)
+            nn.init.normal_(module.weight, float(isinstance(module, NORMALISED)), 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -28,7 +29,18 @@ def initialise_orthogonally(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.orthogonal_(module.weight)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        elif isinstance(module, NORMALISED):
             nn.init.normal_(module.weight, 1, 0.02)
-        if isinstance(module, nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d) and module.bias is not None:
+        if isinstance(module, nn.Linear | NORMALISED) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def initialise_weights_orthogonally(network: nn.Module) -> None:
+    """Orthogonal weights of convolutions, linear layers and embeddings; everything else stays at PyTorch's default.
+
+    How BigGAN starts, and Efficient-T2I with it.
+    https://github.com/ajbrock/BigGAN-PyTorch/blob/98459431a5d618d644d54cd1e9fceb1e5045648d/BigGAN.py#L209
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
+            nn.init.orthogonal_(module.weight)

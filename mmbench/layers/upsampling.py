@@ -14,17 +14,22 @@ class UpsamplingConvolution(nn.Conv2d):
 
     Each output pixel sees two by two pixels of the input, some through several entries of the kernel; their sums, one
     2x2 kernel for each place within a pixel of the input, need 4 products instead of 9, and no large copy of the input.
-    Weights are those of the 3x3 convolution, (out_channels, in_channels, 3, 3); there is no bias.
+    Weights are those of the 3x3 convolution, (out_channels, in_channels, 3, 3).
+
+    Args:
+        in_channels, out_channels: of the convolution.
+        bias: whether it has one.
     """
 
     taps: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1, bias=bias)
         self.register_buffer("taps", TAPS, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, 2H, 2W)."""
         kernels = torch.einsum("ocyx, pty, qux -> opqctu", self.weight, self.taps, self.taps).flatten(0, 2)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
         # Windows begin half a pixel before the image and end half a pixel behind it: a frame of one pixel too many.
-        return F.pixel_shuffle(F.conv2d(x, kernels, padding=1), 2)[..., 1:-1, 1:-1]
+        return F.pixel_shuffle(F.conv2d(x, kernels, bias, padding=1), 2)[..., 1:-1, 1:-1]

@@ -43,6 +43,21 @@ def matching_aware_generator(fake: Tensor, fake_matched: Tensor) -> Tensor:
     return cross_entropy_real(fake) + cross_entropy_real(fake_matched)
 
 
+def matching_aware_pairs(real_matched: Tensor, real_mismatched: Tensor, fake_matched: Tensor) -> Tensor:
+    """Cross-entropy of a discriminator that judges images with a sentence only; the two false kinds count 1/2 each.
+
+    Reed et al., GAN-CLS, algorithm 1 (https://arxiv.org/abs/1605.05396), as StackGAN's first stage has it
+    (https://github.com/hanzhanggit/StackGAN-Pytorch/blob/e72ef88446e7bcd84a7b88060053edad72fecf6a/code/miscc/utils.py#L22).
+
+    Args:
+        real_matched: (N,) logits of real images with their sentences.
+        real_mismatched: (M,) logits of real images with others' sentences.
+        fake_matched: (N,) logits of generated images with their sentences.
+    """
+    false = cross_entropy_fake(real_mismatched) + cross_entropy_fake(fake_matched)
+    return cross_entropy_real(real_matched) + false / 2
+
+
 @in_float32
 def least_squares_real(logits: Tensor) -> Tensor:
     """Mean of (logits - 1)^2: the squared distance from "real" (LSGAN, https://arxiv.org/abs/1611.04076)."""

@@ -233,6 +233,11 @@ class StagedGAN(Adversarial):
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return self.generate_stages(batch, noise)[-1]
 
+    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
+        """As `generate`, after texts that lie `share` (N,), in [0, 1], of the way from the batch's to N `others`."""
+        text = self.guide.prompts([*batch[self.task.prompt], *others])
+        return self.drawn(self.ema, text.interpolated(share), noise).images[-1]
+
     def words(self, captions: list[str]) -> list[list[str]]:
         """The known words of N captions, in the order in which `word_attention` counts them."""
         return self.guide.words(captions)

@@ -1,5 +1,6 @@
 """Losses that put what belongs together before what does not."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,3 +26,29 @@ def pairwise_ranking_loss(image: Tensor, text: Tensor, margin: float) -> Tensor:
     own = cosines.diagonal()
     excess = (margin - own[:, None] + cosines).relu() + (margin - own[None] + cosines).relu()
     return (excess.sum() - excess.trace()) / len(image)
+
+
+@in_float32
+def structured_joint_embedding_loss(image: Tensor, text: Tensor, class_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The hinge loss of Reed et al. (https://arxiv.org/abs/1605.05395, equations 3 to 5), over the pairs of a batch.
+
+    Products of pairs are to exceed those of every text of another class with the image, and of every image of another
+    class with the text, by 1. Summed over the pairs, divided by N^2, as the authors' code does, whose batches have
+    no class twice. Where the batch is divided among processes, pairs and N are those of the whole batch.
+
+    Args:
+        image: (N, D).
+        text: (N, D); text n belongs to image n.
+        class_ids: (N,); None: each pair is a class of its own.
+
+    Returns:
+        The loss of finding each image's text, and of finding each text's image.
+    """
+    image, text = gathered(image), gathered(text)
+    products = image @ text.mT  # (images, texts)
+    classes = torch.arange(len(image), device=image.device) if class_ids is None else gathered(class_ids)
+    apart = classes[:, None] != classes[None]
+    own = products.diagonal()
+    excess_of_texts = (1 + products - own[:, None]).relu() * apart
+    excess_of_images = (1 + products - own[None]).relu() * apart
+    return excess_of_texts.mean(), excess_of_images.mean()

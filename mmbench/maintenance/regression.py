@@ -1,8 +1,8 @@
-"""Trains the direct variant of ManiGAN and compares what comes out with a baseline: shared by test and baseline.
+"""Trains a method of each family and compares what comes out with a baseline: shared by test and baseline.
 
-    python -m mmbench.maintenance.regression [fast] [slow]
+    python -m mmbench.maintenance.regression [fast] [slow] [inpainting]
 
-writes `tests/baselines/<size>.json` from the seeds 0 to 4. Trainings are kept below `runs/regression`: stopped and
+writes `tests/baselines/<name>.json` from the seeds 0 to 4. Trainings are kept below `runs/regression`: stopped and
 started again it goes on.
 """
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmbench.core import catalogue, config, results
 from mmbench.core.files import write_json
@@ -22,19 +22,45 @@ from mmbench.pipeline import assembly, evaluation, generation, training
 
 BASELINES = Path(__file__).resolve().parents[2] / "tests/baselines"  # of a checkout
 RUNS = Path("runs/regression")
-METRICS = ("edit_accuracy", "preservation")
 SEEDS = (0, 1, 2, 3, 4)
 DEVIATIONS = 4  # standard deviations over the seeds that a value may be off
 
-# Method and further words; the slow one is the demo's own.
-SIZES = {"fast": ("manigan_direct_regression", ["data.module.image_size=32"]), "slow": ("manigan_direct", [])}
+
+class Regression(NamedTuple):
+    """What is trained and compared.
+
+    Attributes:
+        method: of conf/method or of `BASELINES`.
+        metrics: of the protocol, that are compared.
+        idle: a method that does nothing and is not to pass for the trained one.
+        words: what else its configuration says.
+    """
+
+    method: str
+    metrics: tuple[str, ...]
+    idle: str
+    words: tuple[str, ...] = ()
 
 
-def words(size: str, *more: str, method: str | None = None) -> list[str]:
-    """The words of a configuration of that size, of its own method or of another one."""
-    own, further = SIZES[size]
+EDITS = ("edit_accuracy", "preservation")
+# The slow one is the demo's variant.
+REGRESSIONS: Mapping[str, Regression] = {
+    "fast": Regression("manigan_direct_regression", EDITS, "identity", ("data.module.image_size=32",)),
+    "slow": Regression("manigan_direct", EDITS, "identity"),
+    "inpainting": Regression(
+        "csa_regression",
+        ("l1_in_mask", "psnr_in_mask"),
+        "grey_hole",
+        ("data.toy_images=500", "protocol=strict_inpainting", "protocol.draws=1"),
+    ),
+}
+
+
+def words(name: str, *more: str, method: str | None = None) -> list[str]:
+    """The words of a configuration of that regression, of its own method or of another one."""
+    own = REGRESSIONS[name]
     common = ["data=cub", "data.source=toy", "data.module.cache=true", "trainer=cpu"]
-    return [f"method={method or own}", *further, *common, *more]
+    return [f"method={method or own.method}", *own.words, *common, *more]
 
 
 @contextmanager
@@ -57,26 +83,26 @@ def trained_terms(chosen: list[str]) -> dict[str, float]:
     return json.loads((folder / "training.json").read_text(encoding="utf-8"))["terms"]
 
 
-def scores(chosen: list[str]) -> dict[str, float]:
-    """Edit accuracy and preservation of the test images under the strict protocol."""
+def scores(name: str, chosen: list[str]) -> dict[str, float]:
+    """What the metrics of a regression say of the test images."""
     run = generation.prepared(config.composed(chosen))
     generation.generate(run)
-    metrics = {name: run.protocol.metrics[name] for name in METRICS}
+    metrics = {metric: run.protocol.metrics[metric] for metric in REGRESSIONS[name].metrics}
     suite = build_suite(metrics, {}, Path(run.plain["paths"]["assets"]))
     found, _ = evaluation.score(run, suite)
-    return {name: found[name]["value"] for name in METRICS}
+    return {metric: found[metric]["value"] for metric in metrics}
 
 
-def measured(size: str, seed: int, runs: Path) -> dict[str, float]:
+def measured(name: str, seed: int, runs: Path) -> dict[str, float]:
     """Everything that is compared, of one training below `runs`: the metrics, and the loss terms of the last epoch."""
-    chosen = words(size, f"seed={seed}", f"paths.runs={runs}")
+    chosen = words(name, f"seed={seed}", f"paths.runs={runs}")
     terms = trained_terms(chosen)
-    return {**scores([*chosen, "weights=trained"]), **terms}
+    return {**scores(name, [*chosen, "weights=trained"]), **terms}
 
 
-def baseline(size: str) -> dict[str, Any]:
+def baseline(name: str) -> dict[str, Any]:
     """What `write_baseline` wrote."""
-    return json.loads((BASELINES / f"{size}.json").read_text(encoding="utf-8"))
+    return json.loads((BASELINES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def differences(found: Mapping[str, float], expected: Mapping[str, Any]) -> list[str]:
@@ -89,35 +115,34 @@ def differences(found: Mapping[str, float], expected: Mapping[str, Any]) -> list
     ]
 
 
-def write_baseline(size: str) -> None:
+def write_baseline(name: str) -> None:
     """Trains every seed, and writes mean, standard deviation and tolerance of everything that is compared."""
-    found = [measured(size, seed, RUNS) for seed in SEEDS]
+    found = [measured(name, seed, RUNS) for seed in SEEDS]
     values = {}
-    for name in found[0]:
-        of_seeds = [one[name] for one in found]
-        spread = statistics.stdev(of_seeds)
-        tolerance = DEVIATIONS * spread
-        values[name] = {"mean": statistics.fmean(of_seeds), "std": spread, "tolerance": tolerance, "seeds": of_seeds}
+    for compared in found[0]:
+        of_seeds = [one[compared] for one in found]
+        mean, spread = statistics.fmean(of_seeds), statistics.stdev(of_seeds)
+        values[compared] = {"mean": mean, "std": spread, "tolerance": DEVIATIONS * spread, "seeds": of_seeds}
     write_json(
-        BASELINES / f"{size}.json",
+        BASELINES / f"{name}.json",
         {
-            "made_by": f"make regression-baseline ARGS={size}",
+            "made_by": f"make regression-baseline ARGS={name}",
             "tolerance": f"{DEVIATIONS} standard deviations over the seeds",
-            "configuration": words(size),
+            "configuration": words(name),
             "seeds": list(SEEDS),
             "commit": results.commit(),
             "versions": results.versions(),
-            "untrained": scores(words(size, "weights=none", f"paths.runs={RUNS}")),
-            "identity": scores(words(size, f"paths.runs={RUNS}", method="identity")),
+            "untrained": scores(name, words(name, "weights=none", f"paths.runs={RUNS}")),
+            "idle": scores(name, words(name, f"paths.runs={RUNS}", method=REGRESSIONS[name].idle)),
             "values": values,
         },
     )
 
 
-def main(sizes: list[str]) -> None:
+def main(names: list[str]) -> None:
     with own_methods((RUNS / "conf").absolute()):
-        for size in sizes or SIZES:
-            write_baseline(size)
+        for name in names or REGRESSIONS:
+            write_baseline(name)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,20 @@ class EncodedText(NamedTuple):
     word_mask: Tensor
     sentence: Tensor
 
+    def interpolated(self, share: Tensor) -> "EncodedText":
+        """Texts between the first N / 2 and the other ones, each with the one N / 2 behind it: sentence and words.
+
+        A word for which the shorter text has no counterpart is there, as it is, until the very end of that text.
+
+        Args:
+            share: (N / 2,) in [0, 1], how far each is on the way to the second.
+        """
+        (first, other), (there, then), (sentence, last) = (part.chunk(2) for part in self)
+        share = share.to(first)[:, None]  # (N / 2, 1)
+        words = torch.lerp(first, other, torch.where(there & then, share, then.to(first))[..., None])
+        mask = (there & (share < 1)) | (then & (share > 0))
+        return EncodedText(words * mask[..., None], mask, torch.lerp(sentence, last, share))
+
 
 class TextEncoder(nn.Module):
     """Word embedding and one bidirectional LSTM layer.

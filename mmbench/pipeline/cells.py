@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from mmbench.core.results import Result
-from mmbench.pipeline.experiments import Experiment, Published, Row, published
+from mmbench.pipeline.experiments import SIDES, Experiment, Published, Row, published
 from mmbench.pipeline.lookup import Found, records_of
 
 
@@ -55,6 +56,8 @@ class Cell:
         published: the number that was printed; None where none was.
         value: what was found.
         verdict: what that amounts to.
+        unlearned: why the row counts as not having learned what this part of the table measures, a reason for each
+            metric that tells; none where it has, and of a reference row.
     """
 
     method: str
@@ -65,6 +68,7 @@ class Cell:
     published: Published | None
     value: Value
     verdict: Verdict
+    unlearned: tuple[str, ...] = ()
 
     @property
     def spread(self) -> float | None:
@@ -126,7 +130,47 @@ def cells_of(
             reason = (reasons or {}).get((*row.key, protocol), held_here.reason)
             found[protocol] = Found(held_here.records, reason.replace(home, "$MMBENCH_HOME"))
         cells += _row(experiment, row, source, found)
-    return cells
+    return marked(experiment, cells)
+
+
+def marked(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
+    """The cells, with the reasons of those rows that count as not having learned; they may be those of some rows."""
+    side = next(iter(experiment.learned.keys() & SIDES.keys()), None)
+    if side is None:
+        return list(cells)
+    found = {(cell.method, cell.data, cell.metric): cell for cell in cells}
+    references = {(row.label, row.dataset) for row in experiment.rows if row.reference}
+    done = []
+    for cell in cells:
+        reasons = []
+        for metric in experiment.learned[side]:
+            own = found.get((cell.method, cell.data, metric))
+            if own and (cell.method, cell.data) not in references and _tells(experiment, metric, cell.metric):
+                others = [found.get((label, cell.data, metric)) for label in experiment.learned["of"]]
+                reasons += _unlearned(own, [other for other in others if other], side, experiment.learned)
+        done.append(replace(cell, unlearned=tuple(reasons)))
+    return done
+
+
+def _tells(experiment: Experiment, metric: str, shown: str) -> bool:
+    """Whether a metric tells what was learned of another: where they, or what it is computed from, share a column."""
+    sources = {**experiment.differences, **experiment.gains}.get(shown, (shown,))
+    return any(experiment.places[metric][0] == experiment.places[source][0] for source in sources)
+
+
+def _unlearned(own: Cell, others: Sequence[Cell], side: str, rule: Mapping[str, Any]) -> list[str]:
+    """Why a cell's value is not on the better `side` of all others, by the best of those that it does not beat."""
+    spreads, sign = rule.get("spreads", 0), SIDES[side]
+    beaten: list[tuple[float, str]] = []
+    for other in others:
+        if own.value.mean is None or other.value.mean is None:
+            continue
+        apart = spreads * max(own.spread or 0.0, other.spread or 0.0)
+        if sign * (own.value.mean - other.value.mean) <= apart:
+            by = f" by more than {spreads:g} standard deviations over seeds ({apart:.4f})" if spreads else ""
+            values = f"{own.value.mean:.4f} is not {side} the {other.value.mean:.4f} of {other.method}"
+            beaten.append((sign * other.value.mean, f"{own.metric} {values}{by}"))
+    return [max(beaten)[1]] if beaten else []
 
 
 def _row(experiment: Experiment, row: Row, source: str, found: Mapping[str, Found]) -> list[Cell]:

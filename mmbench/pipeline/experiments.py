@@ -14,6 +14,7 @@ from mmbench.core.catalogue import names, shipped, unknown
 from mmbench.core.command_line import integers
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+SIDES = {"above": 1, "below": -1}  # where the better values lie
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Row:
         shown: in its place, of a row that nobody has published: what the table calls "method" and "dataset".
         weights: as on the command line; None: the authors' on real data, our own on toy data.
         seeds: the only seeds that the row is run with; None: all seeds of the experiment.
+        reference: whether the row bounds the others, as one does that learns nothing: it is no part of comparisons.
 
     Raises:
         TypeError: it has both `published` and `shown`, or neither.
@@ -38,6 +40,7 @@ class Row:
     shown: dict[str, str] = field(default_factory=dict)
     weights: str | None = None
     seeds: list[int] | None = None
+    reference: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.published) == bool(self.shown):
@@ -114,7 +117,11 @@ class Experiment:
             that it shows, which every column has, each to the words of its own axis. Columns are places on the
             horizontal one, by the one number in each name (`rectangle 5 %`); those whose names are otherwise equal are
             one family, of one style of line.
-        judged: {"metric", "by"}: a metric of the table, and those that it is to agree with in how they rank the rows.
+        judged: {"metrics", "by"}: metrics of the table, and those that they are to agree with in how they rank rows.
+        learned: {"above" or "below", "of", "spreads"}: a row counts as having learned where its value of each named
+            metric lies on that side of every row that `of` names (reference rows, by their labels) on its data set, by
+            more than so many standard deviations over seeds (0 where none is said), the larger one of the two rows.
+            Which of several columns it did not learn is told by those of the metrics.
         toy: other keys where the source is toy data; `metrics` are more metrics of the only column, beside the
             published ones.
     """
@@ -135,6 +142,7 @@ class Experiment:
     grid: int = 8
     curve: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] = field(default_factory=dict)
+    learned: dict[str, Any] = field(default_factory=dict)
     toy: dict[str, Any] = field(default_factory=dict)
 
     def on(self, source: str) -> "Experiment":
@@ -225,7 +233,7 @@ def load(name: str) -> Experiment:
     Raises:
         ValueError: there is no such experiment; a key in its file is unknown or missing; a difference or gain is one of
             metrics that the table does not have; metrics of toy data are to go into several columns; columns are no
-            places of a curve.
+            places of a curve; a comparison is one of metrics or with rows that the table does not have.
     """
     if name not in names("experiment"):
         unknown("experiment", name, names("experiment"))
@@ -243,6 +251,7 @@ def load(name: str) -> Experiment:
     if "metrics" in experiment.toy and len(experiment.columns) > 1:
         raise ValueError(f"{path}: expected toy.metrics beside one protocol, found {len(experiment.columns)} columns")
     _require_curve(experiment, path)
+    _require_comparisons(experiment, path)
     return experiment
 
 
@@ -262,6 +271,29 @@ def _require_curve(experiment: Experiment, path: Path) -> None:
         for metric in experiment.curve["metrics"]:
             if metric not in column.metrics:
                 unknown(f"metric of the column {name} for a curve in {path}", metric, column.metrics)
+
+
+def _require_comparisons(experiment: Experiment, path: Path) -> None:
+    """Refuses comparisons of metrics, or with rows, that the table does not have."""
+    sides = experiment.learned.keys() & SIDES.keys()
+    if experiment.learned and (len(sides) != 1 or experiment.learned.keys() - SIDES - {"spreads"} != {"of"}):
+        found = ", ".join(experiment.learned)
+        raise ValueError(f"{path}: expected above or below, of and maybe spreads in learned, found {found}: correct")
+    if experiment.judged and experiment.judged.keys() != {"metrics", "by"}:
+        found = ", ".join(experiment.judged)
+        raise ValueError(f"{path}: expected the keys metrics and by of judged, found {found}: correct")
+    known = [*experiment.metrics, *experiment.toy.get("metrics", {})]
+    compared = {"judged": [name for names in experiment.judged.values() for name in names]}
+    compared["learned"] = [name for side in sides for name in experiment.learned[side]]
+    for key, wanted in compared.items():
+        for name in wanted:
+            if name not in known:
+                unknown(f"metric for {key} in {path}", name, known)
+    for data in {row.data for row in experiment.rows}:
+        references = [row.label for row in experiment.rows if row.data == data and row.reference]
+        for label in experiment.learned.get("of", []):
+            if label not in references:
+                unknown(f"row with `reference: true` on {data} for learned in {path}", label, references)
 
 
 def seeds_of(asked: str | None, words: Sequence[str], experiment: Experiment) -> list[int]:

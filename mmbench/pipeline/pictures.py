@@ -1,4 +1,5 @@
-"""Pictures of one sample: what a method makes of it after several captions, of several draws, and where it looks.
+"""Pictures of one sample: what a method makes of it after several captions, between two of them, in several draws or
+stage by stage, and where it looks.
 
 A kind of picture is a function of a configuration and of what is asked for, and a line of `KINDS`.
 """
@@ -17,13 +18,14 @@ from torch.utils.data import DataLoader
 from mmbench.core import application, config
 from mmbench.core.images import to_uint8
 from mmbench.core.method import Batch
-from mmbench.core.noise import Sample, random_stream
+from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.outputs import IMAGES
 from mmbench.core.task import Task
 from mmbench.pipeline.generation import Run, prepared, with_noise
 from mmbench.pipeline.grid import Tile, laid_over, write_tiles
 from mmbench.pipeline.stages import trainer_of
 
+NUM_STEPS = 8  # from one caption to another, both ends among them
 NUM_OTHERS = 2  # captions of other images, where nobody asks for any
 LEAST = 1e-6  # of the largest attention, which maps are divided by
 
@@ -37,6 +39,22 @@ class Attentive(Protocol):
 
     def word_attention(self, batch: Batch) -> Tensor:
         """(N, L, h, w), 0 or larger, of a batch with `noise` and the fields that `task.inputs` names."""
+
+
+@runtime_checkable
+class Interpolating(Protocol):
+    """A method that can make an image after a text between two."""
+
+    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
+        """As `generate`, after texts that lie `share` (N,), in [0, 1], of the way from the batch's to N `others`."""
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A method that makes an image in several sizes, from small to large."""
+
+    def generate_stages(self, batch: Batch, noise: Noise) -> list[Tensor]:
+        """As `generate`, the images of all stages (N, 3, s, s); the last ones are what `generate` gives."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +140,18 @@ class Scene:
         prompt = self.run.method.task.prompt
         return [{**self.item, prompt: text} for text in texts] if prompt else [self.item]
 
+    def batch(self, items: list[dict[str, Any]]) -> Batch:
+        """Items as the method is given them, on the processor; noise belongs to the sample."""
+        return with_noise(items, self.run.plain["seed"])
+
+    @torch.no_grad()
+    def shown(self, call: Callable[[Any, Batch], Sequence[Tensor]], items: list[dict[str, Any]]) -> list[Any]:
+        """Cells of what `call`, of the method and a batch of items, gives: images (3, H, W) in [-1, 1]."""
+        batch = self.batch(items)
+        made = call(self.run.method.cpu().eval(), batch)
+        rounding = self.run.protocol.rounding
+        return [IMAGES.cell(config.construct(rounding, images=image[None])[0]) for image in made]
+
     def made(self, items: list[dict[str, Any]]) -> list[np.ndarray | str]:
         """What the method makes of items, as cells; noise belongs to the sample, whatever it is told.
 
@@ -185,7 +215,7 @@ def attention(plain: dict[str, Any], asked: Asked) -> Picture:
     Raises:
         ValueError: the method has no attention to words, or knows no word of the caption.
     """
-    _require_attentive(plain)
+    _require(plain, Attentive, "`words` and `word_attention`", "attention")
     scene = Scene.of(plain, asked.sample)
     text = _one_caption(asked, scene, "attention")
     items = scene.told([text])
@@ -195,7 +225,7 @@ def attention(plain: dict[str, Any], asked: Asked) -> Picture:
     (words,) = method.words([text])
     if not words:
         raise ValueError(f"expected a caption of known words for kind=attention, found {text!r}: set captions=TEXT")
-    maps = method.word_attention(with_noise(items, scene.run.plain["seed"]))[0, : len(words)].numpy()  # (L, h, w)
+    maps = method.word_attention(scene.batch(items))[0, : len(words)].numpy()  # (L, h, w)
     tiles += [
         Tile(f"{word} {weights.max():.2f}", laid_over(below, weights / max(maps.max(), LEAST)))
         for word, weights in zip(words, maps, strict=True)
@@ -218,10 +248,51 @@ def draws(plain: dict[str, Any], asked: Asked) -> Picture:
     return Picture([*scene.given(), *(Tile(f"draw {draw}", cell) for draw, cell in enumerate(cells))], text)
 
 
+def interpolation(plain: dict[str, Any], asked: Asked) -> Picture:
+    """What is made of texts on the way from one caption to another, in even steps, with the noise of the sample.
+
+    Raises:
+        ValueError: the method cannot interpolate between texts; other than two captions are given, or there is no
+            other one to take.
+    """
+    _require(plain, Interpolating, "`interpolated`", "interpolation")
+    scene = Scene.of(plain, asked.sample)
+    texts = list(asked.captions) or [scene.caption, *scene.others(1)]
+    if len(texts) != 2:
+        raise ValueError(f"expected two captions for kind=interpolation, found {len(texts)}: set captions='A|B'")
+    share = torch.linspace(0, 1, NUM_STEPS)
+
+    def between(method: Interpolating, batch: Batch) -> Tensor:
+        return method.interpolated(batch, [texts[1]] * NUM_STEPS, share, batch["noise"])
+
+    cells = scene.shown(between, scene.told(texts[:1] * NUM_STEPS))
+    tiles = [Tile(f"{part:.2f}", cell) for part, cell in zip(share.tolist(), cells, strict=True)]
+    return Picture(tiles, " | ".join(texts))
+
+
+def stages(plain: dict[str, Any], asked: Asked) -> Picture:
+    """The image of every stage of a stacked method, from small to large, after one caption.
+
+    Raises:
+        ValueError: the method has no stages, or several captions are given.
+    """
+    _require(plain, Staged, "`generate_stages`", "stages")
+    scene = Scene.of(plain, asked.sample)
+    text = _one_caption(asked, scene, "stages")
+
+    def each(method: Staged, batch: Batch) -> list[Tensor]:
+        return [images[0] for images in method.generate_stages(batch, batch["noise"])]
+
+    cells = scene.shown(each, scene.told([text]))
+    return Picture([Tile(f"{cell.shape[0]} x {cell.shape[1]}", cell) for cell in cells], text)
+
+
 KINDS: Mapping[str, Callable[[dict[str, Any], Asked], Picture]] = {
     "captions": captions,
     "attention": attention,
     "draws": draws,
+    "interpolation": interpolation,
+    "stages": stages,
 }
 
 
@@ -240,12 +311,12 @@ def _task(plain: Mapping[str, Any]) -> Task:
     return config.target(plain["method"]["module"]).task
 
 
-def _require_attentive(plain: Mapping[str, Any]) -> None:
-    """Refuses a method without attention to words before anything is loaded."""
-    if not issubclass(config.target(plain["method"]["module"]), Attentive):
+def _require(plain: Mapping[str, Any], ability: type, wanted: str, kind: str) -> None:
+    """Refuses a method that cannot do what a kind of picture wants, before anything is loaded."""
+    if not issubclass(config.target(plain["method"]["module"]), ability):
         raise ValueError(
-            f"expected a method with `words` and `word_attention` for kind=attention, found {plain['method']['name']}: "
-            "choose another method or kind"
+            f"expected a method with {wanted} for kind={kind}, found {plain['method']['name']}: choose another method "
+            "or kind"
         )
 
 

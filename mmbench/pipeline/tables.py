@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
 COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")
 NUMBERS = ("published", "reproduced", "difference")
 DAGGER = "†"  # behind an outdated value; two for the second reason on a page, and so on
+UNLEARNED = "‡"  # behind a method that counts as not having learned
 UNVERIFIED = "unverified: the published value was recalled and seen in no source, so no verdict."
 STAR = "*: made with weights whose hash nobody published."
 LEGEND = (
@@ -36,21 +38,34 @@ def daggers(cells: Iterable[Cell]) -> dict[str, str]:
 
 
 def notes(cells: Sequence[Cell]) -> list[str]:
-    """What stands under a table with outdated values: a line for each reason."""
-    return [f"{mark}: {reason}" for reason, mark in daggers(cells).items()]
+    """What stands under a table with marks: a line for each reason of outdated values, one of what did not learn."""
+    lines = [f"{mark}: {reason}" for reason, mark in daggers(cells).items()]
+    unlearned: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        unlearned.setdefault(f"{cell.method} on {cell.data}", {}).update(dict.fromkeys(cell.unlearned))
+    rows = [f"{row} ({', '.join(reasons)})" for row, reasons in unlearned.items() if reasons]
+    if rows:
+        lines.append(f"{UNLEARNED}: counts as not having learned, and is no part of comparisons: {'; '.join(rows)}.")
+    return lines
+
+
+def _methods(cells: Sequence[Cell]) -> list[str]:
+    """The method of each cell, with a mark where its row did not learn something of the table."""
+    unlearned = {(cell.method, cell.data) for cell in cells if cell.unlearned}
+    return [f"{cell.method} {UNLEARNED}" if (cell.method, cell.data) in unlearned else cell.method for cell in cells]
 
 
 def texts(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """The words of every cell by `COLUMNS`. A reason that a row has given already is "as for" the metric there."""
     marks, given = daggers(cells), {}
     lines = []
-    for cell in cells:
+    for cell, method in zip(cells, _methods(cells), strict=True):
         digits = _digits(cell.published)
         known = given.setdefault((cell.method, cell.data, cell.value.reason), cell.metric)
         reason = cell.value.reason if known == cell.metric else f"as for {known}"
         lines.append(
             {
-                "method": cell.method,
+                "method": method,
                 "data": cell.data,
                 "size": _size(cell),
                 "metric": cell.metric,
@@ -125,8 +140,8 @@ def glance(cells: Sequence[Cell]) -> str:
     """What was reproduced as Markdown, one line for each method and data set, one column for each metric."""
     marks = daggers(cells)
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for cell in cells:
-        key = (cell.method, cell.data, _size(cell), str(cell.seeds or "-"))
+    for cell, method in zip(cells, _methods(cells), strict=True):
+        key = (method, cell.data, _size(cell), str(cell.seeds or "-"))
         rows.setdefault(key, {})[cell.metric] = _found(cell, marks, counted=False)
     first = ("method", "data", "size", "seeds")
     frame = pd.DataFrame([{**dict(zip(first, key, strict=True)), **rows[key]} for key in rows])
@@ -134,21 +149,22 @@ def glance(cells: Sequence[Cell]) -> str:
 
 
 def agreements(experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
-    """How far the judged metric ranks methods as those do that it is to agree with: a sentence for each data set.
+    """How far judged metrics rank methods as those do that they are to agree with: a sentence for each, and data set.
 
-    Spearman's rank correlation over the rows that have both, each its mean over seeds.
+    Spearman's rank correlation over the rows that have both, each its mean over seeds; reference rows and those that
+    did not learn are left out.
     """
     if not experiment.judged:
         return []
-    metric, others = experiment.judged["metric"], experiment.judged["by"]
+    references = {(row.label, row.dataset) for row in experiment.rows if row.reference}
     values: dict[str, dict[str, dict[str, float]]] = {}
     for cell in cells:
-        if cell.value.mean is not None:
+        if cell.value.mean is not None and not cell.unlearned and (cell.method, cell.data) not in references:
             values.setdefault(cell.data, {}).setdefault(cell.metric, {})[cell.method] = cell.value.mean
     sentences = []
-    for data, found in values.items():
+    for (data, found), metric in product(values.items(), experiment.judged["metrics"]):
         correlations = []
-        for other in others:
+        for other in experiment.judged["by"]:
             first, second = found.get(metric, {}), found.get(other, {})
             both = sorted(first.keys() & second.keys())
             if len(both) >= 3:

@@ -32,6 +32,9 @@ OLD = [
     "damsm/text-encoder",
     "damsm/image-encoder-eval",
     "attngan/discriminator-64",
+    "stackgan/generator-stage2",
+    "stackganpp/generator",
+    "stackganpp/discriminator64",
 ]
 
 

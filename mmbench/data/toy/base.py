@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from mmbench.core.files import locked, write_json
 from mmbench.data.base import DataModule
+from mmbench.data.embeddings import SeededEmbeddings
 from mmbench.data.fetching import install
 from mmbench.data.packing import pack
 from mmbench.data.records import Record
@@ -62,6 +65,10 @@ class Toy(DataModule):
             attributes=known["attributes"],
             caption_attributes=tuple(known["captions"]),
         )
+
+    def caption_embeddings(self) -> Callable[[Sequence[str]], Tensor]:
+        """Stand-ins, where no published embeddings are named."""
+        return super().caption_embeddings() if "text_embedding" in self.fields else SeededEmbeddings()
 
     def prepare_data(self) -> None:
         """Makes the data set if it is not there, and checks it.

@@ -37,7 +37,7 @@ from mmbench.core.weights import KeyMap
 from mmbench.layers.conditioning_augmentation import Condition
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
 from mmbench.layers.initialisation import initialise_normally
-from mmbench.layers.upsampling import UpsamplingConvolution
+from mmbench.layers.rectified_convolution import RectifiedResidual, RectifiedUpBlock
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.losses.matching import row_before
@@ -114,25 +114,6 @@ class PlainEncoder(nn.Module):
         return self.layers(image)
 
 
-class Residual(nn.Module):
-    """Two convolutions and the input added, rectified at the end: (N, C, H, W) to the same shape."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = ConvNorm(channels, channels)
-        self.second = ConvNorm(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x + self.second(self.first(x).relu())).relu()
-
-
-class Upsampling(nn.Sequential):
-    """Twice the size by nearest neighbours, then a convolution."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(UpsamplingConvolution(in_channels, out_channels), nn.BatchNorm2d(out_channels), nn.ReLU())
-
-
 class Synthesis(NamedTuple):
     """What the generator gives.
 
@@ -163,8 +144,10 @@ class Generator(nn.Module):
         self.encoder = encoder
         self.condition = Condition(text_dim, condition_dim, bias=False)
         self.join = ConvNorm(channels + condition_dim, channels)
-        self.residual = nn.Sequential(*(Residual(channels) for _ in range(num_residual)))
-        self.decoder = nn.Sequential(Upsampling(channels, channels // 2), Upsampling(channels // 2, channels // 4))
+        self.residual = nn.Sequential(*(RectifiedResidual(channels) for _ in range(num_residual)))
+        self.decoder = nn.Sequential(
+            RectifiedUpBlock(channels, channels // 2), RectifiedUpBlock(channels // 2, channels // 4)
+        )
         self.to_rgb = nn.Conv2d(channels // 4, 3, 3, padding=1)
 
     def forward(self, image: Tensor, text: Tensor, eps: Tensor) -> Synthesis:

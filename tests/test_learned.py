@@ -1,0 +1,168 @@
+"""Rows that did not learn: which are marked, where that is said, and what leaves them out."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+from rich.console import Console
+
+from mmbench.core import catalogue
+from mmbench.pipeline import experiments, tables
+from mmbench.pipeline.cells import Cell, Value, Verdict, marked
+from mmbench.pipeline.experiments import load
+
+FILE = """
+citation: Nobody. 2026.
+columns:
+  center: {protocol: strict_inpainting, metrics: {L1: l1_in_mask, FID: fid@standard}}
+  object: {protocol: strict_inpainting_object, metrics: {L1: l1_in_mask, SSIM: ssim_in_mask}}
+gains: {L1 gain: [L1 center, L1 object]}
+learned: {below: [L1 center, L1 object], of: [grey, mean]}
+judged: {metrics: [FID], by: [L1 center, L1 object]}
+sources: [toy]
+seeds: [0, 1, 2]
+rows:
+  - {method: tdanet, data: cub, shown: {method: good, dataset: birds}}
+  - {method: picnet, data: cub, shown: {method: half, dataset: birds}}
+  - {method: csa, data: cub, shown: {method: bad, dataset: birds}}
+  - {method: mean_colour, data: cub, reference: true, shown: {method: mean, dataset: birds}}
+  - {method: grey_hole, data: cub, reference: true, shown: {method: grey, dataset: birds}}
+  - {method: real, data: cub, reference: true, shown: {method: real, dataset: birds}}
+"""
+L1 = {"good": (0.1, 0.2), "half": (0.1, 0.45), "bad": (0.3, 0.5), "mean": (0.3, 0.4), "grey": (0.5, 0.35)}
+
+
+@pytest.fixture
+def holes(tmp_path, monkeypatch):
+    """Makes the experiment `holes` of its file, with other keys laid over it."""
+    shipped = catalogue.shipped
+    monkeypatch.setattr(experiments, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
+    monkeypatch.setattr(experiments, "names", lambda group: ["holes"])
+
+    def load_with(**change):
+        (tmp_path / "holes.yaml").write_text(yaml.safe_dump({**yaml.safe_load(FILE), **change}))
+        return load("holes")
+
+    return load_with
+
+
+def _value(*values):
+    return Value(dict(enumerate(values)), sum(values) / len(values))
+
+
+def _cell(method, metric, value, data="birds"):
+    return Cell(method, data, (64, 64), len(value.by_seed), metric, None, value, Verdict.UNPUBLISHED)
+
+
+def _cells(data="birds"):
+    found = []
+    for method, (center, other) in L1.items():
+        values = {"L1 center": center, "FID": 10 * center, "L1 object": other, "SSIM": 0.5, "L1 gain": center - other}
+        found += [_cell(method, metric, _value(value), data) for metric, value in values.items()]
+    return found
+
+
+def _reasons(cells, metric):
+    return {cell.method: cell.unlearned for cell in cells if cell.metric == metric and cell.unlearned}
+
+
+def test_a_row_has_to_beat_every_reference_row_in_each_column(holes):
+    found = marked(holes(), _cells())
+    center = "L1 center 0.3000 is not below the 0.3000 of mean"
+    other = {name: f"L1 object {L1[name][1]:.4f} is not below the 0.3500 of grey" for name in ("half", "bad")}
+    for metric in ("L1 center", "FID"):
+        assert _reasons(found, metric) == {"bad": (center,)}
+    for metric in ("L1 object", "SSIM"):
+        assert _reasons(found, metric) == {name: (reason,) for name, reason in other.items()}
+    assert _reasons(found, "L1 gain") == {"half": (other["half"],), "bad": (center, other["bad"])}
+    assert marked(replace(holes(), learned={}), _cells()) == _cells()
+
+
+def test_references_are_those_of_the_row_s_data_set(holes):
+    flowers = [cell for cell in _cells("flowers") if cell.method not in ("mean", "grey")]
+    found = marked(holes(), [*_cells(), *flowers])
+    assert not any(cell.unlearned for cell in found if cell.data == "flowers"), "nothing there tells"
+    lacking = [replace(cell, value=Value(reason="no file")) if cell.method == "grey" else cell for cell in _cells()]
+    assert _reasons(marked(holes(), lacking), "SSIM") == {
+        name: (f"L1 object {L1[name][1]:.4f} is not below the 0.4000 of mean",) for name in ("half", "bad")
+    }
+
+
+def test_a_value_within_spreads_of_the_reference_has_not_been_learned(holes):
+    rule = {"above": ["L1 center"], "of": ["mean"], "spreads": 2}
+    # The untrained row: 0.2 with a standard deviation of 0.1, so that 0.4 is the last value that is not above it.
+    rows = {"mean": (0.1, 0.2, 0.3), "good": (0.5,), "half": (0.35,), "bad": (0.2, 0.5, 0.8)}
+    found = marked(holes(learned=rule), [_cell(method, "L1 center", _value(*row)) for method, row in rows.items()])
+    told = "is not above the 0.2000 of mean by more than 2 standard deviations over seeds"
+    assert _reasons(found, "L1 center") == {
+        "half": (f"L1 center 0.3500 {told} (0.2000)",),
+        "bad": (f"L1 center 0.5000 {told} (0.6000)",),  # its own spread is the larger one
+    }
+
+
+def test_marks_stand_in_every_form_and_are_explained_once(holes, monkeypatch, capsys):
+    experiment = holes()
+    found = marked(experiment, _cells())
+    explained = (
+        "‡: counts as not having learned, and is no part of comparisons: half on birds (L1 object 0.4500 is not below "
+        "the 0.3500 of grey); bad on birds (L1 center 0.3000 is not below the 0.3000 of mean, L1 object 0.5000 is not "
+        "below the 0.3500 of grey)."
+    )
+    assert tables.notes(found) == [explained]
+    assert tables.notes(_cells()) == []
+    page, glance = tables.document(experiment, "toy", [0], found), tables.summary(experiment, found)
+    tables.show(found, "holes")
+    printed = capsys.readouterr().out
+    monkeypatch.setattr(tables, "Console", lambda: Console(force_terminal=True, width=400, color_system=None))
+    tables.show(found, "holes")
+    for text in (page, glance, printed, capsys.readouterr().out):
+        assert text.count(explained) == 1
+        assert {name for name in L1 if f" {name} ‡ " in text} == {"half", "bad"}
+        assert all(f" {name} " in text for name in L1)
+    latex = tables.rendered(found, "latex")
+    assert latex.count(r"half \ensuremath{\ddagger} & birds") == 5
+    assert r"\noindent \ensuremath{\ddagger}: counts as not having learned" in latex
+    assert "half ‡" in tables.rendered(found, "csv")
+
+
+def test_what_did_not_learn_is_no_part_of_rank_correlations(holes):
+    rows = {"a": (1, 5, 3), "b": (2, 6, 2), "c": (3, 7, 1), "good": (4, 1, 4), "half": (5, 9, 9), "mean": (9, 8, 0)}
+    found = [
+        _cell(method, metric, _value(value))
+        for method, values in rows.items()
+        for metric, value in zip(("FID", "L1 center", "L1 object"), values, strict=True)
+    ]
+    experiment = holes(learned={"below": ["L1 center"], "of": ["mean"]})
+    # By hand: without half, which is not below the mean row, and without that row: (1 2 3 4) against (2 3 4 1)
+    # and (3 2 1 4).
+    (sentence,) = tables.agreements(experiment, marked(experiment, found))
+    assert sentence.endswith(" of FID on birds: -0.20 with L1 center (4 methods), +0.20 with L1 object (4 methods).")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learned": {"below": ["L1 centre"], "of": ["mean"]}}, "expected a metric for learned .*did you mean L1 cent"),
+        (
+            {"learned": {"below": ["L1 center"], "of": ["good"]}},
+            "expected a row with `reference: true` on cub .*good",
+        ),
+        ({"learned": {"below": ["SSIM"], "above": ["FID"], "of": []}}, "expected above or below, of and maybe spreads"),
+        ({"learned": {"below": ["SSIM"]}}, "expected above or below, of and maybe spreads in learned, found below"),
+        (
+            {"learned": {"below": ["SSIM"], "of": [], "spread": 2}},
+            "expected above or below, .* found below, of, spread",
+        ),
+        ({"judged": {"metrics": ["IS"], "by": ["FID"]}}, "expected a metric for judged .*found 'IS'"),
+        ({"judged": {"metric": "FID", "by": ["SSIM"]}}, "expected the keys metrics and by of judged, found by, metric"),
+    ],
+)
+def test_a_mistake_in_a_comparison_is_named(holes, change, said):
+    with pytest.raises(ValueError, match=said):
+        holes(**change)
+
+
+def test_inpainting_is_learned_where_it_beats_a_flat_colour():
+    experiment = load("inpainting_hole")
+    assert {row.label for row in experiment.rows if row.reference} == {"mean colour", "grey hole"}
+    assert experiment.learned == {"below": ["L1 center", "L1 object"], "of": ["mean colour", "grey hole"]}
