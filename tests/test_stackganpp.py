@@ -43,7 +43,7 @@ def tree(num_branches=3):
     return network.eval().requires_grad_(False)
 
 
-def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0, sentence_scale=1.0):
+def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0):
     names = ("generator", "discriminators")
     return kind(
         Letters(),
@@ -54,7 +54,6 @@ def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0, sentence_scale=1.
         num_residual=1,
         base_size=BASE,
         num_branches=num_branches,
-        sentence_scale=sentence_scale,
         discriminator_width=4,
         lambda_kl=2.0,
         lambda_colour=lambda_colour,
@@ -71,7 +70,7 @@ NOISE_OF_THREE = Noise(0, [Sample(str(n), 0, 0) for n in range(3)])
 
 
 def drawn(of):
-    return of.drawn(of.generator, of.sentences(CAPTIONS), NOISE_OF_THREE)
+    return of.drawn(of.generator, of.encoded(CAPTIONS), NOISE_OF_THREE)
 
 
 @pytest.mark.parametrize("changed", ["sentence", "noise", "eps"])
@@ -131,24 +130,12 @@ def test_without_judging_images_alone_pairs_are_all_that_is_judged():
         torch.testing.assert_close(of.generator_terms(output)[f"L_G{size}"], fooled)
 
 
-def test_sentences_are_scaled_before_the_tree_sees_them():
-    plain, scaled = method(), method(sentence_scale=2.0)
-    torch.testing.assert_close(plain.sentences(CAPTIONS), Letters().encode_text(CAPTIONS))
-    torch.testing.assert_close(scaled.sentences(CAPTIONS), 2 * plain.sentences(CAPTIONS))
-
-
-def test_the_last_stage_is_the_image_and_between_two_texts_lie_other_images():
-    of, batch, others = method().eval(), {"caption": CAPTIONS}, CAPTIONS[::-1]
+def test_the_last_stage_is_the_image():
+    of, batch = method().eval(), {"caption": CAPTIONS}
     made = of.generate(batch, NOISE_OF_THREE)
     stages = of.generate_stages(batch, NOISE_OF_THREE)
     assert [one.shape[-1] for one in stages] == SIZES
     assert torch.equal(stages[-1], made)
-    places = (torch.zeros(3), torch.full((3,), 0.5), torch.ones(3))
-    first, middle, last = (of.interpolated(batch, others, place, NOISE_OF_THREE) for place in places)
-    torch.testing.assert_close(first, made)
-    torch.testing.assert_close(last, of.generate({"caption": others}, NOISE_OF_THREE))
-    assert min((middle - end)[0].abs().max() for end in (first, last)) > 1e-4
-    torch.testing.assert_close(middle[1], made[1])  # the same text at both ends
 
 
 def test_colour_statistics_are_those_of_the_pixels():
@@ -222,7 +209,6 @@ def test_released_weights_are_those_of_the_whole_method_alone_whatever_gives_emb
     plain = {name: config.composed([f"method={name}", "data=cub"])["method"] for name in names}
     cards = {name: one.get("official") or {} for name, one in plain.items()}
     assert {name for name, card in cards.items() if card} == {"stackganpp", "stackganpp_published"}
-    assert {one["module"]["sentence_scale"] for one in plain.values()} == {1.0}
     assert cards["stackganpp"]["cub"]["ema.average"]["member"].endswith("netG_210000.pth")
 
 

@@ -26,13 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.schedules import halved, set_learning_rates
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
 from mmbench.layers.initialisation import initialise_normally
@@ -142,7 +141,7 @@ def interpolated(sentence: Tensor) -> Tensor:
     return (sentence[:half] + sentence[half : 2 * half]) / 2
 
 
-class GANINTCLS(Adversarial):
+class GANINTCLS(SentenceToImage):
     """The generator and its training against a discriminator that also sees real images with wrong captions.
 
     A term whose weight is 0 is left out: GAN-CLS has no interpolation, GAN-INT no wrong captions.
@@ -158,7 +157,6 @@ class GANINTCLS(Adversarial):
         halving_epochs: after so many epochs, and again, learning rates are halved.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "captions", "image_mismatched"})
     smallest_batch = 2  # whose sentences are normalised, and interpolated
 
@@ -207,8 +205,7 @@ class GANINTCLS(Adversarial):
                     "method.module.num_captions"
                 )
             drawn += [captions[place] for place in stream.integers(len(captions), size=self.num_captions)]
-        with torch.no_grad():
-            return self.text_encoder.network.encode_text(drawn).unflatten(0, (-1, self.num_captions)).mean(dim=1)
+        return self.encoded(drawn).unflatten(0, (-1, self.num_captions)).mean(dim=1)
 
     def discriminator_terms(self, real: Tensor, wrong: Tensor, fake: Tensor, sentence: Tensor) -> dict[str, Tensor]:
         """Images of sentences are told from images of another class, and from generated ones (algorithm 1)."""
@@ -252,8 +249,11 @@ class GANINTCLS(Adversarial):
     def on_train_epoch_start(self) -> None:
         set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(self.text_encoder.network.encode_text(batch[self.task.prompt]), noise)
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.text_encoder.network.encode_text(texts)
+
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.drawn(sentence, noise)
 
 
 class GANCLSFeatures(GANINTCLS):

@@ -28,13 +28,12 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.schedules import halved, set_learning_rates
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm, conv3x3
 from mmbench.layers.initialisation import initialise_normally
@@ -199,20 +198,18 @@ DISCRIMINATOR = KeyMap(
 )
 
 
-class StackGANStage1(Adversarial):
+class StackGANStage1(SentenceToImage):
     """Stage I and its training against a discriminator of pairs.
 
     Args:
         text_encoder: the trained stage before, with `encode_text` and `embedding_dim`.
         optimizers: partials for `generator` and `discriminator`.
         width, noise_dim, condition_dim, base_size: as `Stage1Generator`.
-        sentence_scale: factor of sentence embeddings, 1 for the published ones; what toy encoders give is smaller.
         discriminator_width: channels after the discriminator's first convolution, 96 for COCO, 64 otherwise.
         lambda_kl: weight of the condition's divergence from a standard normal.
         halving_epochs: after so many epochs, and again, learning rates are halved.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
     smallest_batch = 2  # the next image's caption is what the discriminator takes for a false one
     official: ClassVar[dict[str, KeyMap]] = {"generator": STAGE1_GENERATOR_WITHIN}
@@ -225,7 +222,6 @@ class StackGANStage1(Adversarial):
         noise_dim: int,
         condition_dim: int,
         base_size: int,
-        sentence_scale: float,
         discriminator_width: int,
         lambda_kl: float,
         halving_epochs: int,
@@ -234,21 +230,14 @@ class StackGANStage1(Adversarial):
         self.text_encoder = Frozen(text_encoder)
         self.embedding_dim, self.base_size = text_encoder.embedding_dim, base_size
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
-        self.sentence_scale = sentence_scale
         self.lambda_kl, self.halving_epochs = lambda_kl, halving_epochs
         self.generator = Stage1Generator(width, self.embedding_dim, noise_dim, condition_dim, base_size)
         self.discriminator = ConditionalDiscriminator(base_size, discriminator_width, condition_dim)
         initialise_normally(self.generator)
         initialise_normally(self.discriminator)
 
-    def sentences(self, texts: list[str]) -> Tensor:
-        """N raw texts to (N, embedding_dim), without a gradient."""
-        with torch.no_grad():
-            return self.sentence_scale * self.text_encoder.network.encode_text(texts)
-
-    def sentences_between(self, texts: list[str], others: list[str], share: Tensor) -> Tensor:
-        """Embeddings `share` (N,), in [0, 1], of the way from those of N texts to those of N others."""
-        return self.sentences(texts).lerp(self.sentences(others), share[:, None])
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.text_encoder.network.encode_text(texts)
 
     def drawn(self, sentence: Tensor, noise: Noise) -> Drawn:
         """What Stage I draws for sentences (N, embedding_dim)."""
@@ -275,7 +264,7 @@ class StackGANStage1(Adversarial):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.drawn(self.sentences(batch["caption"]), batch["noise"])
+        output = self.drawn(self.encoded(batch["caption"]), batch["noise"])
         self.minimise("discriminator", self.discriminator_terms(batch["image"], output))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(output))
@@ -283,15 +272,11 @@ class StackGANStage1(Adversarial):
     def on_train_epoch_start(self) -> None:
         set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(self.sentences(batch[self.task.prompt]), noise).image
-
-    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
-        """As `generate`, after sentences `share` (N,) of the way from the batch's to those of N other texts."""
-        return self.drawn(self.sentences_between(batch[self.task.prompt], others, share), noise).image
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.drawn(sentence, noise).image
 
 
-class StackGAN(Adversarial):
+class StackGAN(SentenceToImage):
     """Stage II and its training against a discriminator of images alone and of pairs.
 
     Args:
@@ -300,7 +285,6 @@ class StackGAN(Adversarial):
         width, condition_dim, num_residual: as `Stage2Generator`.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
     smallest_batch = 2  # the next image's caption is what the discriminator takes for a false one
     official: ClassVar[dict[str, KeyMap]] = {"generator": STAGE2_GENERATOR}
@@ -325,6 +309,9 @@ class StackGAN(Adversarial):
         initialise_normally(self.generator)
         initialise_normally(self.discriminator)
 
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.first.network.encoded(texts)
+
     def drawn(self, sentence: Tensor, noise: Noise) -> tuple[Tensor, Drawn]:
         """Stage I's images (N, 3, base_size, base_size) for sentences (N, embedding_dim), and what is made of them."""
         with torch.no_grad():
@@ -345,7 +332,7 @@ class StackGAN(Adversarial):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        _, output = self.drawn(self.first.network.sentences(batch["caption"]), batch["noise"])
+        _, output = self.drawn(self.encoded(batch["caption"]), batch["noise"])
         self.minimise("discriminator", self.discriminator_terms(batch["image"], output))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(output))
@@ -353,15 +340,10 @@ class StackGAN(Adversarial):
     def on_train_epoch_start(self) -> None:
         set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.generate_stages(batch, noise)[-1]
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.drawn(sentence, noise)[1].image
 
     def generate_stages(self, batch: Batch, noise: Noise) -> list[Tensor]:
         """As `generate`: the images of both stages."""
-        small, output = self.drawn(self.first.network.sentences(batch[self.task.prompt]), noise)
+        small, output = self.drawn(self.encoded(batch[self.task.prompt]), noise)
         return [small, output.image]
-
-    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
-        """As `generate`, after sentences `share` (N,) of the way from the batch's to those of N other texts."""
-        sentence = self.first.network.sentences_between(batch[self.task.prompt], others, share)
-        return self.drawn(sentence, noise)[1].image

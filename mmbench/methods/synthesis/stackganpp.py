@@ -26,14 +26,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import pyramid
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
 from mmbench.layers.convolution import BATCHES_TRACKED, conv3x3
@@ -188,21 +187,19 @@ DISCRIMINATOR = KeyMap(
 )
 
 
-class StackGANPP(Adversarial):
+class StackGANPP(SentenceToImage):
     """The tree and its training against a discriminator for each size.
 
     Args:
         text_encoder: the trained stage before, with `encode_text` and `embedding_dim`.
         optimizers: partials for `generator` and `discriminators`.
         width, noise_dim, condition_dim, num_residual, base_size, num_branches: as `TreeGenerator`.
-        sentence_scale: factor of sentence embeddings, 1 for the published ones; what toy encoders give is smaller.
         discriminator_width: channels after the discriminators' first convolution, 64.
         lambda_kl: weight of the condition's divergence from a standard normal.
         lambda_colour: weight of colour consistency between neighbouring sizes, 50 in the paper where there is no text.
         decay: of the generator's moving average, which makes the images.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "image_mismatched", "caption"})
     smallest_batch = 2  # of a single vector there is no variance to normalise by
     official: ClassVar[dict[str, KeyMap]] = {"ema.average": GENERATOR}
@@ -218,7 +215,6 @@ class StackGANPP(Adversarial):
         num_residual: int,
         base_size: int,
         num_branches: int,
-        sentence_scale: float,
         discriminator_width: int,
         lambda_kl: float,
         lambda_colour: float,
@@ -228,7 +224,6 @@ class StackGANPP(Adversarial):
         self.text_encoder = Frozen(text_encoder)
         self.sizes = [base_size * 2**n for n in range(NUM_SIZES)][-num_branches:]
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
-        self.sentence_scale = sentence_scale
         self.lambda_kl, self.lambda_colour = lambda_kl, lambda_colour
         self.generator = TreeGenerator(
             width, text_encoder.embedding_dim, noise_dim, condition_dim, num_residual, base_size, num_branches
@@ -238,10 +233,8 @@ class StackGANPP(Adversarial):
         initialise_orthogonally(self.discriminators)
         self.ema = EMA(self.generator, decay)
 
-    def sentences(self, texts: list[str]) -> Tensor:
-        """N raw texts to (N, embedding_dim), without a gradient."""
-        with torch.no_grad():
-            return self.sentence_scale * self.text_encoder.network.encode_text(texts)
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.text_encoder.network.encode_text(texts)
 
     def drawn(self, network: nn.Module, sentence: Tensor, noise: Noise) -> Generated:
         """What `network`, the generator or its average, draws for sentences (N, embedding_dim)."""
@@ -286,23 +279,18 @@ class StackGANPP(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real, mismatched = (pyramid(batch[field], self.sizes) for field in ("image", "image_mismatched"))
-        output = self.drawn(self.generator, self.sentences(batch["caption"]), batch["noise"])
+        output = self.drawn(self.generator, self.encoded(batch["caption"]), batch["noise"])
         self.minimise("discriminators", self.discriminator_terms(real, mismatched, output))
         with self.held(self.discriminators):
             self.minimise("generator", self.generator_terms(output))
         self.follow(self.ema, self.generator)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.generate_stages(batch, noise)[-1]
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.drawn(self.ema, sentence, noise).images[-1]
 
     def generate_stages(self, batch: Batch, noise: Noise) -> list[Tensor]:
         """As `generate`: the images of all branches."""
-        return self.drawn(self.ema, self.sentences(batch[self.task.prompt]), noise).images
-
-    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
-        """As `generate`, after sentences `share` (N,) of the way from the batch's to those of N other texts."""
-        sentence = self.sentences(batch[self.task.prompt]).lerp(self.sentences(others), share[:, None])
-        return self.drawn(self.ema, sentence, noise).images[-1]
+        return self.drawn(self.ema, self.encoded(batch[self.task.prompt]), noise).images
 
 
 class StackGANPPPairs(StackGANPP):
