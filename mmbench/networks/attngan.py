@@ -101,8 +101,8 @@ class StagedGenerator(nn.Module):
 
 
 UP_BLOCK = {1: "convolution", 2: "norm"}  # the authors' places in a list
-# From the authors' keys, which AttnGAN's descendants keep, to those of `StagedGenerator` and of the blocks that every
-# paper's stages have.
+# From the authors' keys, which are StackGAN++'s and those of AttnGAN's descendants, to those of `StagedGenerator` and
+# of the blocks that every paper's stages have.
 GENERATOR_NAMES = {
     r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
     r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",

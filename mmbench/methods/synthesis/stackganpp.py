@@ -48,7 +48,7 @@ from mmbench.losses.adversarial import (
 from mmbench.losses.colour import colour_consistency
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.networks.attngan import DISCRIMINATOR as ATTNGAN_DISCRIMINATOR
-from mmbench.networks.attngan import Discriminator
+from mmbench.networks.attngan import GENERATOR_NAMES, Discriminator
 from mmbench.networks.stackgan import ConditionalDiscriminator
 
 NUM_SIZES = 3
@@ -135,35 +135,14 @@ class TreeGenerator(nn.Module):
         return Generated([to_rgb(features).tanh() for to_rgb, features in branches], mu, log_variance)
 
 
-UP_BLOCK = {1: "convolution", 2: "norm"}  # the authors' places in a list
-
-
-def _next_stage(number: int) -> dict[str, str]:
-    theirs, ours = f"h_net{number}", f"next_stages.{number - 2}"
-    return {
-        rf"{theirs}\.jointConv\.0\.(.*)": rf"{ours}.join.convolution.\1",
-        rf"{theirs}\.jointConv\.1\.(.*)": rf"{ours}.join.norm.\1",
-        rf"{theirs}\.residual\.(\d+)\.block\.0\.(.*)": rf"{ours}.residual.\1.gated.convolution.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.1\.(.*)": rf"{ours}.residual.\1.gated.norm.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.3\.(.*)": rf"{ours}.residual.\1.convolution.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.4\.(.*)": rf"{ours}.residual.\1.norm.\2",
-        **{rf"{theirs}\.upsample\.{place}\.(.*)": rf"{ours}.upsample.{part}.\1" for place, part in UP_BLOCK.items()},
-    }
-
-
 GENERATOR = KeyMap(
     rename={
-        r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
-        r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",
-        r"h_net1\.fc\.1\.(.*)": r"first_stage.norm.\1",
+        **GENERATOR_NAMES,
         **{
-            rf"h_net1\.upsample{n + 1}\.{place}\.(.*)": rf"first_stage.upsample.{n}.{part}.\1"
-            for n in range(4)
-            for place, part in UP_BLOCK.items()
+            rf"h_net{n + 2}\.jointConv\.{place}\.(.*)": rf"next_stages.{n}.join.{part}.\1"
+            for n in range(2)
+            for place, part in enumerate(("convolution", "norm"))
         },
-        **_next_stage(2),
-        **_next_stage(3),
-        **{rf"img_net{n + 1}\.img\.0\.weight": f"to_rgb.{n}.weight" for n in range(NUM_SIZES)},
     },
     fill=BATCHES_TRACKED,
 )
