@@ -35,6 +35,7 @@ from mmbench.core.noise import Noise
 from mmbench.core.schedules import halved, set_learning_rates
 from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
+from mmbench.layers.conditioning_augmentation import RectifiedAugmentation
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm, conv3x3
 from mmbench.layers.initialisation import initialise_normally
 from mmbench.layers.rectified_convolution import RectifiedResidual, RectifiedUpBlock
@@ -49,27 +50,6 @@ from mmbench.networks.attngan import Discriminator
 from mmbench.networks.stackgan import ConditionalDiscriminator
 
 ENLARGEMENT = 4  # of Stage II's images over Stage I's
-
-
-class RectifiedAugmentation(nn.Module):
-    """Maps a sentence embedding to the mean and log variance of a condition, both of a rectified linear layer."""
-
-    def __init__(self, embedding_dim: int, condition_dim: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(embedding_dim, 2 * condition_dim)
-
-    def forward(self, sentence: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A condition and its distribution.
-
-        Args:
-            sentence: (N, embedding_dim).
-            eps: (N, condition_dim), standard normal.
-
-        Returns:
-            Condition mu + eps * sigma, mu and log variance, each (N, condition_dim).
-        """
-        mu, log_variance = self.project(sentence).relu().chunk(2, dim=1)
-        return mu + eps * (log_variance / 2).exp(), mu, log_variance
 
 
 class Drawn(NamedTuple):
