@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.core.frozen import Frozen
+from mmbench.core.images import require_size
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
@@ -156,7 +157,7 @@ class CGAN(SentenceToImage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real = batch["image"]
-        self._require_size(real)
+        require_size(real, self.image_size, "cgan")
         sentence = self.encoded(batch["caption"])
         fake = self.images(sentence, batch["noise"])
         self.minimise("discriminator", self.discriminator_terms(real, fake.detach(), sentence))
@@ -168,11 +169,3 @@ class CGAN(SentenceToImage):
 
     def images(self, sentence: Tensor, noise: Noise) -> Tensor:
         return self.generator(sentence, noise.uniform("z", self.noise_dim))
-
-    def _require_size(self, image: Tensor) -> None:
-        height, width = image.shape[-2:]
-        if (height, width) != (self.image_size, self.image_size):
-            raise ValueError(
-                f"expected images of {self.image_size} x {self.image_size} pixels to train cgan, found {height} x "
-                f"{width}: set data.module.image_size={self.image_size}"
-            )

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbench.core.frozen import Frozen
+from mmbench.core.images import require_size
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
@@ -237,7 +238,7 @@ class GANINTCLS(SentenceToImage):
         return self.generator(sentence, noise.normal(name, self.noise_dim))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        require_size(batch["image"])
+        require_size(batch["image"], SIZE, "GAN-INT-CLS")
         sentence = self.sentences(batch)
         with torch.no_grad():
             fake = self.drawn(sentence, batch["noise"], "z shown")
@@ -285,17 +286,3 @@ class GANCLSFeatures(GANINTCLS):
             "features": self.lambda_features * F.mse_loss(features.mean(dim=0), wanted),
             "pixels": self.lambda_pixels * F.l1_loss(image, real),
         }
-
-
-def require_size(image: Tensor) -> None:
-    """Refuses images (N, 3, H, W) that are not of 64 x 64 pixels.
-
-    Raises:
-        ValueError: they are not.
-    """
-    height, width = image.shape[-2:]
-    if (height, width) != (SIZE, SIZE):
-        raise ValueError(
-            f"expected images of {SIZE} x {SIZE} pixels to train GAN-INT-CLS, found {height} x {width}: set "
-            f"data.module.image_size={SIZE}"
-        )
