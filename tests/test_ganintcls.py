@@ -143,7 +143,7 @@ def test_the_largest_of_the_maps_of_a_unit_is_its_value():
 
 def cgan():
     sizes = {"noise_dim": 2, "widths": (3, 3, 4), "image_size": 16, "units": (3, 2, 3), "pieces": (2, 2, 2)}
-    return CGAN(Encoder(), OPTIMIZERS, **sizes, dropout=0.5)
+    return CGAN(Encoder(), OPTIMIZERS, **sizes, dropout=0.5, sentence_scale=2.0)
 
 
 @pytest.mark.parametrize(("make", "side"), [(method, 64), (cgan, 16)])

@@ -66,9 +66,12 @@ def images(sizes=SIZES):
     return [torch.rand(3, 3, size, size) * 2 - 1 for size in sizes]
 
 
+CAPTIONS = ["a red bird", "a blue bird", "a bird"]
+NOISE_OF_THREE = Noise(0, [Sample(str(n), 0, 0) for n in range(3)])
+
+
 def drawn(of):
-    noise = Noise(0, [Sample(str(n), 0, 0) for n in range(3)])
-    return of.drawn(of.generator, ["a red bird", "a blue bird", "a bird"], noise)
+    return of.drawn(of.generator, of.sentences(CAPTIONS), NOISE_OF_THREE)
 
 
 @pytest.mark.parametrize("changed", ["sentence", "noise", "eps"])
@@ -129,10 +132,23 @@ def test_without_judging_images_alone_pairs_are_all_that_is_judged():
 
 
 def test_sentences_are_scaled_before_the_tree_sees_them():
-    captions = ["a red bird", "a bird"]
     plain, scaled = method(), method(sentence_scale=2.0)
-    torch.testing.assert_close(plain.sentences(captions), Letters().encode_text(captions))
-    torch.testing.assert_close(scaled.sentences(captions), 2 * plain.sentences(captions))
+    torch.testing.assert_close(plain.sentences(CAPTIONS), Letters().encode_text(CAPTIONS))
+    torch.testing.assert_close(scaled.sentences(CAPTIONS), 2 * plain.sentences(CAPTIONS))
+
+
+def test_the_last_stage_is_the_image_and_between_two_texts_lie_other_images():
+    of, batch, others = method().eval(), {"caption": CAPTIONS}, CAPTIONS[::-1]
+    made = of.generate(batch, NOISE_OF_THREE)
+    stages = of.generate_stages(batch, NOISE_OF_THREE)
+    assert [one.shape[-1] for one in stages] == SIZES
+    assert torch.equal(stages[-1], made)
+    places = (torch.zeros(3), torch.full((3,), 0.5), torch.ones(3))
+    first, middle, last = (of.interpolated(batch, others, place, NOISE_OF_THREE) for place in places)
+    torch.testing.assert_close(first, made)
+    torch.testing.assert_close(last, of.generate({"caption": others}, NOISE_OF_THREE))
+    assert min((middle - end)[0].abs().max() for end in (first, last)) > 1e-4
+    torch.testing.assert_close(middle[1], made[1])  # the same text at both ends
 
 
 def test_colour_statistics_are_those_of_the_pixels():

@@ -7,6 +7,9 @@ The schedules are written after the authors' training loops, with everything tha
   a list of copies. The main module keeps the whole graph of its images through each discriminator's backward pass; the
   correction module's loss goes back through the main module, which is not trained.
   https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/trainer.py#L250, trainerDCM.py
+- AttnGAN: texts are matched one by one; the generator's loss leaves gradients in the discriminators, each of which has
+  a backward pass of its own; the average is a list of copies.
+  https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/trainer.py#L218
 - TAGAN: an image is edited anew for the generator; texts are encoded in each pass of either network; the discriminator
   also matches edited images with texts in its own step, where nothing reads it; two backward passes for each network.
   https://github.com/woozzu/tagan/blob/38a866c9613b289d4c79bd4817b5e0e9b44a9879/train.py#L112
@@ -67,6 +70,7 @@ from mmbench.methods.inpainting.tdanet import TDANet
 from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
 from mmbench.methods.manipulation.sisgan import SISGAN, relevant_texts
 from mmbench.methods.manipulation.tagan import TAGAN
+from mmbench.methods.synthesis.attngan import AttnGAN
 from mmbench.networks.attngan import Discriminator
 from mmbench.networks.damsm import EncodedImage, EncodedText
 from mmbench.networks.pluralistic import Paths
@@ -75,8 +79,8 @@ from mmbench.networks.vgg import LAYERS, VGG16
 HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
 Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
-1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan, tdanet, picnet, csa, stackganpp, dfgan
-(default: all, with batches that fit a computer of 16 GB). Many minutes on a CPU.
+1 where their losses differ. Methods: manigan_main, manigan, attngan, tagan, sisgan, tdanet, picnet, csa, stackganpp,
+dfgan (default: all, with batches that fit a computer of 16 GB). Many minutes on a CPU.
 
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
@@ -208,6 +212,20 @@ class TheirsGuided(Theirs):
         scores = scores.masked_fill(others, -torch.inf)
         return F.cross_entropy(scores, own) + F.cross_entropy(scores.mT, own)
 
+    def adversarial_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, sentence: Tensor) -> Tensor:
+        real_features, fake_features = discriminator(real), discriminator(fake.detach())
+        real_matched = is_real(discriminator.conditional(real_features, sentence).sigmoid())
+        fake_matched = is_fake(discriminator.conditional(fake_features, sentence).sigmoid())
+        wrong = is_fake(discriminator.conditional(real_features[:-1], sentence[1:]).sigmoid())
+        real_alone = is_real(discriminator.unconditional(real_features).sigmoid())
+        fake_alone = is_fake(discriminator.unconditional(fake_features).sigmoid())
+        return (real_alone + real_matched) / 2 + (fake_alone + fake_matched + wrong) / 3
+
+    def generator_loss(self, discriminator: Discriminator, fake: Tensor, text: EncodedText) -> Tensor:
+        features = discriminator(fake)
+        matched = is_real(discriminator.conditional(features, text.sentence).sigmoid())
+        return matched + is_real(discriminator.unconditional(features).sigmoid())
+
 
 class TheirsManiGANStage(TheirsGuided):
     """What the trainings of ManiGAN's stages share: the frozen encoders, a discriminator's loss, the matching terms."""
@@ -225,26 +243,15 @@ class TheirsManiGANStage(TheirsGuided):
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, text: EncodedText, mismatched: EncodedText
     ) -> tuple[Tensor, Tensor]:
-        sentence = text.sentence
-        real_features, fake_features = discriminator(real), discriminator(fake.detach())
-        real_matched = is_real(discriminator.conditional(real_features, sentence).sigmoid())
-        fake_matched = is_fake(discriminator.conditional(fake_features, sentence).sigmoid())
-        wrong = is_fake(discriminator.conditional(real_features[:-1], sentence[1:]).sigmoid())
-        real_alone = is_real(discriminator.unconditional(real_features).sigmoid())
-        fake_alone = is_fake(discriminator.unconditional(fake_features).sigmoid())
+        adversarial = self.adversarial_loss(discriminator, real, fake, text.sentence)
         regions = self.damsm.image_encoder(real).regions
         word_level = is_real(self.correlation(regions, text)) + is_fake(self.correlation(regions, mismatched))
-        return (real_alone + real_matched) / 2 + (fake_alone + fake_matched + wrong) / 3, word_level / 2
+        return adversarial, word_level / 2
 
     def correlation(self, regions: Tensor, text: EncodedText) -> Tensor:
         """Probabilities (N,) that images show their texts word by word; plain numbers."""
         scores = [self.word_score(regions[n][None], words) for n, words in enumerate(_texts(text))]
         return torch.tensor([float(score.sigmoid()) for score in scores], device=regions.device)
-
-    def generator_loss(self, discriminator: Discriminator, fake: Tensor, text: EncodedText) -> Tensor:
-        features = discriminator(fake)
-        matched = is_real(discriminator.conditional(features, text.sentence).sigmoid())
-        return matched + is_real(discriminator.unconditional(features).sigmoid())
 
 
 def _texts(text: EncodedText) -> Iterator[Tensor]:
@@ -319,6 +326,47 @@ class TheirsManiGAN(TheirsManiGANStage):
         averaged(self.average, method.correction, method.ema.decay)
         judged = {"discriminator/L_D": loss, "discriminator/L_word": word_level}
         return judged | {f"correction/{name}": term for name, term in terms.items()}
+
+
+class TheirsAttnGAN(TheirsGuided):
+    method: AttnGAN
+
+    def __init__(self, method: AttnGAN) -> None:
+        super().__init__(method)
+        self.optimizers = [adam(method, "discriminators", each) for each in method.discriminators]
+        self.optimizer = adam(method, "generator", method.generator)
+        self.average = copy.deepcopy([parameter.data for parameter in method.generator.parameters()])
+
+    def step(self, batch: Batch) -> Losses:
+        method, losses, terms = self.method, {}, {}
+        sizes = method.discriminators.sizes
+        text = self.damsm.encode_text(batch["caption"], batch["noise"].streams("words"), method.guide.max_words)
+        output = method.drawn(method.generator, text, batch["noise"])
+        judged = list(
+            zip(
+                sizes,
+                method.discriminators,
+                pyramid(batch["image"], sizes),
+                output.images,
+                self.optimizers,
+                strict=True,
+            )
+        )
+        for size, discriminator, real, fake, optimizer in judged:
+            discriminator.zero_grad()
+            losses[f"discriminators/L_D{size}"] = self.adversarial_loss(discriminator, real, fake, text.sentence)
+            losses[f"discriminators/L_D{size}"].backward()
+            optimizer.step()
+
+        method.generator.zero_grad()
+        for size, discriminator, _, fake, _ in judged:
+            terms[f"L_G{size}"] = self.generator_loss(discriminator, fake, text)
+        terms |= self.matching(output.images[-1], text, batch["class_id"])
+        terms["KL"] = -0.5 * (1 + output.log_variance - output.mu.pow(2) - output.log_variance.exp()).mean()
+        sum(terms.values()).backward()
+        self.optimizer.step()
+        averaged(self.average, method.generator, method.ema.decay)
+        return losses | {f"generator/{name}": term for name, term in terms.items()}
 
 
 class TheirsTAGAN(Theirs):
@@ -602,6 +650,7 @@ class Case(NamedTuple):
 CASES = {
     "manigan_main": Case(TheirsManiGANMain, 256, 2),
     "manigan": Case(TheirsManiGAN, 256, 2),
+    "attngan": Case(TheirsAttnGAN, 256, 4),
     "tagan": Case(TheirsTAGAN, 128, 4),
     "sisgan": Case(TheirsSISGAN, 64, 8),
     "tdanet": Case(TheirsTDANet, 256, 2),

@@ -122,6 +122,7 @@ class CGAN(Adversarial):
         optimizers: partials for `generator` and `discriminator`.
         noise_dim, widths, image_size, dropout: as of `Generator`.
         units, pieces: as of `Discriminator`.
+        sentence_scale: factor of sentence embeddings, 1 for the published ones; what toy encoders give is smaller.
     """
 
     task = TEXT_TO_IMAGE
@@ -137,13 +138,19 @@ class CGAN(Adversarial):
         units: tuple[int, int, int],
         pieces: tuple[int, int, int],
         dropout: float,
+        sentence_scale: float,
     ) -> None:
         super().__init__(optimizers)
         embedding_dim: int = text_encoder.embedding_dim
         self.text_encoder = Frozen(text_encoder)
-        self.noise_dim, self.image_size = noise_dim, image_size
+        self.noise_dim, self.image_size, self.sentence_scale = noise_dim, image_size, sentence_scale
         self.generator = Generator(embedding_dim, noise_dim, widths, image_size, dropout)
         self.discriminator = Discriminator(embedding_dim, image_size, units, pieces, dropout)
+
+    def sentences(self, texts: list[str]) -> Tensor:
+        """N raw texts to (N, embedding_dim), without a gradient."""
+        with torch.no_grad():
+            return self.sentence_scale * self.text_encoder.network.encode_text(texts)
 
     def discriminator_terms(self, real: Tensor, fake: Tensor, sentence: Tensor) -> dict[str, Tensor]:
         """Equation 2, by the discriminator."""
@@ -159,16 +166,14 @@ class CGAN(Adversarial):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real = batch["image"]
         self._require_size(real)
-        with torch.no_grad():
-            sentence = self.text_encoder.network.encode_text(batch["caption"])
+        sentence = self.sentences(batch["caption"])
         fake = self.generator(sentence, batch["noise"].uniform("z", self.noise_dim))
         self.minimise("discriminator", self.discriminator_terms(real, fake.detach(), sentence))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(fake, sentence))
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        sentence = self.text_encoder.network.encode_text(batch[self.task.prompt])
-        return self.generator(sentence, noise.uniform("z", self.noise_dim))
+        return self.generator(self.sentences(batch[self.task.prompt]), noise.uniform("z", self.noise_dim))
 
     def _require_size(self, image: Tensor) -> None:
         height, width = image.shape[-2:]

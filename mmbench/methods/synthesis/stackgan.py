@@ -246,6 +246,10 @@ class StackGANStage1(Adversarial):
         with torch.no_grad():
             return self.sentence_scale * self.text_encoder.network.encode_text(texts)
 
+    def sentences_between(self, texts: list[str], others: list[str], share: Tensor) -> Tensor:
+        """Embeddings `share` (N,), in [0, 1], of the way from those of N texts to those of N others."""
+        return self.sentences(texts).lerp(self.sentences(others), share[:, None])
+
     def drawn(self, sentence: Tensor, noise: Noise) -> Drawn:
         """What Stage I draws for sentences (N, embedding_dim)."""
         return self.generator(sentence, noise.normal("z", self.noise_dim), noise.normal("eps", self.condition_dim))
@@ -282,6 +286,10 @@ class StackGANStage1(Adversarial):
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return self.drawn(self.sentences(batch[self.task.prompt]), noise).image
 
+    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
+        """As `generate`, after sentences `share` (N,) of the way from the batch's to those of N other texts."""
+        return self.drawn(self.sentences_between(batch[self.task.prompt], others, share), noise).image
+
 
 class StackGAN(Adversarial):
     """Stage II and its training against a discriminator of images alone and of pairs.
@@ -317,13 +325,11 @@ class StackGAN(Adversarial):
         initialise_normally(self.generator)
         initialise_normally(self.discriminator)
 
-    def drawn(self, texts: list[str], noise: Noise) -> Drawn:
-        """What both stages draw for N raw texts."""
-        first = self.first.network
+    def drawn(self, sentence: Tensor, noise: Noise) -> tuple[Tensor, Drawn]:
+        """Stage I's images (N, 3, base_size, base_size) for sentences (N, embedding_dim), and what is made of them."""
         with torch.no_grad():
-            sentence = first.sentences(texts)
-            small = first.drawn(sentence, noise).image
-        return self.generator(small, sentence, noise.normal("eps stage 2", self.condition_dim))
+            small = self.first.network.drawn(sentence, noise).image
+        return small, self.generator(small, sentence, noise.normal("eps stage 2", self.condition_dim))
 
     def discriminator_terms(self, real: Tensor, output: Drawn) -> dict[str, Tensor]:
         """Images alone, and with captions as in Stage I: equation 5, to which the code adds the former."""
@@ -339,7 +345,7 @@ class StackGAN(Adversarial):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.drawn(batch["caption"], batch["noise"])
+        _, output = self.drawn(self.first.network.sentences(batch["caption"]), batch["noise"])
         self.minimise("discriminator", self.discriminator_terms(batch["image"], output))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(output))
@@ -348,4 +354,14 @@ class StackGAN(Adversarial):
         set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(batch[self.task.prompt], noise).image
+        return self.generate_stages(batch, noise)[-1]
+
+    def generate_stages(self, batch: Batch, noise: Noise) -> list[Tensor]:
+        """As `generate`: the images of both stages."""
+        small, output = self.drawn(self.first.network.sentences(batch[self.task.prompt]), noise)
+        return [small, output.image]
+
+    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
+        """As `generate`, after sentences `share` (N,) of the way from the batch's to those of N other texts."""
+        sentence = self.first.network.sentences_between(batch[self.task.prompt], others, share)
+        return self.drawn(sentence, noise)[1].image

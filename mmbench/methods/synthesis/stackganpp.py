@@ -243,10 +243,9 @@ class StackGANPP(Adversarial):
         with torch.no_grad():
             return self.sentence_scale * self.text_encoder.network.encode_text(texts)
 
-    def drawn(self, network: nn.Module, texts: list[str], noise: Noise) -> Generated:
-        """What `network`, the generator or its average, draws for N raw texts."""
-        eps = noise.normal("eps", self.condition_dim)
-        return network(self.sentences(texts), noise.normal("z", self.noise_dim), eps)
+    def drawn(self, network: nn.Module, sentence: Tensor, noise: Noise) -> Generated:
+        """What `network`, the generator or its average, draws for sentences (N, embedding_dim)."""
+        return network(sentence, noise.normal("z", self.noise_dim), noise.normal("eps", self.condition_dim))
 
     def judged(
         self, discriminator: Discriminator, real: Tensor, mismatched: Tensor, fake: Tensor, condition: Tensor
@@ -287,14 +286,23 @@ class StackGANPP(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real, mismatched = (pyramid(batch[field], self.sizes) for field in ("image", "image_mismatched"))
-        output = self.drawn(self.generator, batch["caption"], batch["noise"])
+        output = self.drawn(self.generator, self.sentences(batch["caption"]), batch["noise"])
         self.minimise("discriminators", self.discriminator_terms(real, mismatched, output))
         with self.held(self.discriminators):
             self.minimise("generator", self.generator_terms(output))
         self.follow(self.ema, self.generator)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(self.ema, batch[self.task.prompt], noise).images[-1]
+        return self.generate_stages(batch, noise)[-1]
+
+    def generate_stages(self, batch: Batch, noise: Noise) -> list[Tensor]:
+        """As `generate`: the images of all branches."""
+        return self.drawn(self.ema, self.sentences(batch[self.task.prompt]), noise).images
+
+    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
+        """As `generate`, after sentences `share` (N,) of the way from the batch's to those of N other texts."""
+        sentence = self.sentences(batch[self.task.prompt]).lerp(self.sentences(others), share[:, None])
+        return self.drawn(self.ema, sentence, noise).images[-1]
 
 
 class StackGANPPPairs(StackGANPP):
