@@ -12,8 +12,9 @@ where AttnGAN has one:
   semantic features, by two kinds of semantic similarity.
 
 Ours, since the equations were not found:
-- r_ij are the generator's attention weights, of every stage, whose maps the supplement seems to show. The sum is over
-  words and positions, the mean over images.
+- r_ij are the generator's attention weights, of every stage, whose maps the supplement seems to show; it can be read as
+  of DAMSM's too, whose loss is said to raise those of words that matter. The sum is over words and positions, the mean
+  over images.
 - alpha, lambda_1, the weight of the Siamese term and its margin.
 - The Siamese network is DAMSM's image encoder, frozen, which has a space of semantic features already; its two kinds
   of similarity are those of a generated image with the real one of the same caption and with another class's, and
