@@ -36,10 +36,12 @@ from mmbench.core.method import Batch
 from mmbench.losses.attngan import Discriminators, Guide, StagedGAN
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.losses.matching import row_before
+from mmbench.losses.precision import in_float32
 from mmbench.networks.attngan import AttentionalGenerator, Generated
 from mmbench.networks.damsm import EncodedText
 
 
+@in_float32
 def attention_regularisation(attention: Tensor, threshold: float) -> Tensor:
     """L_c of the supplement, averaged over images: the squares of weights, none counting for more than the threshold.
 
@@ -52,6 +54,7 @@ def attention_regularisation(attention: Tensor, threshold: float) -> Tensor:
     return attention.clamp(max=threshold).square().sum(dim=(1, 2, 3)).mean()
 
 
+@in_float32
 def semantic_consistency(fake: Tensor, real: Tensor, class_id: Tensor, margin: float) -> Tensor:
     """Squared distance of each generated image from its real one, and of what a wrong one's lacks of the margin.
 
