@@ -134,6 +134,13 @@ def test_marks_stand_in_every_form_and_are_explained_once(holes, monkeypatch, ca
     assert "half ‡" in tables.rendered(found, "csv")
 
 
+def test_a_readme_shows_what_is_brief_and_a_page_everything(holes):
+    experiment = holes(brief=["L1 center", "L1 gain"])
+    head = tables.summary(experiment, _cells()).splitlines()[0]
+    assert [name for name in ("L1 center", "L1 object", "SSIM", "L1 gain") if name in head] == ["L1 center", "L1 gain"]
+    assert "SSIM" in tables.document(experiment, "toy", [0], _cells())
+
+
 def test_what_did_not_learn_is_no_part_of_rank_correlations(holes):
     rows = {"a": (1, 5, 3), "b": (2, 6, 2), "c": (3, 7, 1), "good": (4, 1, 4), "half": (5, 9, 9), "mean": (9, 8, 0)}
     found = [
