@@ -166,7 +166,10 @@ class Guide(Reader):
             fake, text: the images and the captions that they are to show.
             class_id: (N,), other images of the same class are no negatives; None: every other image is one.
         """
-        seen = self.images(fake)
+        return self.terms_of(self.images(fake), text, class_id)
+
+    def terms_of(self, seen: EncodedImage, text: EncodedText, class_id: Tensor | None) -> dict[str, Tensor]:
+        """As `terms`, of images that are encoded already."""
         words = words_loss(seen.regions, text.words, text.word_mask, class_id, **self.gammas)
         sentence = sentence_loss(seen.code, text.sentence, class_id, self.gammas["gamma3"])
         return {  # equations 3 and 14
