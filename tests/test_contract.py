@@ -200,7 +200,8 @@ def require_interpolation(method, batch, made):
     others = [*batch[prompt][1:], *batch[prompt][:1]]
     with torch.inference_mode():
         first, middle, last = (
-            method.eval().interpolated(batch, others, torch.full((len(made),), share), noise) for share in (0, 0.5, 1)
+            method.eval().interpolated(batch, others, torch.full((len(made),), share), noise)
+            for share in (0.0, 0.5, 1.0)
         )
     assert apart(first, made) < ROUNDING, "an interpolation begins elsewhere than at the first text"
     assert apart(last, seen(method, {**batch, prompt: others})) < ROUNDING, "it ends elsewhere than at the other text"
