@@ -137,9 +137,9 @@ def test_stages_end_with_what_is_generated_and_attention_is_to_the_known_words(m
         assert torch.equal(images[-1], method.generate(batch, batch["noise"]))
     assert [tuple(one.shape) for one in images] == [(3, 3, size, size) for size in (16, 32, 64)]
     attention, words = method.word_attention(batch), method.words(TEXTS)
-    assert [len(known) for known in words] == [6, 4, 11]
+    assert [len(known) for known in words] == [6, 4, 12]
     assert words[1] == TEXTS[1].split()
-    assert attention.shape == (3, 11, 32, 32)
+    assert attention.shape == (3, 12, 32, 32)
     torch.testing.assert_close(attention.sum(1), torch.ones(3, 32, 32))
     assert not attention[1, 4:].any()
 

@@ -108,13 +108,16 @@ def test_both_stages_have_the_text_and_each_a_condition_of_its_own(method):
 
 def test_between_two_texts_lie_other_images_of_either_stage(method):
     noise, batch, others = Noise(0, [Sample(str(n), 0, 0) for n in range(3)]), {"caption": CAPTIONS}, CAPTIONS[::-1]
+    for parameter in method.parameters():  # untrained, they make little of a text
+        if parameter.dim() > 1:
+            torch.nn.init.orthogonal_(parameter)
     for stage in (method.first.network, method):
         places = (torch.zeros(3), torch.full((3,), 0.5), torch.ones(3))
         first, middle, last = (stage.interpolated(batch, others, place, noise) for place in places)
         torch.testing.assert_close(first, stage.generate(batch, noise))
         torch.testing.assert_close(last, stage.generate({"caption": others}, noise))
         torch.testing.assert_close(middle[1], first[1])  # the same text at both ends
-        assert min((middle - end)[0].abs().max() for end in (first, last)) > 1e-6
+        assert min((middle - end)[0].abs().max() for end in (first, last)) > 1e-4
 
 
 def test_sentences_are_scaled_before_either_stage_sees_them(method):
