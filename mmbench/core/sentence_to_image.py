@@ -22,9 +22,9 @@ class SentenceToImage(Adversarial):
         raise NotImplementedError
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.images(self.encoded(batch[self.task.prompt]), noise)
+        return self.images(self.encoded(batch["caption"]), noise)
 
     def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
         """As `generate`, after sentences `share` (N,), in [0, 1], of the way from the batch's to those of N others."""
-        sentence = self.encoded(batch[self.task.prompt])
+        sentence = self.encoded(batch["caption"])
         return self.images(sentence.lerp(self.encoded(others), share.to(sentence)[:, None]), noise)
