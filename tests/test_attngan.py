@@ -9,7 +9,7 @@ from torch import nn
 
 from mmbench.core import config
 from mmbench.core.noise import Noise, Sample
-from mmbench.losses.attngan import MatchDiscriminators
+from mmbench.losses.attngan import ConditionalDiscriminators
 from mmbench.losses.captioning import caption_cross_entropy
 from mmbench.methods.synthesis.attngan import AttentionalGenerator, DCGANGenerator
 from mmbench.methods.synthesis.mirrorgan import MirrorGenerator
@@ -78,7 +78,7 @@ def test_sizes_follow_from_the_base_size_and_the_number_of_stages():
 def test_a_discriminator_of_pairs_sees_a_wrong_sentence_half_as_much():
     """By hand, with logits of 0: log 2 for the true pairs, and half of twice log 2 for the false ones."""
     torch.manual_seed(0)
-    judges = MatchDiscriminators([BASE], 4, TEXT)
+    judges = ConditionalDiscriminators([BASE], 4, TEXT)
     assert not any("alone" in name for name, _ in judges.named_parameters())
     nn.init.zeros_(judges[0].paired.weight)
     nn.init.zeros_(judges[0].paired.bias)

@@ -19,7 +19,7 @@ from mmbench.methods.synthesis.stackgan import (
     Stage1Generator,
     Stage2Generator,
 )
-from mmbench.networks.stackgan import ConditionalDiscriminator
+from mmbench.networks.attngan import ConditionalDiscriminator
 from mmbench.pipeline import stages
 
 PARITY = Path(__file__).parent / "parity/fixtures/stackgan"

@@ -7,7 +7,7 @@ from torch import nn
 from mmbench.core.adversarial import Adversarial
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.methods.synthesis.tvbigan import ImageEncoder, NextStage, SemanticConvolution, TVBiGAN
-from mmbench.networks.attngan import MatchDiscriminator, Told
+from mmbench.networks.attngan import ConditionalDiscriminator, Told
 
 WIDTH, TEXT, CONDITION = 4, 6, 5
 
@@ -60,7 +60,7 @@ def method():
     part = TVBiGAN.__new__(TVBiGAN)
     Adversarial.__init__(part, {})
     part.encoder = ImageEncoder(16, width=4, embedding_dim=TEXT)
-    part.joint = MatchDiscriminator(16, width=4, embedding_dim=TEXT)
+    part.joint = ConditionalDiscriminator(16, width=4, embedding_dim=TEXT)
     initialise_orthogonally(part.joint)
     return part.eval()
 

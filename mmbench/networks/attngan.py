@@ -262,8 +262,8 @@ class Discriminator(nn.Module):
         )
 
 
-class MatchDiscriminator(Discriminator):
-    """AttnDCGAN's, which judges images together with a sentence only."""
+class ConditionalDiscriminator(Discriminator):
+    """As `Discriminator`, without a judgement of images alone: StackGAN's first stage's, and AttnDCGAN's."""
 
     def __init__(self, image_size: int, width: int, embedding_dim: int) -> None:
         super().__init__(image_size, width, embedding_dim)

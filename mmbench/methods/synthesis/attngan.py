@@ -29,7 +29,7 @@ from mmbench.core.method import Batch
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import BATCHES_TRACKED
 from mmbench.layers.word_attention import linear_from_convolution
-from mmbench.losses.attngan import Discriminators, Guide, MatchDiscriminators, StagedGAN
+from mmbench.losses.attngan import ConditionalDiscriminators, Discriminators, Guide, StagedGAN
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.networks.attngan import GENERATOR_NAMES, AttentionalGenerator, Generated, StagedGenerator
 from mmbench.networks.damsm import EncodedText
@@ -151,4 +151,4 @@ class AttnDCGAN(AttnGAN):
         self, generated: Sequence[int], sizes: Sequence[int], width: int
     ) -> tuple[StagedGenerator, Discriminators]:
         _, embedding_dim, *_ = generated
-        return DCGANGenerator(*generated), MatchDiscriminators(sizes[-1:], width, embedding_dim)
+        return DCGANGenerator(*generated), ConditionalDiscriminators(sizes[-1:], width, embedding_dim)

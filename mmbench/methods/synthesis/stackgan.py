@@ -46,8 +46,7 @@ from mmbench.losses.adversarial import (
     matching_aware_pairs,
 )
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.networks.attngan import Discriminator
-from mmbench.networks.stackgan import ConditionalDiscriminator
+from mmbench.networks.attngan import ConditionalDiscriminator, Discriminator
 
 ENLARGEMENT = 4  # of Stage II's images over Stage I's
 
@@ -225,15 +224,8 @@ class StackGANStage1(SentenceToImage):
 
     def discriminator_terms(self, real: Tensor, output: Drawn) -> dict[str, Tensor]:
         """Real images with their captions and the next ones', generated ones with theirs: equation 3, with GAN-CLS."""
-        judge, condition = self.discriminator, output.mu.detach()
-        real_features, fake_features = judge(real), judge(output.image.detach())
-        return {
-            "L_D0": matching_aware_pairs(
-                real_matched=judge.conditional(real_features, condition),
-                real_mismatched=judge.conditional(real_features[:-1], condition[1:]),
-                fake_matched=judge.conditional(fake_features, condition),
-            )
-        }
+        logits = self.discriminator.judge_matches(real, output.image, output.mu.detach())
+        return {"L_D0": matching_aware_pairs(*logits)}
 
     def generator_terms(self, output: Drawn) -> dict[str, Tensor]:
         """Generated images are to be judged real with their captions, and conditions to be normal: equation 4."""

@@ -48,8 +48,7 @@ from mmbench.losses.adversarial import (
 from mmbench.losses.colour import colour_consistency
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.networks.attngan import DISCRIMINATOR as ATTNGAN_DISCRIMINATOR
-from mmbench.networks.attngan import GENERATOR_NAMES, Discriminator
-from mmbench.networks.stackgan import ConditionalDiscriminator
+from mmbench.networks.attngan import GENERATOR_NAMES, ConditionalDiscriminator, Discriminator
 
 NUM_SIZES = 3
 

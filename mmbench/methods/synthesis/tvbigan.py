@@ -40,7 +40,7 @@ from mmbench.layers.word_attention import SpatialAttention
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.attngan import Discriminators, Guide, StagedGAN
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.networks.attngan import CODE_SIZE, Generated, MatchDiscriminator, StagedGenerator, Told
+from mmbench.networks.attngan import CODE_SIZE, ConditionalDiscriminator, Generated, StagedGenerator, Told
 from mmbench.networks.damsm import EncodedText
 
 
@@ -202,7 +202,7 @@ class TVBiGAN(StagedGAN):
             decay,
         )
         self.encoder = ImageEncoder(sizes[-1], discriminator_width, embedding_dim)
-        self.joint = MatchDiscriminator(sizes[-1], discriminator_width, embedding_dim)
+        self.joint = ConditionalDiscriminator(sizes[-1], discriminator_width, embedding_dim)
         initialise_orthogonally(self.encoder)
         initialise_orthogonally(self.joint)
 
