@@ -1,4 +1,4 @@
-"""What people were seen to do with scores, copies, small sets, full disks, odd terminals and names."""
+"""What people were seen to do with scores: copies, small sets, full disks, odd terminals and names."""
 
 import errno
 import io
