@@ -63,6 +63,7 @@ HOW = {
     "make reproduce-inpainting_hole DATA=toy": Expanded("mmbench reproduce experiment=inpainting_hole data.source=toy"),
     "make reproduce-tdanet DATA=toy": Expanded("mmbench reproduce experiment=tdanet data.source=toy"),
     "make reproduce-tdanet_guidance DATA=toy": Expanded("mmbench reproduce experiment=tdanet_guidance data.source=toy"),
+    "make reproduce-dfgan DATA=real": Expanded("mmbench reproduce experiment=dfgan data.source=real"),
     "make table-manigan": Expanded("mmbench table experiment=manigan data.source=real"),
     "mmbench list": Run(),
     "mmbench list group=mask": Run(),
