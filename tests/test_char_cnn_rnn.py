@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmbench.core import config
 from mmbench.core.frozen import Frozen
 from mmbench.core.weights import load_strictly, read_state
 from mmbench.losses.ranking import structured_joint_embedding_loss
@@ -42,7 +43,7 @@ class Trunk(nn.Module):
 @pytest.fixture(params=[CharCNNGRU, CharCNNRNN])
 def stage(request):
     optimizer = partial(torch.optim.RMSprop, lr=0.002)
-    return Stage(partial(request.param, widths=(16, 16, 16)), Frozen(Trunk()), optimizer, decay=0.5)
+    return Stage(partial(request.param, widths=(16, 16, 16)), Frozen(Trunk()), optimizer, decay=0.5, scale=1.0)
 
 
 def batch_of(captions):
@@ -74,6 +75,19 @@ def test_a_caption_has_its_vector_whatever_its_batch(stage):
     assert together.shape == (4, stage.embedding_dim) == (4, DIM)
     for caption, vector in zip(CAPTIONS, together, strict=True):
         assert torch.allclose(stage.encode_text([caption])[0], vector, atol=1e-6)
+
+
+def test_methods_are_given_sentences_scaled_and_training_sees_them_as_they_are(stage):
+    plain, losses = stage.encode_text(CAPTIONS), stage.terms(batch_of(CAPTIONS))
+    stage.scale = 2.0
+    assert torch.equal(stage.encode_text(CAPTIONS), 2 * plain)
+    assert stage.terms(batch_of(CAPTIONS)) == losses
+
+
+def test_published_sentences_are_given_as_they_are_and_toy_ones_enlarged():
+    published, toy = (config.composed(["method=char_cnn_rnn", f"scale={scale}"]) for scale in ("published", "toy"))
+    assert published["method"]["module"]["scale"] == 1
+    assert toy["method"]["module"]["scale"] > 1
 
 
 def slow_loss(image, text, classes):

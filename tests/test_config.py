@@ -13,7 +13,7 @@ from mmbench.core import catalogue, command_line, config
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["method=identty"], "expected a method, found 'identty': did you mean identity?"),
+        (["method=identty"], "expected a method, found 'identty': did you mean identity"),
         (["method=identity", "data=cup"], "expected a data set, found 'cup': did you mean cub?"),
         (
             ["method=identity", "data.sorce=toy"],

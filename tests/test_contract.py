@@ -30,6 +30,7 @@ from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
 from mmbench.layers.spectral_norm import settle
 from mmbench.pipeline import assembly, stages, training
+from mmbench.pipeline.pictures import Interpolating
 
 TINY = ["scale=tiny", "data.source=toy", "data.toy_images=40", "trainer=cpu", "weights=none"]
 # Sums over another batch are cut into other blocks and added up in another order: a hundredth of a level of 255.
@@ -189,6 +190,22 @@ def require_outputs(subject):
     assert any(apart(made[0], other) > 10 * ROUNDING for other in made[1:]), "all samples have one and the same"
     with torch.autocast("cpu", torch.bfloat16):
         assert not apart(seen(method, batch), made), "what is made depends on the precision of training"
+    if isinstance(method, Interpolating):
+        require_interpolation(method, batch, made)
+
+
+def require_interpolation(method, batch, made):
+    """Between two texts it begins with what is made of the one, and ends with that of the other."""
+    prompt, noise = method.task.prompt, Noise(0, batch["sample"])
+    others = [*batch[prompt][1:], *batch[prompt][:1]]
+    with torch.inference_mode():
+        first, middle, last = (
+            method.eval().interpolated(batch, others, torch.full((len(made),), share), noise)
+            for share in (0.0, 0.5, 1.0)
+        )
+    assert apart(first, made) < ROUNDING, "an interpolation begins elsewhere than at the first text"
+    assert apart(last, seen(method, {**batch, prompt: others})) < ROUNDING, "it ends elsewhere than at the other text"
+    assert min(apart(middle, end) for end in (first, last)) > 0, "half way between two texts lies one of them"
 
 
 def makes_something(subject):
@@ -445,6 +462,16 @@ class Enlarges(Plain):
         return super().generate(batch, noise).repeat(1, 1, 2, 2)
 
 
+class GoesPastTheOtherText(Plain):
+    def interpolated(self, batch, others, share, noise):
+        return self.generate(batch, noise) + 0.1 * share[:, None, None, None]
+
+
+class StaysAtTheFirstText(Plain):
+    def interpolated(self, batch, others, share, noise):
+        return self.generate(batch, noise)
+
+
 def subject_of(method):
     """A method of this module on toy birds."""
     plain = composed("identity", *TINY, "+method.training.batch_size=4")
@@ -476,6 +503,8 @@ def test_a_learner_that_is_of_no_base_of_ours_keeps_the_contract(tmp_path, metho
         (DrawsItself, "it draws from PyTorch's own generator"),
         (MixesRows, "row 0 alone is another than in its batch"),
         (Enlarges, "not as image_mismatched is"),
+        (GoesPastTheOtherText, "it ends elsewhere than at the other text"),
+        (StaysAtTheFirstText, "half way between two texts lies one of them"),
     ],
     ids=lambda case: getattr(case, "__name__", ""),
 )

@@ -43,6 +43,7 @@ DATA = {
     "efficientt2i_fid": ["cub", "oxford102"],
     "stackgan": ["cub", "oxford102"],
     "stackgan_coco": ["coco"],
+    "tedigan_faces": ["celeba_hq"],
     "karpathy": ["coco", "cub"],
     "strict_video": ["moving_birds"],
 }

@@ -43,7 +43,7 @@ def tree(num_branches=3):
     return network.eval().requires_grad_(False)
 
 
-def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0, sentence_scale=1.0):
+def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0):
     names = ("generator", "discriminators")
     return kind(
         Letters(),
@@ -54,7 +54,6 @@ def method(kind=StackGANPP, num_branches=3, lambda_colour=0.0, sentence_scale=1.
         num_residual=1,
         base_size=BASE,
         num_branches=num_branches,
-        sentence_scale=sentence_scale,
         discriminator_width=4,
         lambda_kl=2.0,
         lambda_colour=lambda_colour,
@@ -66,9 +65,12 @@ def images(sizes=SIZES):
     return [torch.rand(3, 3, size, size) * 2 - 1 for size in sizes]
 
 
+CAPTIONS = ["a red bird", "a blue bird", "a bird"]
+NOISE_OF_THREE = Noise(0, [Sample(str(n), 0, 0) for n in range(3)])
+
+
 def drawn(of):
-    noise = Noise(0, [Sample(str(n), 0, 0) for n in range(3)])
-    return of.drawn(of.generator, ["a red bird", "a blue bird", "a bird"], noise)
+    return of.drawn(of.generator, of.encoded(CAPTIONS), NOISE_OF_THREE)
 
 
 @pytest.mark.parametrize("changed", ["sentence", "noise", "eps"])
@@ -128,11 +130,12 @@ def test_without_judging_images_alone_pairs_are_all_that_is_judged():
         torch.testing.assert_close(of.generator_terms(output)[f"L_G{size}"], fooled)
 
 
-def test_sentences_are_scaled_before_the_tree_sees_them():
-    captions = ["a red bird", "a bird"]
-    plain, scaled = method(), method(sentence_scale=2.0)
-    torch.testing.assert_close(plain.sentences(captions), Letters().encode_text(captions))
-    torch.testing.assert_close(scaled.sentences(captions), 2 * plain.sentences(captions))
+def test_the_last_stage_is_the_image():
+    of, batch = method().eval(), {"caption": CAPTIONS}
+    made = of.generate(batch, NOISE_OF_THREE)
+    stages = of.generate_stages(batch, NOISE_OF_THREE)
+    assert [one.shape[-1] for one in stages] == SIZES
+    assert torch.equal(stages[-1], made)
 
 
 def test_colour_statistics_are_those_of_the_pixels():
@@ -206,7 +209,6 @@ def test_released_weights_are_those_of_the_whole_method_alone_whatever_gives_emb
     plain = {name: config.composed([f"method={name}", "data=cub"])["method"] for name in names}
     cards = {name: one.get("official") or {} for name, one in plain.items()}
     assert {name for name, card in cards.items() if card} == {"stackganpp", "stackganpp_published"}
-    assert {one["module"]["sentence_scale"] for one in plain.values()} == {1.0}
     assert cards["stackganpp"]["cub"]["ema.average"]["member"].endswith("netG_210000.pth")
 
 

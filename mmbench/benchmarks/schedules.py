@@ -1,9 +1,8 @@
-"""What the authors' schedules are written with: optimisers, losses of probabilities, averages, and their base.
-
-Some schedules have a file of their own, `schedules_<method>.py`; the others are in `training.py`, which measures all.
+"""What the authors' schedules, a file `schedules_<paper>.py` each, are written with: their bases, optimisers, losses of
+probabilities, averages, and what stands for pretrained networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,8 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from mmbench.core.frozen import Frozen
 from mmbench.core.method import Batch
 from mmbench.layers.upsampling import UpsamplingConvolution
+from mmbench.networks.attngan import Discriminator
+from mmbench.networks.damsm import EncodedText
 
 Losses = dict[str, Tensor]
 
@@ -62,3 +64,69 @@ def upsampled_then_convolved(layer: UpsamplingConvolution, x: Tensor) -> Tensor:
 def averaged(average: Sequence[Tensor], network: nn.Module, decay: float) -> None:
     for kept, latest in zip(average, network.parameters(), strict=True):
         kept.mul_(decay).add_(latest.data, alpha=1 - decay)
+
+
+class TheirsGuided(Theirs):
+    """What trainings that DAMSM guides share: the matching terms, text by text."""
+
+    def __init__(self, method: Any) -> None:
+        super().__init__(method)
+        self.damsm = method.guide.network
+
+    def word_score(self, regions: Tensor, words: Tensor) -> Tensor:
+        """How well images (N, D, h, w) show one text (L, D): (N,)."""
+        gammas = self.method.guide.gammas
+        places = regions.flatten(2)  # (N, D, R)
+        shares = (words @ places).softmax(dim=1)  # (N, L, R)
+        context = (gammas["gamma1"] * shares).softmax(dim=2) @ places.mT  # (N, L, D)
+        relevance = F.cosine_similarity(context, words.expand_as(context), dim=2)
+        return (gammas["gamma2"] * relevance).exp().sum(dim=1).log()
+
+    def matching(self, fake: Tensor, text: EncodedText, class_id: Tensor) -> Losses:
+        seen = self.damsm.image_encoder(fake)
+        gamma3, weight = self.method.guide.gammas["gamma3"], self.method.guide.lambda_damsm
+        words = torch.stack([self.word_score(seen.regions, words) for words in texts_of(text)], dim=1)
+        sentences = F.cosine_similarity(seen.code[:, None], text.sentence[None], dim=2)
+        return {
+            "DAMSM_words": weight * self.contrast(gamma3 * words, class_id),
+            "DAMSM_sentence": weight * self.contrast(gamma3 * sentences, class_id),
+        }
+
+    def contrast(self, scores: Tensor, class_id: Tensor) -> Tensor:
+        own = torch.arange(len(scores), device=scores.device)
+        others = (class_id[:, None] == class_id) & (own[:, None] != own)
+        scores = scores.masked_fill(others, -torch.inf)
+        return F.cross_entropy(scores, own) + F.cross_entropy(scores.mT, own)
+
+    def adversarial_loss(self, discriminator: Discriminator, real: Tensor, fake: Tensor, sentence: Tensor) -> Tensor:
+        real_features, fake_features = discriminator(real), discriminator(fake.detach())
+        real_matched = is_real(discriminator.conditional(real_features, sentence).sigmoid())
+        fake_matched = is_fake(discriminator.conditional(fake_features, sentence).sigmoid())
+        wrong = is_fake(discriminator.conditional(real_features[:-1], sentence[1:]).sigmoid())
+        real_alone = is_real(discriminator.unconditional(real_features).sigmoid())
+        fake_alone = is_fake(discriminator.unconditional(fake_features).sigmoid())
+        return (real_alone + real_matched) / 2 + (fake_alone + fake_matched + wrong) / 3
+
+    def generator_loss(self, discriminator: Discriminator, fake: Tensor, text: EncodedText) -> Tensor:
+        features = discriminator(fake)
+        matched = is_real(discriminator.conditional(features, text.sentence).sigmoid())
+        return matched + is_real(discriminator.unconditional(features).sigmoid())
+
+
+def texts_of(text: EncodedText) -> Iterator[Tensor]:
+    """The words of each text, (L, D)."""
+    for words, mask in zip(text.words, text.word_mask, strict=True):
+        yield words[: int(mask.sum())]
+
+
+def drawn(network: nn.Module) -> Frozen:
+    """A frozen network with random weights that keep the size of activations, in the place of a pretrained one."""
+    return Frozen(rescaled(network))
+
+
+def rescaled(network: nn.Module) -> nn.Module:
+    """Convolutions of He et al.'s variance: PyTorch's own start makes a deep network's features vanish."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network

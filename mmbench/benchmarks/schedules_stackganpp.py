@@ -64,7 +64,7 @@ class TheirsStackGANPP(Theirs):
     def step(self, batch: Batch) -> Losses:
         method, losses = self.method, {}
         real, others = (pyramid(batch[field], method.sizes) for field in ("image", "image_mismatched"))
-        output = method.drawn(method.generator, batch["caption"], batch["noise"])
+        output = method.drawn(method.generator, method.encoded(batch["caption"]), batch["noise"])
         for place, images in enumerate(zip(real, others, output.images, strict=True)):
             loss = self.train_discriminator(place, images, output.mu)
             losses[f"discriminators/L_D{method.sizes[place]}"] = loss

@@ -1,27 +1,7 @@
 """How fast training is: a step of ours beside the authors' schedule on the same networks, as a ratio in one run.
 
-The schedules are written after the authors' training loops, with everything that these compute twice or for nothing:
-
-- ManiGAN, both stages: the image encoder looks at real images once more for each discriminator; VGG goes on to its
-  last layer, though relu2_2 alone is read; the generator's loss leaves gradients in the discriminators; the average is
-  a list of copies. The main module keeps the whole graph of its images through each discriminator's backward pass; the
-  correction module's loss goes back through the main module, which is not trained.
-  https://github.com/mrlibw/ManiGAN/blob/e4afc93d8c77e6bf3830f00b12237f585f329bba/code/trainer.py#L250, trainerDCM.py
-- TAGAN: an image is edited anew for the generator; texts are encoded in each pass of either network; the discriminator
-  also matches edited images with texts in its own step, where nothing reads it; two backward passes for each network.
-  https://github.com/woozzu/tagan/blob/38a866c9613b289d4c79bd4817b5e0e9b44a9879/train.py#L112
-- SISGAN: real images go through the discriminator once for each text; the discriminator's fake image is made with a
-  graph that nothing uses; three backward passes for the discriminator.
-  https://github.com/woozzu/dong_iccv_2017/blob/e7f371aefb3aa2208df832ed779c16027c8f3600/train.py#L143
-- PICNet and TDANet: little to leave out, since discriminators are held while generators learn, and their power
-  iteration counts every look. A backward pass for each discriminator; a picture of the state of each step; TDANet's
-  matching text by text, and masks at sizes that nothing reads.
-  https://github.com/lyndonzheng/Pluralistic-Inpainting/blob/034a7588957adff1edb027af44f48a35d1c949d3/model/pluralistic_model.py
-  https://github.com/idealwhite/tdanet/blob/b3ea9c44c2f9a66d6b9767ae78ca8b553bda77b2/model/tdanet_model.py
-- CSA: VGG looks at the true image twice, and at all images down to relu4_3, which only consistency reads, a number
-  without a gradient; the generators' loss leaves gradients in the discriminators.
-  https://github.com/KumapowerLIU/CSA-inpainting/blob/f0b07129adc6a231b7d68f9815d1adfe0c01eeff/models/CSA.py#L172
-- StackGAN++, DF-GAN: see `schedules_stackganpp.py`, `schedules_dfgan.py`.
+The schedules, a file `schedules_<paper>.py` each, are written after the authors' training loops, with everything that
+these compute twice or for nothing.
 
 Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once. They have the
 published size and random weights: how fast they are does not depend on what they know. Optimisers are Adam as PyTorch
@@ -34,49 +14,40 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor, nn
-from torch.distributions import Normal, kl_divergence
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
-from torchvision.models.vgg import cfgs, make_layers
 
-from mmbench.benchmarks.schedules import Losses, Theirs, adam, averaged, is_fake, is_real, near
+from mmbench.benchmarks.schedules import Theirs, rescaled
+from mmbench.benchmarks.schedules_attngan import TheirsAttnGAN
+from mmbench.benchmarks.schedules_csa import TheirsCSA
 from mmbench.benchmarks.schedules_dfgan import TheirsDFGAN
+from mmbench.benchmarks.schedules_manigan import TheirsManiGAN, TheirsManiGANMain
+from mmbench.benchmarks.schedules_picnet import TheirsPICNet
+from mmbench.benchmarks.schedules_sisgan import TheirsSISGAN
 from mmbench.benchmarks.schedules_stackganpp import TheirsStackGANPP
+from mmbench.benchmarks.schedules_tagan import TheirsTAGAN
+from mmbench.benchmarks.schedules_tdanet import TheirsTDANet
 from mmbench.core import catalogue, config
-from mmbench.core.frozen import Frozen
-from mmbench.core.images import pyramid
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.core.text import END, Vocabulary
-from mmbench.losses.matching import row_before
-from mmbench.methods.inpainting.csa import CSA
-from mmbench.methods.inpainting.picnet import PICNet
-from mmbench.methods.inpainting.tdanet import TDANet
-from mmbench.methods.manipulation.manigan import ManiGAN, ManiGANMain
-from mmbench.methods.manipulation.sisgan import SISGAN, relevant_texts
-from mmbench.methods.manipulation.tagan import TAGAN
-from mmbench.networks.attngan import Discriminator
-from mmbench.networks.damsm import EncodedImage, EncodedText
-from mmbench.networks.pluralistic import Paths
-from mmbench.networks.vgg import LAYERS, VGG16
 
 HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
 Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
-1 where their losses differ. Methods: manigan_main, manigan, tagan, sisgan, tdanet, picnet, csa, stackganpp, dfgan
-(default: all, with batches that fit a computer of 16 GB). Many minutes on a CPU.
+1 where their losses differ. Methods: manigan_main, manigan, attngan, tagan, sisgan, tdanet, picnet, csa, stackganpp,
+dfgan (default: all, with batches that fit a computer of 16 GB). Many minutes on a CPU.
 
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
@@ -88,25 +59,12 @@ WORDS = ("a", "bird", "with", *(f"word{number}" for number in range(500)))
 CAPTION_LENGTH = 18
 
 
-def drawn(network: nn.Module) -> Frozen:
-    """A frozen network with random weights that keep the size of activations, in the place of a pretrained one."""
-    return Frozen(rescaled(network))
-
-
-def rescaled(network: nn.Module) -> nn.Module:
-    """Convolutions of He et al.'s variance: PyTorch's own start makes a deep network's features vanish."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-    return network
-
-
 def without_files(node: Any) -> Any:
     """A method's plain configuration in which what comes from files is drawn at random."""
     if not isinstance(node, dict):
         return node
     if node.get("_target_") == "mmbench.networks.pretrained.frozen":
-        return {"_target_": "mmbench.benchmarks.training.drawn", "network": node["network"]}
+        return {"_target_": "mmbench.benchmarks.schedules.drawn", "network": node["network"]}
     if node.get("_target_") == "mmbench.core.fasttext.FastText":
         return {"_target_": "mmbench.core.fasttext.SeededVectors", "dim": node["dim"]}
     return {key: without_files(value) for key, value in node.items()}
@@ -161,430 +119,6 @@ def random_holes(size: int, batch_size: int) -> Tensor:
     return mask
 
 
-class WholeVGG(nn.Module):
-    """VGG-16 to its end, of which relu2_2 is handed out; another network as it is."""
-
-    def __init__(self, beginning: Frozen) -> None:
-        super().__init__()
-        self.beginning = beginning
-        published = isinstance(beginning.network, VGG16)
-        self.rest = drawn(make_layers(cfgs["D"])[LAYERS["relu2_2"] + 1 :]) if published else nn.Identity()
-
-    def forward(self, image: Tensor) -> Tensor:
-        features = self.beginning(image)
-        self.rest(features)
-        return features
-
-
-class TheirsGuided(Theirs):
-    """What trainings that DAMSM guides share: the matching terms, text by text."""
-
-    def __init__(self, method: Any) -> None:
-        super().__init__(method)
-        self.damsm = method.guide.network
-
-    def word_score(self, regions: Tensor, words: Tensor) -> Tensor:
-        """How well images (N, D, h, w) show one text (L, D): (N,)."""
-        gammas = self.method.guide.gammas
-        places = regions.flatten(2)  # (N, D, R)
-        shares = (words @ places).softmax(dim=1)  # (N, L, R)
-        context = (gammas["gamma1"] * shares).softmax(dim=2) @ places.mT  # (N, L, D)
-        relevance = F.cosine_similarity(context, words.expand_as(context), dim=2)
-        return (gammas["gamma2"] * relevance).exp().sum(dim=1).log()
-
-    def matching(self, fake: Tensor, text: EncodedText, class_id: Tensor) -> Losses:
-        seen = self.damsm.image_encoder(fake)
-        gamma3, weight = self.method.guide.gammas["gamma3"], self.method.guide.lambda_damsm
-        words = torch.stack([self.word_score(seen.regions, words) for words in _texts(text)], dim=1)
-        sentences = F.cosine_similarity(seen.code[:, None], text.sentence[None], dim=2)
-        return {
-            "DAMSM_words": weight * self.contrast(gamma3 * words, class_id),
-            "DAMSM_sentence": weight * self.contrast(gamma3 * sentences, class_id),
-        }
-
-    def contrast(self, scores: Tensor, class_id: Tensor) -> Tensor:
-        own = torch.arange(len(scores), device=scores.device)
-        others = (class_id[:, None] == class_id) & (own[:, None] != own)
-        scores = scores.masked_fill(others, -torch.inf)
-        return F.cross_entropy(scores, own) + F.cross_entropy(scores.mT, own)
-
-
-class TheirsManiGANStage(TheirsGuided):
-    """What the trainings of ManiGAN's stages share: the frozen encoders, a discriminator's loss, the matching terms."""
-
-    def __init__(self, method: Any) -> None:
-        super().__init__(method)
-        self.vgg = WholeVGG(method.perceptual).to(next(method.parameters()))
-
-    def encoded(self, batch: Batch) -> tuple[EncodedText, EncodedText, EncodedImage]:
-        noise = batch["noise"]
-        text = self.damsm.encode_text(batch["caption"], noise.streams("words"))
-        mismatched = self.damsm.encode_text(batch["caption_mismatched"], noise.streams("mismatched words"))
-        return text, mismatched, self.damsm.image_encoder(batch["image"])
-
-    def discriminator_loss(
-        self, discriminator: Discriminator, real: Tensor, fake: Tensor, text: EncodedText, mismatched: EncodedText
-    ) -> tuple[Tensor, Tensor]:
-        sentence = text.sentence
-        real_features, fake_features = discriminator(real), discriminator(fake.detach())
-        real_matched = is_real(discriminator.conditional(real_features, sentence).sigmoid())
-        fake_matched = is_fake(discriminator.conditional(fake_features, sentence).sigmoid())
-        wrong = is_fake(discriminator.conditional(real_features[:-1], sentence[1:]).sigmoid())
-        real_alone = is_real(discriminator.unconditional(real_features).sigmoid())
-        fake_alone = is_fake(discriminator.unconditional(fake_features).sigmoid())
-        regions = self.damsm.image_encoder(real).regions
-        word_level = is_real(self.correlation(regions, text)) + is_fake(self.correlation(regions, mismatched))
-        return (real_alone + real_matched) / 2 + (fake_alone + fake_matched + wrong) / 3, word_level / 2
-
-    def correlation(self, regions: Tensor, text: EncodedText) -> Tensor:
-        """Probabilities (N,) that images show their texts word by word; plain numbers."""
-        scores = [self.word_score(regions[n][None], words) for n, words in enumerate(_texts(text))]
-        return torch.tensor([float(score.sigmoid()) for score in scores], device=regions.device)
-
-    def generator_loss(self, discriminator: Discriminator, fake: Tensor, text: EncodedText) -> Tensor:
-        features = discriminator(fake)
-        matched = is_real(discriminator.conditional(features, text.sentence).sigmoid())
-        return matched + is_real(discriminator.unconditional(features).sigmoid())
-
-
-def _texts(text: EncodedText) -> Iterator[Tensor]:
-    """The words of each text, (L, D)."""
-    for words, mask in zip(text.words, text.word_mask, strict=True):
-        yield words[: int(mask.sum())]
-
-
-class TheirsManiGANMain(TheirsManiGANStage):
-    method: ManiGANMain
-
-    def __init__(self, method: ManiGANMain) -> None:
-        super().__init__(method)
-        self.optimizers = [adam(method, "discriminators", each) for each in method.discriminators]
-        self.optimizer = adam(method, "generator", method.generator)
-        self.average = copy.deepcopy([parameter.data for parameter in method.generator.parameters()])
-
-    def step(self, batch: Batch) -> Losses:
-        method, losses = self.method, {}
-        real = pyramid(batch["image"], method.sizes)
-        text, mismatched, seen = self.encoded(batch)
-        output = method.edited(method.generator, seen, text, batch["noise"])
-        discriminators = list(zip(method.sizes, method.discriminators, real, output.images, strict=True))
-        for (size, discriminator, *images), optimizer in zip(discriminators, self.optimizers, strict=True):
-            discriminator.zero_grad()
-            loss, word_level = self.discriminator_loss(discriminator, *images, text, mismatched)
-            (loss + word_level).backward(retain_graph=True)
-            optimizer.step()
-            losses |= {f"discriminators/L_D{size}": loss, "discriminators/L_word": word_level}
-
-        method.generator.zero_grad()
-        terms = {}
-        perceptual = []
-        for size, discriminator, image, fake in discriminators:
-            terms[f"L_G{size}"] = self.generator_loss(discriminator, fake, text)
-            perceptual.append(F.mse_loss(self.vgg(image), self.vgg(fake)))
-        terms |= self.matching(output.images[-1], text, batch["class_id"])
-        terms["L_per"] = sum(perceptual) / 3
-        terms["KL"] = -0.5 * (1 + output.log_variance - output.mu.pow(2) - output.log_variance.exp()).mean()
-        sum(terms.values()).backward()
-        self.optimizer.step()
-        averaged(self.average, method.generator, method.ema.decay)
-        return losses | {f"generator/{name}": term for name, term in terms.items()}
-
-
-class TheirsManiGAN(TheirsManiGANStage):
-    method: ManiGAN
-
-    def __init__(self, method: ManiGAN) -> None:
-        super().__init__(method)
-        self.main = copy.deepcopy(method.main.network.ema.average).requires_grad_(True)
-        self.optimizers = [adam(method, name, getattr(method, name)) for name in ("discriminator", "correction")]
-        self.average = copy.deepcopy([parameter.data for parameter in method.correction.parameters()])
-
-    def step(self, batch: Batch) -> Losses:
-        method, real = self.method, batch["image"]
-        text, mismatched, seen = self.encoded(batch)
-        hidden = method.main.network.edited(self.main, seen, text, batch["noise"]).hidden
-        fake = method.correction(hidden, text.words, text.word_mask, self.vgg(real))
-
-        method.discriminator.zero_grad()
-        loss, word_level = self.discriminator_loss(method.discriminator, real, fake, text, mismatched)
-        (loss + word_level).backward()
-        self.optimizers[0].step()
-
-        method.correction.zero_grad()
-        terms = {"L_G": self.generator_loss(method.discriminator, fake, text)}
-        terms |= self.matching(fake, text, batch["class_id"])
-        terms["L_reg"] = -F.l1_loss(fake, real)
-        sum(terms.values()).backward()
-        self.optimizers[1].step()
-        averaged(self.average, method.correction, method.ema.decay)
-        judged = {"discriminator/L_D": loss, "discriminator/L_word": word_level}
-        return judged | {f"correction/{name}": term for name, term in terms.items()}
-
-
-class TheirsTAGAN(Theirs):
-    method: TAGAN
-
-    def __init__(self, method: TAGAN) -> None:
-        super().__init__(method)
-        self.optimizers = [adam(method, name, getattr(method, name)) for name in ("discriminator", "generator")]
-
-    def judged(self, image: Tensor, vectors: Tensor, lengths: Tensor, negative: bool = False) -> list[Tensor]:
-        """Logits of images, probabilities that they show their texts and, where asked for, others'."""
-        discriminator = self.method.discriminator
-        logits, levels = discriminator(image)
-        pooled, judges = discriminator.pooled(levels), discriminator.judges(vectors, lengths)
-        asked = [judges, judges.rolled()] if negative else [judges]
-        return [logits, *(discriminator.match(pooled, each) for each in asked)]
-
-    def divergence(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
-        return self.method.lambda_kl * (-log_sigma + ((2 * log_sigma).exp() + mu.pow(2) - 1) / 2).mean()
-
-    def step(self, batch: Batch) -> Losses:
-        method, real, noise = self.method, batch["image"], batch["noise"]
-        text = method.words(batch["caption"])
-        others = row_before(text[0]), row_before(text[1])
-        eps = noise.normal("eps", method.condition_dim)
-
-        method.discriminator.zero_grad()
-        logits, match, mismatch = self.judged(real, *text, negative=True)
-        on_real = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        matching = method.lambda_match * (is_real(match) + is_fake(mismatch)) / 2
-        (on_real + matching).backward()
-        logits, _ = self.judged(method.generator(real, *others, eps).image.detach(), *others)
-        on_fake = F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
-        on_fake.backward()
-        self.optimizers[0].step()
-
-        method.generator.zero_grad()
-        fake = method.generator(real, *others, eps)
-        logits, match = self.judged(fake.image, *others)
-        adversarial = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        fake_matching = method.lambda_match * is_real(match)
-        divergence = self.divergence(fake.mu, fake.log_sigma)
-        (adversarial + fake_matching + divergence).backward()
-        own = method.generator(real, *text, noise.normal("own eps", method.condition_dim))
-        reconstruction = method.lambda_reconstruction * F.l1_loss(own.image, real)
-        own_divergence = self.divergence(own.mu, own.log_sigma)
-        (reconstruction + own_divergence).backward()
-        self.optimizers[1].step()
-        return {
-            "discriminator/L_D_real": on_real,
-            "discriminator/L_D_match": matching,
-            "discriminator/L_D_fake": on_fake,
-            "generator/L_G": adversarial,
-            "generator/L_G_match": fake_matching,
-            "generator/L_rec": reconstruction,
-            "generator/KL": divergence,
-            "generator/KL_rec": own_divergence,
-        }
-
-
-class TheirsSISGAN(Theirs):
-    method: SISGAN
-
-    def __init__(self, method: SISGAN) -> None:
-        super().__init__(method)
-        self.optimizers = [adam(method, name, getattr(method, name)) for name in ("discriminator", "generator")]
-
-    def backward(self, image: Tensor, text: Tensor, target: float, weight: float) -> Tensor:
-        judge = self.method.discriminator
-        logits = judge(judge.features(image), text)
-        loss = weight * F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-        loss.backward()
-        return loss
-
-    def step(self, batch: Batch) -> Losses:
-        method, real, noise = self.method, batch["image"], batch["noise"]
-        text = method.text_encoder(batch["caption"])
-        relevant = relevant_texts(text)
-
-        method.discriminator.zero_grad()
-        on_real = self.backward(real, text, 1, 1)
-        mismatched = self.backward(real, row_before(text), 0, method.lambda_mismatched)
-        shown = method.generator(real, relevant, noise.normal("eps shown", method.condition_dim))
-        on_fake = self.backward(shown.image.detach(), relevant, 0, method.lambda_fake)
-        self.optimizers[0].step()
-
-        method.generator.zero_grad()
-        output = method.generator(real, relevant, noise.normal("eps", method.condition_dim))
-        divergence = (-output.log_sigma + ((2 * output.log_sigma).exp() + output.mu.pow(2) - 1) / 2).mean()
-        logits = method.discriminator(method.discriminator.features(output.image), relevant)
-        adversarial = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        (adversarial + method.lambda_kl * divergence).backward()
-        self.optimizers[1].step()
-        return {
-            "discriminator/L_D_real": on_real,
-            "discriminator/L_D_mismatched": mismatched,
-            "discriminator/L_D_fake": on_fake,
-            "generator/L_G": adversarial,
-            "generator/KL": method.lambda_kl * divergence,
-        }
-
-
-class TheirsTwoPaths(Theirs):
-    """What the trainings of PICNet and its descendant TDANet share: discriminators one by one, terms of images."""
-
-    def __init__(self, method: Any) -> None:
-        super().__init__(method)
-        self.judges = method.discriminator, method.discriminator_rec
-        self.discriminators = adam(method, "discriminator", *self.judges)
-        self.generators = adam(method, "generator", method.generator, method.encoder)
-
-    def scaled(self, image: Tensor) -> list[Tensor]:
-        """At four sizes, from small to full."""
-        sizes = [image.shape[-1] >> level for level in (3, 2, 1)]
-        small = [F.interpolate(image, (size, size), mode="bilinear", align_corners=True) for size in sizes]
-        return [*small, image]
-
-    def shown(self, image: Tensor, keep: Tensor, made: Paths) -> Tensor:
-        """A picture of the state of training, which nothing learns from."""
-        return (1 - keep) * made.generated[-1].detach() + keep * image
-
-    def train_discriminators(self, real: Tensor, fakes: Sequence[Tensor]) -> list[Tensor]:
-        for judge in self.judges:
-            judge.requires_grad_(True)
-        self.discriminators.zero_grad()
-        losses = []
-        for judge, fake in zip(self.judges, fakes, strict=True):
-            loss = (near(judge(real), 1) + near(judge(fake.detach()), 0)) * 0.5
-            loss.backward()
-            losses.append(loss)
-        self.discriminators.step()
-        for judge in self.judges:
-            judge.requires_grad_(False)
-        return losses
-
-    def train_generators(self, terms: Losses) -> None:
-        self.generators.zero_grad()
-        sum(terms.values()).backward()
-        self.generators.step()
-
-    def divergences(self, made: Paths, sigma: Tensor) -> Losses:
-        """Of assumed variables from the posterior, and of that, which learns nothing by it, from the prior."""
-        posterior, prior = Normal(*made.posterior), Normal(*made.prior)
-        fixed = Normal(*(value.detach() for value in made.posterior))
-        assumed = Normal(torch.zeros_like(posterior.loc), sigma * torch.ones_like(posterior.scale))
-        weight = self.method.lambda_kl * len(made.generated)
-        return {
-            "KL_rec": weight * kl_divergence(assumed, posterior).mean(),
-            "KL_gen": weight * kl_divergence(fixed, prior).mean(),
-        }
-
-
-class TheirsPICNet(TheirsTwoPaths):
-    method: PICNet
-
-    def step(self, batch: Batch) -> Losses:
-        method = self.method
-        real, keep = method.given(batch)
-        reals, keeps = self.scaled(real), self.scaled(keep)
-        known_share = keep.flatten(1).mean(dim=1) - 1e-5
-        sigma = (1 / (1 + ((known_share - 0.8) * 8).exp()))[:, None, None, None]
-        made = method.paths(real, keep, batch["noise"])
-        reconstructed, generated = made.reconstructed[-1], made.generated[-1]
-        self.shown(real, keep, made)
-        judged = self.train_discriminators(real, (generated, reconstructed))
-
-        terms = self.divergences(made, sigma)
-        judge, judge_rec = self.judges
-        terms["L_ad_gen"] = method.lambda_gan * near(judge(generated), 1)
-        terms["L_ad_rec"] = method.lambda_gan * F.mse_loss(judge_rec(reconstructed), judge_rec(real))
-        both = list(zip(made.reconstructed, made.generated, reals, keeps, strict=True))
-        terms["L_app_rec"] = method.lambda_rec * sum(F.l1_loss(rec, true) for rec, _, true, _ in both)
-        terms["L_app_gen"] = method.lambda_rec * sum(F.l1_loss(gen * kept, true * kept) for _, gen, true, kept in both)
-        self.train_generators(terms)
-        return named(("L_D", "L_D_rec"), judged, terms)
-
-
-class TheirsTDANet(TheirsTwoPaths, TheirsGuided):
-    method: TDANet
-
-    def step(self, batch: Batch) -> Losses:
-        method = self.method
-        real, keep = method.given(batch)
-        reals, _ = self.scaled(real), self.scaled(keep)
-        text = method.captions(batch)
-        made = method.paths(method.encoder.both(real, keep, text), keep, batch["noise"])
-        reconstructed, generated = made.reconstructed[-1], made.generated[-1]
-        self.shown(real, keep, made)
-        judged = self.train_discriminators(real, (reconstructed, reconstructed))
-
-        terms = self.divergences(made, torch.ones_like(made.posterior.sigma))
-        judge, judge_rec = self.judges
-        terms["L_G_gen"] = method.lambda_gan * near(judge(generated), 1)
-        terms["L_G_rec"] = method.lambda_gan * near(judge(reconstructed), 1)
-        like_rec, like_real, like_gen = (judge_rec(image) for image in (reconstructed, real, generated))
-        terms["L_feature_rec"] = method.lambda_gan * F.mse_loss(like_rec, like_real)
-        terms["L_feature_gen"] = method.lambda_gan * F.mse_loss(like_gen, like_real)
-        for path, images in (("rec", made.reconstructed), ("gen", made.generated)):
-            matching = self.matching(images[-1], text, batch["class_id"])
-            terms |= {f"{name}_{path}": term for name, term in matching.items()}
-        terms["L1_rec"] = method.lambda_rec * sum(map(F.l1_loss, made.reconstructed, reals))
-        terms["L1_gen"] = method.lambda_gen * sum(map(F.l1_loss, made.generated, reals))
-        self.train_generators(terms)
-        return named(("L_D", "L_D_rec"), judged, terms)
-
-
-def named(names: Sequence[str], judged: Sequence[Tensor], terms: Losses) -> Losses:
-    """The terms of PICNet and TDANet as ours are logged."""
-    return {
-        **{f"discriminator+discriminator_rec/{name}": loss for name, loss in zip(names, judged, strict=True)},
-        **{f"encoder+generator/{name}": term for name, term in terms.items()},
-    }
-
-
-class TheirsCSA(Theirs):
-    method: CSA
-
-    def __init__(self, method: CSA) -> None:
-        super().__init__(method)
-        names = ("discriminator", "feature_discriminator"), ("refinement", "coarse")
-        self.discriminators, self.generators = (
-            [adam(method, name, getattr(method, name)) for name in each] for each in names
-        )
-
-    def relative(self, above: Tensor, below: Tensor) -> Tensor:
-        return (((above - below.mean() - 1) ** 2).mean() + ((below - above.mean() + 1) ** 2).mean()) / 2
-
-    def step(self, batch: Batch) -> Losses:
-        method, image = self.method, batch["image"]
-        judge, feature_judge = method.discriminator, method.feature_discriminator
-        target = method.vgg(image).relu4_3
-        painted = method.painted(image, batch["mask"])
-        refined = painted.refined
-        if target.shape == refined.attended.shape:  # as published; their value is added, of which no gradient comes
-            for features in (refined.attended, refined.decoded):
-                F.mse_loss(features * painted.hole, target)
-        made, true = method.vgg(refined.image.detach()), method.vgg(image)
-
-        for network in (judge, feature_judge):
-            network.zero_grad()
-        patches = 0.5 * self.relative(judge(image), judge(refined.image.detach()))
-        features = 0.5 * self.relative(feature_judge(true.pool3), feature_judge(made.pool3))
-        (patches + features).backward()
-        for optimizer in self.discriminators:
-            optimizer.step()
-
-        for network in (method.refinement, method.coarse):
-            network.zero_grad()
-        fake, fake_features = judge(refined.image), feature_judge(made.pool3)
-        real, real_features = judge(image), feature_judge(true.pool3)
-        terms = {
-            "D_R_patch": method.lambda_adversarial * self.relative(fake, real),
-            "D_R_feature": method.lambda_adversarial * self.relative(fake_features, real_features),
-            "L_re_refined": method.lambda_reconstruction * F.l1_loss(refined.image, image),
-            "L_re_coarse": method.lambda_reconstruction * F.l1_loss(painted.coarse, image),
-        }
-        sum(terms.values()).backward()
-        for optimizer in self.generators:
-            optimizer.step()
-        judged = {"D_R_patch": patches, "D_R_feature": features}
-        return {
-            **{f"discriminator+feature_discriminator/{name}": loss for name, loss in judged.items()},
-            **{f"coarse+refinement/{name}": term for name, term in terms.items()},
-        }
-
-
 class Case(NamedTuple):
     """What is measured of a method.
 
@@ -602,6 +136,7 @@ class Case(NamedTuple):
 CASES = {
     "manigan_main": Case(TheirsManiGANMain, 256, 2),
     "manigan": Case(TheirsManiGAN, 256, 2),
+    "attngan": Case(TheirsAttnGAN, 256, 4),
     "tagan": Case(TheirsTAGAN, 128, 4),
     "sisgan": Case(TheirsSISGAN, 64, 8),
     "tdanet": Case(TheirsTDANet, 256, 2),

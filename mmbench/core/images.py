@@ -81,6 +81,20 @@ def pyramid(image: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     ]
 
 
+def require_size(image: Tensor, size: int, method: str) -> None:
+    """Refuses images (N, 3, H, W) that `method` cannot be trained with, since they are not of `size` x `size` pixels.
+
+    Raises:
+        ValueError: they are not.
+    """
+    height, width = image.shape[-2:]
+    if (height, width) != (size, size):
+        raise ValueError(
+            f"expected images of {size} x {size} pixels to train {method}, found {height} x {width}: set "
+            f"data.module.image_size={size}"
+        )
+
+
 def write_png(path: str | Path, image: Tensor) -> None:
     """Writes one (3, H, W) uint8 image atomically as an RGB PNG."""
     with written_atomically(path) as partial:

@@ -278,6 +278,10 @@ class DataModule(pl.LightningDataModule):
         records = [record for split in splits or sorted(self.records) for record in self.split(split)]
         return Vocabulary.from_captions((caption for record in records for caption in record.captions), min_count)
 
+    def class_ids(self, splits: Sequence[str]) -> list[int]:
+        """The class numbers of all images of splits, each once, in order."""
+        return sorted({record.class_id for split in splits for record in self.split(split)})
+
     def caption_embeddings(self) -> Callable[[Sequence[str]], Tensor]:
         """Embeddings that were published of captions: N of their texts to (N, D) float32, with the attribute `dim`.
 

@@ -1,7 +1,12 @@
 """Conditioning augmentation: a caption as a normal distribution (StackGAN, https://arxiv.org/abs/1612.03242).
 
-`ConditioningAugmentation` is that of AttnGAN and its descendants, `Condition` that of SISGAN and TAGAN.
+`RectifiedAugmentation` is that of StackGAN, `ConditioningAugmentation` that of StackGAN++, AttnGAN and its descendants,
+`Condition` that of SISGAN and TAGAN.
 """
+
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,9 +15,12 @@ from torch import Tensor, nn
 class ConditioningAugmentation(nn.Module):
     """Maps a sentence embedding to the mean and log variance of a condition, both of a gated linear layer."""
 
+    activation: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(partial(F.glu, dim=1))
+    widening: ClassVar[int] = 2  # of what the activation is given, over what it leaves
+
     def __init__(self, embedding_dim: int, condition_dim: int) -> None:
         super().__init__()
-        self.project = nn.Linear(embedding_dim, 4 * condition_dim)
+        self.project = nn.Linear(embedding_dim, self.widening * 2 * condition_dim)
 
     def forward(self, sentence: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A condition and its distribution.
@@ -24,8 +32,15 @@ class ConditioningAugmentation(nn.Module):
         Returns:
             Condition mu + eps * sigma, mu and log variance, each (N, condition_dim).
         """
-        mu, log_variance = F.glu(self.project(sentence), dim=1).chunk(2, dim=1)
+        mu, log_variance = self.activation(self.project(sentence)).chunk(2, dim=1)
         return mu + eps * (log_variance / 2).exp(), mu, log_variance
+
+
+class RectifiedAugmentation(ConditioningAugmentation):
+    """The same, of a rectified linear layer."""
+
+    activation = staticmethod(F.relu)
+    widening = 1
 
 
 class Condition(nn.Module):

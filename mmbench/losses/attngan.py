@@ -22,13 +22,13 @@ from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.losses.adversarial import (
-    cross_entropy_fake,
     cross_entropy_real,
     matching_aware_discriminator,
     matching_aware_generator,
+    matching_aware_pairs,
 )
 from mmbench.losses.matching import sentence_loss, word_level_term, words_loss
-from mmbench.networks.attngan import Discriminator, Generated, MatchDiscriminator, StagedGenerator
+from mmbench.networks.attngan import ConditionalDiscriminator, Discriminator, Generated, StagedGenerator
 from mmbench.networks.damsm import EncodedImage, EncodedText
 
 
@@ -64,19 +64,19 @@ class Discriminators(nn.ModuleList):
         }
 
 
-class MatchDiscriminators(Discriminators):
+class ConditionalDiscriminators(Discriminators):
     """AttnDCGAN's: images are judged with their sentences only.
 
     https://github.com/taoxugit/AttnGAN/blob/0d000e652b407e976cb88fab299e8566f3de8a37/code/miscc/losses.py#L160
     """
 
-    network = MatchDiscriminator
+    network = ConditionalDiscriminator
 
     def discriminator_terms(
         self, real: Sequence[Tensor], fake: Sequence[Tensor], sentence: Tensor
     ) -> dict[str, Tensor]:
         return {
-            f"L_D{size}": match_discriminator(*discriminator.judge_matches(*images, sentence))
+            f"L_D{size}": matching_aware_pairs(*discriminator.judge_matches(*images, sentence))
             for size, discriminator, *images in zip(self.sizes, self, real, fake, strict=True)
         }
 
@@ -85,18 +85,6 @@ class MatchDiscriminators(Discriminators):
             f"L_G{size}": cross_entropy_real(discriminator.conditional(discriminator(images), sentence))
             for size, discriminator, images in zip(self.sizes, self, fake, strict=True)
         }
-
-
-def match_discriminator(real_matched: Tensor, real_mismatched: Tensor, fake_matched: Tensor) -> Tensor:
-    """Cross-entropy of a discriminator that judges images with a sentence; both false kinds count 1/2.
-
-    Args:
-        real_matched: (N,) logits of real images with their sentences.
-        real_mismatched: (M,) logits of real images with others' sentences.
-        fake_matched: (N,) logits of generated images with their sentences.
-    """
-    false = cross_entropy_fake(fake_matched) + cross_entropy_fake(real_mismatched)
-    return cross_entropy_real(real_matched) + false / 2
 
 
 class Reader(Frozen):
@@ -166,7 +154,10 @@ class Guide(Reader):
             fake, text: the images and the captions that they are to show.
             class_id: (N,), other images of the same class are no negatives; None: every other image is one.
         """
-        seen = self.images(fake)
+        return self.terms_of(self.images(fake), text, class_id)
+
+    def terms_of(self, seen: EncodedImage, text: EncodedText, class_id: Tensor | None) -> dict[str, Tensor]:
+        """As `terms`, of images that are encoded already."""
         words = words_loss(seen.regions, text.words, text.word_mask, class_id, **self.gammas)
         sentence = sentence_loss(seen.code, text.sentence, class_id, self.gammas["gamma3"])
         return {  # equations 3 and 14

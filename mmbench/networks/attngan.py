@@ -3,7 +3,7 @@
 Tao Xu et al. AttnGAN. CVPR 2018. https://arxiv.org/abs/1711.10485, section 3.1.
 Authors' code: https://github.com/taoxugit/AttnGAN/tree/0d000e652b407e976cb88fab299e8566f3de8a37, code/model.py, classes
 G_NET, D_NET64, D_NET128 and D_NET256. Their discriminators end in a sigmoid; ours give logits. What a generator does
-between two sizes is each paper's own.
+between two sizes is each paper's own; AttnGAN's is here, since SEGAN has it too.
 """
 
 from collections.abc import Iterable
@@ -18,6 +18,8 @@ from mmbench.core.weights import KeyMap
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm, conv3x3
 from mmbench.layers.first_stage import FirstStage
+from mmbench.layers.gated_convolution import GatedResidual, UpBlock
+from mmbench.layers.word_attention import SpatialAttention
 
 CODE_SIZE = 4  # height and width of the features
 
@@ -100,9 +102,57 @@ class StagedGenerator(nn.Module):
         return Generated(images, attention, mu, log_variance)
 
 
+class NextStage(nn.Module):
+    """An attention model and what follows it: hidden features look at the words and double their size.
+
+    Args:
+        width: channels of the hidden features.
+        embedding_dim: size of words.
+        num_residual: residual blocks.
+    """
+
+    def __init__(self, width: int, embedding_dim: int, num_residual: int) -> None:
+        super().__init__()
+        self.spatial_attention = SpatialAttention(width, embedding_dim)
+        self.residual = nn.Sequential(*(GatedResidual(2 * width, nn.BatchNorm2d) for _ in range(num_residual)))
+        self.upsample = UpBlock(2 * width, width, norm=nn.BatchNorm2d)
+
+    def forward(self, hidden: Tensor, told: Told) -> tuple[Tensor, Tensor]:
+        """(N, width, s, s) to (N, width, 2s, 2s), and the attention (N, L, s, s)."""
+        context, attention = self.spatial_attention(hidden, told.words, told.word_mask)  # equation 2
+        return self.upsample(self.residual(torch.cat((hidden, context), dim=1))), attention
+
+
+class AttentionalGenerator(StagedGenerator):
+    """The attentional generative network, equation 1.
+
+    Args:
+        width: channels of hidden features, 32 for CUB and 48 for COCO.
+        embedding_dim: size of words and sentences, 256.
+        noise_dim: 100.
+        condition_dim: size of the condition drawn from a sentence, 100.
+        num_residual: residual blocks per stage, 2 for CUB and 3 for COCO.
+        base_size: size of the first stage's image; the others double it.
+        num_sizes: stages, 3 of AttnGAN2 and 2 of AttnGAN1, which has one attention model.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        embedding_dim: int,
+        noise_dim: int,
+        condition_dim: int,
+        num_residual: int,
+        base_size: int = 64,
+        num_sizes: int = 3,
+    ) -> None:
+        stages = (NextStage(width, embedding_dim, num_residual) for _ in range(num_sizes - 1))
+        super().__init__(width, embedding_dim, noise_dim, condition_dim, base_size, stages)
+
+
 UP_BLOCK = {1: "convolution", 2: "norm"}  # the authors' places in a list
-# From the authors' keys, which AttnGAN's descendants keep, to those of `StagedGenerator` and of the blocks that every
-# paper's stages have.
+# From the authors' keys, which are StackGAN++'s and those of AttnGAN's descendants, to those of `StagedGenerator` and
+# of the blocks that every paper's stages have.
 GENERATOR_NAMES = {
     r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
     r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",
@@ -212,8 +262,8 @@ class Discriminator(nn.Module):
         )
 
 
-class MatchDiscriminator(Discriminator):
-    """AttnDCGAN's, which judges images together with a sentence only."""
+class ConditionalDiscriminator(Discriminator):
+    """As `Discriminator`, without a judgement of images alone: StackGAN's first stage's, and AttnDCGAN's."""
 
     def __init__(self, image_size: int, width: int, embedding_dim: int) -> None:
         super().__init__(image_size, width, embedding_dim)

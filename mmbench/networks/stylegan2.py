@@ -140,14 +140,22 @@ class Synthesis(nn.Module):
         Returns:
             (N, 3, image_size, image_size).
         """
-        x = self.first(self.constant.expand(len(styles), -1, -1, -1), styles[:, 0], noise[0])
+        x = self.begun(styles, noise)
         image = self.first_rgb(x, styles[:, 1])
         for level, to_rgb in enumerate(self.to_rgb):
-            place = 2 * level + 1
-            x = self.convolutions[place - 1](x, styles[:, place], noise[place])
-            x = self.convolutions[place](x, styles[:, place + 1], noise[place + 1])
-            image = doubled(image, self.filter) + to_rgb(x, styles[:, place + 2])
+            x = self.refined(x, level, styles, noise)
+            image = doubled(image, self.filter) + to_rgb(x, styles[:, 2 * level + 3])
         return image
+
+    def begun(self, styles: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """The features of 4 by 4 pixels: (N, C, 4, 4)."""
+        return self.first(self.constant.expand(len(styles), -1, -1, -1), styles[:, 0], noise[0])
+
+    def refined(self, x: Tensor, level: int, styles: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """Features (N, C, s, s) to those of the next resolution, the `level`-th after 4: (N, C', 2s, 2s)."""
+        place = 2 * level + 1
+        x = self.convolutions[place - 1](x, styles[:, place], noise[place])
+        return self.convolutions[place](x, styles[:, place + 1], noise[place + 1])
 
 
 class Generator(nn.Module):
@@ -246,9 +254,13 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to logits (N,)."""
+        return self.last(self.features(image)).squeeze(1)
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer judges: (N, 3, H, W) in [-1, 1] to (N, C)."""
         x = self.blocks(self.from_rgb(image))
         x = self.final(torch.cat((x, spread_of_groups(x)), dim=1))
-        return self.last(biased_leaky_relu(self.hidden(x.flatten(1)))).squeeze(1)
+        return biased_leaky_relu(self.hidden(x.flatten(1)))
 
 
 def spread_of_groups(x: Tensor) -> Tensor:

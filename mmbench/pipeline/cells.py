@@ -7,9 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mmbench.core import catalogue, config
 from mmbench.core.results import Result
 from mmbench.pipeline.experiments import SIDES, Experiment, Published, Row, published
 from mmbench.pipeline.lookup import Found, records_of
+from mmbench.pipeline.stages import learns
 
 
 class Verdict(StrEnum):
@@ -134,22 +136,30 @@ def cells_of(
 
 
 def marked(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
-    """The cells, with the reasons of those rows that count as not having learned; they may be those of some rows."""
+    """The cells, with the reasons of those rows that count as not having learned; they may be those of some rows.
+
+    Rows that are references, and methods that are never trained, have nothing to learn.
+    """
     side = next(iter(experiment.learned.keys() & SIDES.keys()), None)
     if side is None:
         return list(cells)
     found = {(cell.method, cell.data, cell.metric): cell for cell in cells}
-    references = {(row.label, row.dataset) for row in experiment.rows if row.reference}
+    learning = {(row.label, row.dataset) for row in experiment.rows if not row.reference and _is_trained(row.method)}
     done = []
     for cell in cells:
         reasons = []
         for metric in experiment.learned[side]:
             own = found.get((cell.method, cell.data, metric))
-            if own and (cell.method, cell.data) not in references and _tells(experiment, metric, cell.metric):
+            if own and (cell.method, cell.data) in learning and _tells(experiment, metric, cell.metric):
                 others = [found.get((label, cell.data, metric)) for label in experiment.learned["of"]]
                 reasons += _unlearned(own, [other for other in others if other], side, experiment.learned)
         done.append(replace(cell, unlearned=tuple(reasons)))
     return done
+
+
+def _is_trained(method: str) -> bool:
+    """Whether a method, or a stage of it, has a training; nothing is shown of one that is not there yet."""
+    return method in catalogue.names("method") and learns(config.composed([f"method={method}"]))
 
 
 def _tells(experiment: Experiment, metric: str, shown: str) -> bool:

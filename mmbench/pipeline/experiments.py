@@ -122,6 +122,7 @@ class Experiment:
             metric lies on that side of every row that `of` names (reference rows, by their labels) on its data set, by
             more than so many standard deviations over seeds (0 where none is said), the larger one of the two rows.
             Which of several columns it did not learn is told by those of the metrics.
+        brief: the metrics of a wide table that are shown at a glance in the README; none: all.
         toy: other keys where the source is toy data; `metrics` are more metrics of the only column, beside the
             published ones.
     """
@@ -143,6 +144,7 @@ class Experiment:
     curve: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] = field(default_factory=dict)
     learned: dict[str, Any] = field(default_factory=dict)
+    brief: list[str] = field(default_factory=list)
     toy: dict[str, Any] = field(default_factory=dict)
 
     def on(self, source: str) -> "Experiment":
@@ -284,6 +286,7 @@ def _require_comparisons(experiment: Experiment, path: Path) -> None:
         raise ValueError(f"{path}: expected the keys metrics and by of judged, found {found}: correct")
     known = [*experiment.metrics, *experiment.toy.get("metrics", {})]
     compared = {"judged": [name for names in experiment.judged.values() for name in names]}
+    compared["brief"] = experiment.brief
     compared["learned"] = [name for side in sides for name in experiment.learned[side]]
     for key, wanted in compared.items():
         for name in wanted:

@@ -186,9 +186,10 @@ def remarks(experiment: Experiment) -> list[str]:
 
 
 def summary(experiment: Experiment, cells: Sequence[Cell]) -> str:
-    """The table at a glance, with what stands under it."""
+    """The table at a glance, or what is brief of it, with what stands under it."""
     under = [*remarks(experiment), *notes(cells)]
-    return "\n".join([glance(cells), *agreements(experiment, cells), *(f"\n{note}" for note in under)])
+    shown = [cell for cell in cells if not experiment.brief or cell.metric in experiment.brief]
+    return "\n".join([glance(shown), *agreements(experiment, cells), *(f"\n{note}" for note in under)])
 
 
 def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: Sequence[Cell]) -> str:

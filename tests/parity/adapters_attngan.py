@@ -11,8 +11,8 @@ from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.losses.matching import sentence_loss, words_loss
-from mmbench.methods.synthesis.attngan import DCGAN_GENERATOR, GENERATOR, AttentionalGenerator, DCGANGenerator
-from mmbench.networks.attngan import DISCRIMINATOR, Discriminator
+from mmbench.methods.synthesis.attngan import DCGAN_GENERATOR, GENERATOR, DCGANGenerator
+from mmbench.networks.attngan import DISCRIMINATOR, AttentionalGenerator, Discriminator
 
 
 def generator_network(fixture: dict) -> tuple[AttentionalGenerator, KeyMap]:

@@ -20,8 +20,7 @@ from mmbench.methods.synthesis.stackgan import (
     Stage1Generator,
     Stage2Generator,
 )
-from mmbench.networks.attngan import Discriminator
-from mmbench.networks.stackgan import ConditionalDiscriminator
+from mmbench.networks.attngan import ConditionalDiscriminator, Discriminator
 
 JUDGES = {1: (ConditionalDiscriminator, 64), 2: (Discriminator, 256)}
 STAGES = {1: (StackGANStage1, "L_D0", "L_G0"), 2: (StackGAN, "L_D", "L_G")}

@@ -193,7 +193,7 @@ def _stage(config: dict) -> SimpleNamespace:
     """What the objective reads of a method: its weights, and the guide's."""
     gammas = dict(zip(("gamma1", "gamma2", "gamma3"), config["gammas"], strict=True))
     guide = SimpleNamespace(gammas=gammas, lambda_damsm=config["lambda_match"])
-    guide.terms = partial(Guide.terms, guide)
+    guide.terms, guide.terms_of = partial(Guide.terms, guide), partial(Guide.terms_of, guide)
     return SimpleNamespace(
         guide=guide,
         lambda_rec=config["lambda_rec_l1"],

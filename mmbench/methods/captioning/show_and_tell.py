@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_value_
 from torch.optim import Optimizer
 
@@ -25,11 +25,11 @@ from mmbench.core.frozen import Frozen
 from mmbench.core.learner import Learner, OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
-from mmbench.core.processes import divided, summed
 from mmbench.core.schedules import Schedule
 from mmbench.core.task import CAPTIONING
 from mmbench.core.text import Vocabulary, padded, tokenise
 from mmbench.core.weights import KeyMap
+from mmbench.losses.captioning import caption_negative_log_likelihood
 
 END = 0  # also what a caption begins with, and padding
 State = tuple[Tensor, Tensor]  # hidden and cell, (1, N, H) each
@@ -278,11 +278,8 @@ class ShowAndTell(Learner):
         tokens, lengths = self.encode([caption for captions in batch["captions"] for caption in captions])
         counts = torch.tensor([len(captions) for captions in batch["captions"]], device=self.device)
         features = self.trunk(batch["image"])[1].repeat_interleave(counts, dim=0)
-        told = torch.arange(tokens.shape[1] - 1, device=self.device) < lengths[:, None]
         log_probabilities = self.decoder(features, tokens[:, :-1])
-        loss = -log_probabilities.take_along_dim(tokens[:, 1:, None], 2)[..., 0][told].sum()
-        share = 1 / distributed.get_world_size() if divided() else 1.0  # DDP averages gradients over processes
-        return {"L": loss / (share * summed(lengths.sum().float()))}
+        return {"L": caption_negative_log_likelihood(log_probabilities, tokens[:, 1:], lengths)}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         clip_grad_value_(self.clipped(), self.largest_gradient)

@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from mmbench.core.adversarial import Adversarial
 from mmbench.core.fasttext import WordEmbedding, WordVectors
 from mmbench.core.frozen import Frozen
+from mmbench.core.images import require_size
 from mmbench.core.learner import Learner, OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
@@ -377,7 +378,7 @@ class SISGAN(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         noise, real = batch["noise"], batch["image"]
-        _require_size(real)
+        require_size(real, SIZE, "sisgan")
         with torch.no_grad():
             text = self.text_encoder(batch["caption"])
         relevant = relevant_texts(text)
@@ -395,12 +396,3 @@ class SISGAN(Adversarial):
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         text = self.text_encoder(batch[self.task.prompt])
         return self.generator(batch["image"], text, noise.normal("eps", self.condition_dim)).image
-
-
-def _require_size(image: Tensor) -> None:
-    height, width = image.shape[-2:]
-    if (height, width) != (SIZE, SIZE):
-        raise ValueError(
-            f"expected images of {SIZE} x {SIZE} pixels to train sisgan, found {height} x {width}: set "
-            f"data.module.image_size={SIZE}"
-        )

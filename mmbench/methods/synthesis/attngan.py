@@ -21,7 +21,6 @@ Deviations:
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from mmbench.core.images import pyramid
@@ -29,60 +28,11 @@ from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import BATCHES_TRACKED
-from mmbench.layers.gated_convolution import GatedResidual, UpBlock
-from mmbench.layers.word_attention import SpatialAttention, linear_from_convolution
-from mmbench.losses.attngan import Discriminators, Guide, MatchDiscriminators, StagedGAN
+from mmbench.layers.word_attention import linear_from_convolution
+from mmbench.losses.attngan import ConditionalDiscriminators, Discriminators, Guide, StagedGAN
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.networks.attngan import GENERATOR_NAMES, Generated, StagedGenerator, Told
+from mmbench.networks.attngan import GENERATOR_NAMES, AttentionalGenerator, Generated, StagedGenerator
 from mmbench.networks.damsm import EncodedText
-
-
-class NextStage(nn.Module):
-    """An attention model and what follows it: hidden features look at the words and double their size.
-
-    Args:
-        width: channels of the hidden features.
-        embedding_dim: size of words.
-        num_residual: residual blocks.
-    """
-
-    def __init__(self, width: int, embedding_dim: int, num_residual: int) -> None:
-        super().__init__()
-        self.spatial_attention = SpatialAttention(width, embedding_dim)
-        self.residual = nn.Sequential(*(GatedResidual(2 * width, nn.BatchNorm2d) for _ in range(num_residual)))
-        self.upsample = UpBlock(2 * width, width, norm=nn.BatchNorm2d)
-
-    def forward(self, hidden: Tensor, told: Told) -> tuple[Tensor, Tensor]:
-        """(N, width, s, s) to (N, width, 2s, 2s), and the attention (N, L, s, s)."""
-        context, attention = self.spatial_attention(hidden, told.words, told.word_mask)  # equation 2
-        return self.upsample(self.residual(torch.cat((hidden, context), dim=1))), attention
-
-
-class AttentionalGenerator(StagedGenerator):
-    """The attentional generative network, equation 1.
-
-    Args:
-        width: channels of hidden features, 32 for CUB and 48 for COCO.
-        embedding_dim: size of words and sentences, 256.
-        noise_dim: 100.
-        condition_dim: size of the condition drawn from a sentence, 100.
-        num_residual: residual blocks per stage, 2 for CUB and 3 for COCO.
-        base_size: size of the first stage's image; the others double it.
-        num_sizes: stages, 3 of AttnGAN2 and 2 of AttnGAN1, which has one attention model.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        embedding_dim: int,
-        noise_dim: int,
-        condition_dim: int,
-        num_residual: int,
-        base_size: int = 64,
-        num_sizes: int = 3,
-    ) -> None:
-        stages = (NextStage(width, embedding_dim, num_residual) for _ in range(num_sizes - 1))
-        super().__init__(width, embedding_dim, noise_dim, condition_dim, base_size, stages)
 
 
 class DCGANGenerator(AttentionalGenerator):
@@ -201,4 +151,4 @@ class AttnDCGAN(AttnGAN):
         self, generated: Sequence[int], sizes: Sequence[int], width: int
     ) -> tuple[StagedGenerator, Discriminators]:
         _, embedding_dim, *_ = generated
-        return DCGANGenerator(*generated), MatchDiscriminators(sizes[-1:], width, embedding_dim)
+        return DCGANGenerator(*generated), ConditionalDiscriminators(sizes[-1:], width, embedding_dim)

@@ -25,12 +25,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.layers.initialisation import initialise_weights_orthogonally
 from mmbench.layers.spectral_norm import SpectralLinear
 from mmbench.losses.adversarial import hinge_fake, hinge_real
@@ -39,7 +38,7 @@ from mmbench.networks.biggan import Discriminator, FlatGenerator, Generator
 from mmbench.networks.sentences import Sentences
 
 
-class BigGANText(Adversarial):
+class BigGANText(SentenceToImage):
     """The generator and its training.
 
     Args:
@@ -55,7 +54,6 @@ class BigGANText(Adversarial):
         decay: of the generator's moving average, which makes the images.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
     generator_type: ClassVar[type[Generator | FlatGenerator]] = Generator
 
@@ -112,8 +110,11 @@ class BigGANText(Adversarial):
             self.minimise("generator", {**self.generator_terms(fake, sentence), **self.orthogonal_terms()})
         self.follow(self.ema, self.generator)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.ema(noise.normal("z", self.latent_dim), self.sentences.prompts(batch[self.task.prompt]))
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.sentences.prompts(texts)
+
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.ema(noise.normal("z", self.latent_dim), sentence)
 
 
 class BigGANTextFlat(BigGANText):

@@ -19,12 +19,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.frozen import Frozen
+from mmbench.core.images import require_size
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 
 
@@ -114,7 +114,7 @@ class Discriminator(nn.Module):
         return self.to_logit(self.join(hidden)).flatten()
 
 
-class CGAN(Adversarial):
+class CGAN(SentenceToImage):
     """The generator and its training against a discriminator that is told the same sentence.
 
     Args:
@@ -124,7 +124,6 @@ class CGAN(Adversarial):
         units, pieces: as of `Discriminator`.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
 
     def __init__(
@@ -158,22 +157,15 @@ class CGAN(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real = batch["image"]
-        self._require_size(real)
-        with torch.no_grad():
-            sentence = self.text_encoder.network.encode_text(batch["caption"])
-        fake = self.generator(sentence, batch["noise"].uniform("z", self.noise_dim))
+        require_size(real, self.image_size, "cgan")
+        sentence = self.encoded(batch["caption"])
+        fake = self.images(sentence, batch["noise"])
         self.minimise("discriminator", self.discriminator_terms(real, fake.detach(), sentence))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(fake, sentence))
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        sentence = self.text_encoder.network.encode_text(batch[self.task.prompt])
-        return self.generator(sentence, noise.uniform("z", self.noise_dim))
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.text_encoder.network.encode_text(texts)
 
-    def _require_size(self, image: Tensor) -> None:
-        height, width = image.shape[-2:]
-        if (height, width) != (self.image_size, self.image_size):
-            raise ValueError(
-                f"expected images of {self.image_size} x {self.image_size} pixels to train cgan, found {height} x "
-                f"{width}: set data.module.image_size={self.image_size}"
-            )
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.generator(sentence, noise.uniform("z", self.noise_dim))

@@ -40,6 +40,7 @@ class CharCNNRNN(Learner):
         trunk: frozen; gives regions, which are not looked at, and (N, `global_channels`), the features of images.
         optimizer: partial of the optimiser, with the learning rate of the first epoch.
         decay: of the learning rate, each epoch.
+        scale: of what methods that stand on it are given, 1 for the published encoder.
 
     Attributes:
         embedding_dim: of an encoded caption, that of the features of images.
@@ -56,24 +57,30 @@ class CharCNNRNN(Learner):
         trunk: Frozen,
         optimizer: OptimizerPartial,
         decay: float,
+        scale: float,
     ) -> None:
         super().__init__(optimizer, schedule=lambda first, epoch: first * decay**epoch)
         self.embedding_dim: int = trunk.network.global_channels
         self.text_encoder = text_encoder(embedding_dim=self.embedding_dim)
         self.official = {"text_encoder": self.text_encoder.released}  # type: ignore[misc]
         self.trunk = trunk
+        self.scale = scale
         for parameter in self.text_encoder.parameters():
             nn.init.uniform_(parameter, -REACH, REACH)
 
     def encode_text(self, captions: list[str]) -> Tensor:
-        """N raw captions to (N, embedding_dim)."""
+        """N raw captions to (N, embedding_dim), `scale` times what the encoder says of them."""
+        return self.scale * self.said(captions)
+
+    def said(self, captions: list[str]) -> Tensor:
+        """N raw captions to (N, embedding_dim), in the space of the images' features."""
         return self.text_encoder(spelt(captions).to(self.device))
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Images are to be nearer to their captions than to those of other classes, and captions to images."""
         with torch.no_grad():
             _, image = self.trunk(batch["image"])
-        text = self.encode_text(batch["caption"])
+        text = self.said(batch["caption"])
         image_to_text, text_to_image = structured_joint_embedding_loss(image, text, batch["class_id"])
         return {"L_v": image_to_text, "L_t": text_to_image}  # equations 4 and 5
 

@@ -23,11 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import conv3x3
 from mmbench.layers.upsampling import UpsamplingConvolution
@@ -219,7 +218,7 @@ def cut_off(uniform: Tensor) -> Tensor:
     return torch.special.ndtri(below + (1 - 2 * below) * uniform).clamp(-CUT_OFF, CUT_OFF)
 
 
-class DFGAN(Adversarial):
+class DFGAN(SentenceToImage):
     """The generator and its training against a discriminator with a matching-aware gradient penalty.
 
     Args:
@@ -233,7 +232,6 @@ class DFGAN(Adversarial):
         truncation: what noise is multiplied by, once it is cut off, where images are made to be looked at.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
     smallest_batch = 2  # the next image is what the discriminator is shown with a false caption
     official: ClassVar[dict[str, KeyMap]] = {"generator": GENERATOR}
@@ -291,9 +289,11 @@ class DFGAN(Adversarial):
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(fake, sentence))
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        latent = self.truncation * cut_off(noise.uniform("z", self.noise_dim))
-        return self.generator(latent, self.sentences.prompts(batch[self.task.prompt]))
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.sentences.prompts(texts)
+
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.generator(self.truncation * cut_off(noise.uniform("z", self.noise_dim)), sentence)
 
 
 class DFGANTwoWay(DFGAN):

@@ -23,12 +23,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, einsum, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.initialisation import initialise_weights_orthogonally
 from mmbench.layers.spectral_norm import StoredSpectralConv2d, StoredSpectralLinear, settle
@@ -139,7 +138,7 @@ def interpolated(embeddings: Tensor, weights: Tensor) -> Tensor:
     return einsum("nkd, nk -> nd", embeddings, weights)
 
 
-class EfficientT2IPlain(Adversarial):
+class EfficientT2IPlain(SentenceToImage):
     """The generator and its training, each image with one of its captions: without sentence interpolation.
 
     Args:
@@ -153,7 +152,6 @@ class EfficientT2IPlain(Adversarial):
         decay: of the generator's moving average, which makes the images.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
 
     def __init__(
@@ -201,8 +199,11 @@ class EfficientT2IPlain(Adversarial):
             self.minimise("generator", self.generator_terms(fake, sentence))
         self.follow(self.ema, self.generator)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.ema(noise.normal("z", self.latent_dim), self.encoder.prompts(batch[self.task.prompt]))
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.encoder.prompts(texts)
+
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.ema(noise.normal("z", self.latent_dim), sentence)
 
 
 class EfficientT2I(EfficientT2IPlain):

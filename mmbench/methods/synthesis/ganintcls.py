@@ -26,13 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.frozen import Frozen
+from mmbench.core.images import require_size
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.schedules import halved, set_learning_rates
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
 from mmbench.layers.initialisation import initialise_normally
@@ -142,7 +142,7 @@ def interpolated(sentence: Tensor) -> Tensor:
     return (sentence[:half] + sentence[half : 2 * half]) / 2
 
 
-class GANINTCLS(Adversarial):
+class GANINTCLS(SentenceToImage):
     """The generator and its training against a discriminator that also sees real images with wrong captions.
 
     A term whose weight is 0 is left out: GAN-CLS has no interpolation, GAN-INT no wrong captions.
@@ -158,7 +158,6 @@ class GANINTCLS(Adversarial):
         halving_epochs: after so many epochs, and again, learning rates are halved.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "captions", "image_mismatched"})
     smallest_batch = 2  # whose sentences are normalised, and interpolated
 
@@ -207,8 +206,7 @@ class GANINTCLS(Adversarial):
                     "method.module.num_captions"
                 )
             drawn += [captions[place] for place in stream.integers(len(captions), size=self.num_captions)]
-        with torch.no_grad():
-            return self.text_encoder.network.encode_text(drawn).unflatten(0, (-1, self.num_captions)).mean(dim=1)
+        return self.encoded(drawn).unflatten(0, (-1, self.num_captions)).mean(dim=1)
 
     def discriminator_terms(self, real: Tensor, wrong: Tensor, fake: Tensor, sentence: Tensor) -> dict[str, Tensor]:
         """Images of sentences are told from images of another class, and from generated ones (algorithm 1)."""
@@ -240,7 +238,7 @@ class GANINTCLS(Adversarial):
         return self.generator(sentence, noise.normal(name, self.noise_dim))
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        require_size(batch["image"])
+        require_size(batch["image"], SIZE, "GAN-INT-CLS")
         sentence = self.sentences(batch)
         with torch.no_grad():
             fake = self.drawn(sentence, batch["noise"], "z shown")
@@ -252,8 +250,11 @@ class GANINTCLS(Adversarial):
     def on_train_epoch_start(self) -> None:
         set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(self.text_encoder.network.encode_text(batch[self.task.prompt]), noise)
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.text_encoder.network.encode_text(texts)
+
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.drawn(sentence, noise)
 
 
 class GANCLSFeatures(GANINTCLS):
@@ -285,17 +286,3 @@ class GANCLSFeatures(GANINTCLS):
             "features": self.lambda_features * F.mse_loss(features.mean(dim=0), wanted),
             "pixels": self.lambda_pixels * F.l1_loss(image, real),
         }
-
-
-def require_size(image: Tensor) -> None:
-    """Refuses images (N, 3, H, W) that are not of 64 x 64 pixels.
-
-    Raises:
-        ValueError: they are not.
-    """
-    height, width = image.shape[-2:]
-    if (height, width) != (SIZE, SIZE):
-        raise ValueError(
-            f"expected images of {SIZE} x {SIZE} pixels to train GAN-INT-CLS, found {height} x {width}: set "
-            f"data.module.image_size={SIZE}"
-        )

@@ -28,14 +28,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.schedules import halved, set_learning_rates
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
+from mmbench.layers.conditioning_augmentation import RectifiedAugmentation
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm, conv3x3
 from mmbench.layers.initialisation import initialise_normally
 from mmbench.layers.rectified_convolution import RectifiedResidual, RectifiedUpBlock
@@ -46,31 +46,9 @@ from mmbench.losses.adversarial import (
     matching_aware_pairs,
 )
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.networks.attngan import Discriminator
-from mmbench.networks.stackgan import ConditionalDiscriminator
+from mmbench.networks.attngan import ConditionalDiscriminator, Discriminator
 
 ENLARGEMENT = 4  # of Stage II's images over Stage I's
-
-
-class RectifiedAugmentation(nn.Module):
-    """Maps a sentence embedding to the mean and log variance of a condition, both of a rectified linear layer."""
-
-    def __init__(self, embedding_dim: int, condition_dim: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(embedding_dim, 2 * condition_dim)
-
-    def forward(self, sentence: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A condition and its distribution.
-
-        Args:
-            sentence: (N, embedding_dim).
-            eps: (N, condition_dim), standard normal.
-
-        Returns:
-            Condition mu + eps * sigma, mu and log variance, each (N, condition_dim).
-        """
-        mu, log_variance = self.project(sentence).relu().chunk(2, dim=1)
-        return mu + eps * (log_variance / 2).exp(), mu, log_variance
 
 
 class Drawn(NamedTuple):
@@ -199,20 +177,18 @@ DISCRIMINATOR = KeyMap(
 )
 
 
-class StackGANStage1(Adversarial):
+class StackGANStage1(SentenceToImage):
     """Stage I and its training against a discriminator of pairs.
 
     Args:
         text_encoder: the trained stage before, with `encode_text` and `embedding_dim`.
         optimizers: partials for `generator` and `discriminator`.
         width, noise_dim, condition_dim, base_size: as `Stage1Generator`.
-        sentence_scale: factor of sentence embeddings, 1 for the published ones; what toy encoders give is smaller.
         discriminator_width: channels after the discriminator's first convolution, 96 for COCO, 64 otherwise.
         lambda_kl: weight of the condition's divergence from a standard normal.
         halving_epochs: after so many epochs, and again, learning rates are halved.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
     smallest_batch = 2  # the next image's caption is what the discriminator takes for a false one
     official: ClassVar[dict[str, KeyMap]] = {"generator": STAGE1_GENERATOR_WITHIN}
@@ -225,7 +201,6 @@ class StackGANStage1(Adversarial):
         noise_dim: int,
         condition_dim: int,
         base_size: int,
-        sentence_scale: float,
         discriminator_width: int,
         lambda_kl: float,
         halving_epochs: int,
@@ -234,17 +209,14 @@ class StackGANStage1(Adversarial):
         self.text_encoder = Frozen(text_encoder)
         self.embedding_dim, self.base_size = text_encoder.embedding_dim, base_size
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
-        self.sentence_scale = sentence_scale
         self.lambda_kl, self.halving_epochs = lambda_kl, halving_epochs
         self.generator = Stage1Generator(width, self.embedding_dim, noise_dim, condition_dim, base_size)
         self.discriminator = ConditionalDiscriminator(base_size, discriminator_width, condition_dim)
         initialise_normally(self.generator)
         initialise_normally(self.discriminator)
 
-    def sentences(self, texts: list[str]) -> Tensor:
-        """N raw texts to (N, embedding_dim), without a gradient."""
-        with torch.no_grad():
-            return self.sentence_scale * self.text_encoder.network.encode_text(texts)
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.text_encoder.network.encode_text(texts)
 
     def drawn(self, sentence: Tensor, noise: Noise) -> Drawn:
         """What Stage I draws for sentences (N, embedding_dim)."""
@@ -252,15 +224,8 @@ class StackGANStage1(Adversarial):
 
     def discriminator_terms(self, real: Tensor, output: Drawn) -> dict[str, Tensor]:
         """Real images with their captions and the next ones', generated ones with theirs: equation 3, with GAN-CLS."""
-        judge, condition = self.discriminator, output.mu.detach()
-        real_features, fake_features = judge(real), judge(output.image.detach())
-        return {
-            "L_D0": matching_aware_pairs(
-                real_matched=judge.conditional(real_features, condition),
-                real_mismatched=judge.conditional(real_features[:-1], condition[1:]),
-                fake_matched=judge.conditional(fake_features, condition),
-            )
-        }
+        logits = self.discriminator.judge_matches(real, output.image, output.mu.detach())
+        return {"L_D0": matching_aware_pairs(*logits)}
 
     def generator_terms(self, output: Drawn) -> dict[str, Tensor]:
         """Generated images are to be judged real with their captions, and conditions to be normal: equation 4."""
@@ -271,7 +236,7 @@ class StackGANStage1(Adversarial):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.drawn(self.sentences(batch["caption"]), batch["noise"])
+        output = self.drawn(self.encoded(batch["caption"]), batch["noise"])
         self.minimise("discriminator", self.discriminator_terms(batch["image"], output))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(output))
@@ -279,11 +244,11 @@ class StackGANStage1(Adversarial):
     def on_train_epoch_start(self) -> None:
         set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(self.sentences(batch[self.task.prompt]), noise).image
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.drawn(sentence, noise).image
 
 
-class StackGAN(Adversarial):
+class StackGAN(SentenceToImage):
     """Stage II and its training against a discriminator of images alone and of pairs.
 
     Args:
@@ -292,7 +257,6 @@ class StackGAN(Adversarial):
         width, condition_dim, num_residual: as `Stage2Generator`.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
     smallest_batch = 2  # the next image's caption is what the discriminator takes for a false one
     official: ClassVar[dict[str, KeyMap]] = {"generator": STAGE2_GENERATOR}
@@ -317,13 +281,14 @@ class StackGAN(Adversarial):
         initialise_normally(self.generator)
         initialise_normally(self.discriminator)
 
-    def drawn(self, texts: list[str], noise: Noise) -> Drawn:
-        """What both stages draw for N raw texts."""
-        first = self.first.network
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.first.network.encoded(texts)
+
+    def drawn(self, sentence: Tensor, noise: Noise) -> tuple[Tensor, Drawn]:
+        """Stage I's images (N, 3, base_size, base_size) for sentences (N, embedding_dim), and what is made of them."""
         with torch.no_grad():
-            sentence = first.sentences(texts)
-            small = first.drawn(sentence, noise).image
-        return self.generator(small, sentence, noise.normal("eps stage 2", self.condition_dim))
+            small = self.first.network.drawn(sentence, noise).image
+        return small, self.generator(small, sentence, noise.normal("eps stage 2", self.condition_dim))
 
     def discriminator_terms(self, real: Tensor, output: Drawn) -> dict[str, Tensor]:
         """Images alone, and with captions as in Stage I: equation 5, to which the code adds the former."""
@@ -339,7 +304,7 @@ class StackGAN(Adversarial):
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.drawn(batch["caption"], batch["noise"])
+        _, output = self.drawn(self.encoded(batch["caption"]), batch["noise"])
         self.minimise("discriminator", self.discriminator_terms(batch["image"], output))
         with self.held(self.discriminator):
             self.minimise("generator", self.generator_terms(output))
@@ -347,5 +312,10 @@ class StackGAN(Adversarial):
     def on_train_epoch_start(self) -> None:
         set_learning_rates(self.optimizers(), halved(self.halving_epochs), self.current_epoch)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(batch[self.task.prompt], noise).image
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.drawn(sentence, noise)[1].image
+
+    def generate_stages(self, batch: Batch, noise: Noise) -> list[Tensor]:
+        """As `generate`: the images of both stages."""
+        small, output = self.drawn(self.encoded(batch[self.task.prompt]), noise)
+        return [small, output.image]

@@ -26,14 +26,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import pyramid
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_TO_IMAGE
+from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
 from mmbench.layers.convolution import BATCHES_TRACKED, conv3x3
@@ -49,8 +48,7 @@ from mmbench.losses.adversarial import (
 from mmbench.losses.colour import colour_consistency
 from mmbench.losses.kl import kl_to_standard_normal
 from mmbench.networks.attngan import DISCRIMINATOR as ATTNGAN_DISCRIMINATOR
-from mmbench.networks.attngan import Discriminator
-from mmbench.networks.stackgan import ConditionalDiscriminator
+from mmbench.networks.attngan import GENERATOR_NAMES, ConditionalDiscriminator, Discriminator
 
 NUM_SIZES = 3
 
@@ -136,35 +134,14 @@ class TreeGenerator(nn.Module):
         return Generated([to_rgb(features).tanh() for to_rgb, features in branches], mu, log_variance)
 
 
-UP_BLOCK = {1: "convolution", 2: "norm"}  # the authors' places in a list
-
-
-def _next_stage(number: int) -> dict[str, str]:
-    theirs, ours = f"h_net{number}", f"next_stages.{number - 2}"
-    return {
-        rf"{theirs}\.jointConv\.0\.(.*)": rf"{ours}.join.convolution.\1",
-        rf"{theirs}\.jointConv\.1\.(.*)": rf"{ours}.join.norm.\1",
-        rf"{theirs}\.residual\.(\d+)\.block\.0\.(.*)": rf"{ours}.residual.\1.gated.convolution.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.1\.(.*)": rf"{ours}.residual.\1.gated.norm.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.3\.(.*)": rf"{ours}.residual.\1.convolution.\2",
-        rf"{theirs}\.residual\.(\d+)\.block\.4\.(.*)": rf"{ours}.residual.\1.norm.\2",
-        **{rf"{theirs}\.upsample\.{place}\.(.*)": rf"{ours}.upsample.{part}.\1" for place, part in UP_BLOCK.items()},
-    }
-
-
 GENERATOR = KeyMap(
     rename={
-        r"ca_net\.fc\.(.*)": r"augmentation.project.\1",
-        r"h_net1\.fc\.0\.weight": r"first_stage.project.weight",
-        r"h_net1\.fc\.1\.(.*)": r"first_stage.norm.\1",
+        **GENERATOR_NAMES,
         **{
-            rf"h_net1\.upsample{n + 1}\.{place}\.(.*)": rf"first_stage.upsample.{n}.{part}.\1"
-            for n in range(4)
-            for place, part in UP_BLOCK.items()
+            rf"h_net{n + 2}\.jointConv\.{place}\.(.*)": rf"next_stages.{n}.join.{part}.\1"
+            for n in range(2)
+            for place, part in enumerate(("convolution", "norm"))
         },
-        **_next_stage(2),
-        **_next_stage(3),
-        **{rf"img_net{n + 1}\.img\.0\.weight": f"to_rgb.{n}.weight" for n in range(NUM_SIZES)},
     },
     fill=BATCHES_TRACKED,
 )
@@ -188,21 +165,19 @@ DISCRIMINATOR = KeyMap(
 )
 
 
-class StackGANPP(Adversarial):
+class StackGANPP(SentenceToImage):
     """The tree and its training against a discriminator for each size.
 
     Args:
         text_encoder: the trained stage before, with `encode_text` and `embedding_dim`.
         optimizers: partials for `generator` and `discriminators`.
         width, noise_dim, condition_dim, num_residual, base_size, num_branches: as `TreeGenerator`.
-        sentence_scale: factor of sentence embeddings, 1 for the published ones; what toy encoders give is smaller.
         discriminator_width: channels after the discriminators' first convolution, 64.
         lambda_kl: weight of the condition's divergence from a standard normal.
         lambda_colour: weight of colour consistency between neighbouring sizes, 50 in the paper where there is no text.
         decay: of the generator's moving average, which makes the images.
     """
 
-    task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "image_mismatched", "caption"})
     smallest_batch = 2  # of a single vector there is no variance to normalise by
     official: ClassVar[dict[str, KeyMap]] = {"ema.average": GENERATOR}
@@ -218,7 +193,6 @@ class StackGANPP(Adversarial):
         num_residual: int,
         base_size: int,
         num_branches: int,
-        sentence_scale: float,
         discriminator_width: int,
         lambda_kl: float,
         lambda_colour: float,
@@ -228,7 +202,6 @@ class StackGANPP(Adversarial):
         self.text_encoder = Frozen(text_encoder)
         self.sizes = [base_size * 2**n for n in range(NUM_SIZES)][-num_branches:]
         self.noise_dim, self.condition_dim = noise_dim, condition_dim
-        self.sentence_scale = sentence_scale
         self.lambda_kl, self.lambda_colour = lambda_kl, lambda_colour
         self.generator = TreeGenerator(
             width, text_encoder.embedding_dim, noise_dim, condition_dim, num_residual, base_size, num_branches
@@ -238,15 +211,12 @@ class StackGANPP(Adversarial):
         initialise_orthogonally(self.discriminators)
         self.ema = EMA(self.generator, decay)
 
-    def sentences(self, texts: list[str]) -> Tensor:
-        """N raw texts to (N, embedding_dim), without a gradient."""
-        with torch.no_grad():
-            return self.sentence_scale * self.text_encoder.network.encode_text(texts)
+    def encoded(self, texts: list[str]) -> Tensor:
+        return self.text_encoder.network.encode_text(texts)
 
-    def drawn(self, network: nn.Module, texts: list[str], noise: Noise) -> Generated:
-        """What `network`, the generator or its average, draws for N raw texts."""
-        eps = noise.normal("eps", self.condition_dim)
-        return network(self.sentences(texts), noise.normal("z", self.noise_dim), eps)
+    def drawn(self, network: nn.Module, sentence: Tensor, noise: Noise) -> Generated:
+        """What `network`, the generator or its average, draws for sentences (N, embedding_dim)."""
+        return network(sentence, noise.normal("z", self.noise_dim), noise.normal("eps", self.condition_dim))
 
     def judged(
         self, discriminator: Discriminator, real: Tensor, mismatched: Tensor, fake: Tensor, condition: Tensor
@@ -287,14 +257,18 @@ class StackGANPP(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real, mismatched = (pyramid(batch[field], self.sizes) for field in ("image", "image_mismatched"))
-        output = self.drawn(self.generator, batch["caption"], batch["noise"])
+        output = self.drawn(self.generator, self.encoded(batch["caption"]), batch["noise"])
         self.minimise("discriminators", self.discriminator_terms(real, mismatched, output))
         with self.held(self.discriminators):
             self.minimise("generator", self.generator_terms(output))
         self.follow(self.ema, self.generator)
 
-    def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        return self.drawn(self.ema, batch[self.task.prompt], noise).images[-1]
+    def images(self, sentence: Tensor, noise: Noise) -> Tensor:
+        return self.drawn(self.ema, sentence, noise).images[-1]
+
+    def generate_stages(self, batch: Batch, noise: Noise) -> list[Tensor]:
+        """As `generate`: the images of all branches."""
+        return self.drawn(self.ema, self.encoded(batch[self.task.prompt]), noise).images
 
 
 class StackGANPPPairs(StackGANPP):

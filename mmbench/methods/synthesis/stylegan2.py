@@ -16,23 +16,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mmbench.core.adversarial import Adversarial
-from mmbench.core.ema import EMA
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import IMAGE_SYNTHESIS
 from mmbench.core.weights import KeyMap
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
-from mmbench.losses.penalties import path_length_penalty, path_lengths, r1_penalty
-from mmbench.networks.stylegan2 import DISCRIMINATOR, GENERATOR, Discriminator, Generator, mixed, truncated
-
-W_AVERAGE_DECAY = 0.995  # of the average w, by step
-PATH_DECAY = 0.01  # weight of a step's path lengths in their average
-PATH_BATCH_SHRINK = 2  # the path length is measured on a smaller batch, to save memory
+from mmbench.losses.penalties import r1_penalty
+from mmbench.losses.stylegan2 import StyledGAN
+from mmbench.networks.stylegan2 import DISCRIMINATOR, GENERATOR, Discriminator, Generator
 
 
-class StyleGAN2(Adversarial):
+class StyleGAN2(StyledGAN):
     """Generator, discriminator and their training.
 
     Penalties are lazy: each has a step of its own, every so many steps, and weighs as much more. Learning rates and
@@ -42,18 +37,7 @@ class StyleGAN2(Adversarial):
         optimizers: partials for `generator` and `discriminator`.
         image_size: height and width of the images, a power of two from 8 on.
         style_dim, mapping_layers, channel_base, channel_max: as `Generator`.
-        gamma: weight of the R1 penalty.
-        r1_every: steps from one R1 penalty to the next.
-        path_weight: weight of the path length penalty.
-        path_every: steps from one path length penalty to the next.
-        mixing: probability that an image has the styles of two latents.
-        decay: of the generator's moving average, which makes the images.
-        truncation: psi, how far w is from its average: 1 as it is, smaller for better and more alike images.
-
-    Attributes:
-        w_average: (style_dim,), the average of w over training.
-        path_average: scalar, the average path length.
-        steps: scalar, steps of training.
+        gamma, r1_every, path_weight, path_every, mixing, decay, truncation: as `StyledGAN`.
     """
 
     task = IMAGE_SYNTHESIS
@@ -63,9 +47,6 @@ class StyleGAN2(Adversarial):
         "ema.average": GENERATOR,
         "discriminator": DISCRIMINATOR,
     }
-    w_average: Tensor
-    path_average: Tensor
-    steps: Tensor
 
     def __init__(
         self,
@@ -83,47 +64,21 @@ class StyleGAN2(Adversarial):
         decay: float,
         truncation: float,
     ) -> None:
-        super().__init__(optimizers)
-        self.gamma, self.r1_every = gamma, r1_every
-        self.path_weight, self.path_every = path_weight, path_every
-        self.mixing = mixing
-        self.truncation = truncation
-        self.generator = Generator(image_size, style_dim, mapping_layers, channel_base, channel_max)
-        self.discriminator = Discriminator(image_size, channel_base, channel_max)
-        self.ema = EMA(self.generator, decay)
-        self.register_buffer("w_average", torch.zeros(style_dim))
-        self.register_buffer("path_average", torch.zeros(()))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-
-    def fake(self, noise: Noise, use: str) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, H, W) and their styles (N, S, D) in training; `use` names the random numbers."""
-        first, second = (self.generator.mapping(self.latent(noise, f"{use} {which}")) for which in ("first", "second"))
-        self.w_average.lerp_(first.detach().mean(dim=0).float(), 1 - W_AVERAGE_DECAY)
-        num_styles = self.generator.synthesis.num_styles
-        chance, place = noise.uniform(f"{use} mixing", 2).unbind(dim=1)  # (N,)
-        crossover = torch.where(chance < self.mixing, 1 + (place * (num_styles - 1)).long(), num_styles)
-        styles = mixed(self.generator.styles(first), self.generator.styles(second), crossover)
-        return self.generator.synthesis(styles, self.maps(noise, use)), styles
-
-    def latent(self, noise: Noise, use: str) -> Tensor:
-        return noise.normal(f"{use} z", self.generator.style_dim)
-
-    def maps(self, noise: Noise, use: str) -> list[Tensor]:
-        sizes = self.generator.synthesis.noise_sizes
-        return [noise.normal(f"{use} map {place}", 1, size, size) for place, size in enumerate(sizes)]
+        super().__init__(
+            optimizers,
+            Generator(image_size, style_dim, mapping_layers, channel_base, channel_max),
+            Discriminator(image_size, channel_base, channel_max),
+            gamma,
+            r1_every,
+            path_weight,
+            path_every,
+            mixing,
+            decay,
+            truncation,
+        )
 
     def generator_terms(self, noise: Noise) -> dict[str, Tensor]:
         return {"L_G": cross_entropy_real(self.discriminator(self.fake(noise, "generator")[0]))}
-
-    def path_terms(self, noise: Noise) -> dict[str, Tensor]:
-        """Equation 4, on part of the batch."""
-        part = noise.samples[: max(1, len(noise.samples) // PATH_BATCH_SHRINK)]
-        noise = type(noise)(noise.seed, part, noise.device)
-        image, styles = self.fake(noise, "path")
-        lengths = path_lengths(image, styles, noise.normal("path eps", *image.shape[1:]))
-        penalty, average = path_length_penalty(lengths, self.path_average, PATH_DECAY)
-        self.path_average.copy_(average)
-        return {"L_path": self.path_every * self.path_weight * penalty}
 
     def discriminator_terms(self, real: Tensor, noise: Noise) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -136,13 +91,6 @@ class StyleGAN2(Adversarial):
     def r1_terms(self, real: Tensor) -> dict[str, Tensor]:
         real = real.detach().requires_grad_()
         return {"R1": self.r1_every * self.gamma / 2 * r1_penalty(real, self.discriminator(real))}
-
-    def on_fit_start(self) -> None:
-        if self.accumulate > 1:
-            raise ValueError(
-                "expected whole batches for StyleGAN2, whose penalties are steps between its others, found "
-                f"training.accumulate={self.accumulate}: lower method.training.batch_size"
-            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         # The authors' order. Second derivatives are computed in full precision whatever the rest is.
@@ -162,7 +110,5 @@ class StyleGAN2(Adversarial):
         self.steps += 1
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        average = self.ema.average
-        styles = average.styles(average.mapping(self.latent(noise, "sample")))
-        styles = truncated(styles, self.w_average, self.truncation)
-        return average.synthesis(styles, self.maps(noise, "sample")).clamp(-1, 1)
+        styles = self.sampled_styles(noise)
+        return self.ema.average.synthesis(styles, self.maps(noise, "sample")).clamp(-1, 1)
