@@ -49,6 +49,7 @@ class BigGANText(SentenceToImage):
         shared_dim: size of the embedding that all stages share.
         attention_size: size of the features that attend to themselves, in both networks.
         max_words: captions longer than this keep so many of their words.
+        sentence_scale: what sentence embeddings are multiplied by, 1 as published.
         lambda_orthogonal: weight of orthogonal regularisation.
         decay: of the generator's moving average, which makes the images.
     """
@@ -65,11 +66,12 @@ class BigGANText(SentenceToImage):
         shared_dim: int,
         attention_size: int,
         max_words: int,
+        sentence_scale: float,
         lambda_orthogonal: float,
         decay: float,
     ) -> None:
         super().__init__(optimizers)
-        self.sentences = Sentences(damsm, max_words)
+        self.sentences = Sentences(damsm, max_words, sentence_scale)
         self.latent_dim, self.lambda_orthogonal = latent_dim, lambda_orthogonal
         embed = nn.Linear(self.sentences.dim, shared_dim, bias=False)
         self.generator = Generator(image_size, width, latent_dim, embed, shared_dim, attention_size)
