@@ -525,14 +525,14 @@ def train_scene_judges() -> None:
 
 
 def train_flower_judges() -> None:
-    flowers, unseen = garden("flowers", 4000), garden("flowers, unseen", 1000)
+    flowers, unseen = garden("flowers", 8000), garden("flowers, unseen", 1000)
     torch.manual_seed(8)
     inception = toy.ToyFlowerInception()
-    train_classifier(inception, lambda images: inception(images)["attributes"], [], flowers, unseen, epochs=8)
+    train_classifier(inception, lambda images: inception(images)["attributes"], [], flowers, unseen, epochs=20)
     save(inception, "inception/toy_flowers")
     torch.manual_seed(9)
     clip = toy.ToyFlowerCLIP()
-    train_clip(clip, flowers, unseen, epochs=6)
+    train_clip(clip, flowers, unseen, epochs=10)
     save(clip, "clip/toy_flowers")
 
 

@@ -391,7 +391,8 @@ def test_the_judges_of_flowers_tell_what_is_true_of_them(flowers):
     logits = dict(zip(toy.FLOWER_ATTRIBUTES, parts, strict=True))
     for key in (*toy_flowers.PARTS, "petal_shape"):
         truth = torch.tensor([FLOWER_VALUES[key].index(attributes[key]) for attributes in flowers["attributes"]])
-        assert (logits[key].argmax(1) == truth).double().mean() > 0.85, key
+        right = (logits[key].argmax(1) == truth).double().mean()
+        assert right > (0.7 if key == "petal_shape" else 0.95), key  # of 64 pixels, shapes are the harder part
     assert found["logits"].shape == (100, 40)
     assert inception_score(found["logits"], 1).value > 10
     clip = judge_of("clip/toy_flowers")
