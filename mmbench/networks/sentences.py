@@ -16,7 +16,7 @@ class Sentences(Frozen):
             they deviate by a tenth in each dimension, so that noise beside them drowns them.
     """
 
-    def __init__(self, damsm: nn.Module, max_words: int, scale: float) -> None:
+    def __init__(self, damsm: nn.Module, max_words: int, scale: float = 1.0) -> None:
         super().__init__(damsm)
         self.max_words, self.scale = max_words, scale
 

@@ -157,8 +157,8 @@ def test_reference_rows_say_how_far_it_is_to_be_trusted(home, monkeypatch, data)
     monkeypatch.setattr(evaluation.grid, "write_grid", lambda path, cells, titles: None)
     found = {}
     for method in ("real_image", "other_image"):
-        words = [f"method={method}", f"data={data}", "data.source=toy", f"data.toy_images={TESTED[data]}", "trainer=cpu"]
-        record, _ = evaluation.evaluate(config.composed([*words, "protocol=strict_synthesis", "weights=none"]))
+        words = [f"method={method}", f"data={data}", f"data.toy_images={TESTED[data]}", "protocol=strict_synthesis"]
+        record, _ = evaluation.evaluate(config.composed([*words, "data.source=toy", "trainer=cpu", "weights=none"]))
         found[method] = {key: score["value"] for key, score in record.metrics.items()}
     real, other = found["real_image"], found["other_image"]
     assert real["fid@toy"] == pytest.approx(0, abs=1e-3)
