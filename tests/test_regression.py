@@ -132,7 +132,7 @@ def swapped_texts(patch, kind):
 
 
 def dropped_mismatched_pairs(patch, kind):
-    """Real images with the sentences of others are no false pairs for the discriminators: generated ones count twice."""
+    """Real images with others' sentences are no false pairs for the discriminators: generated ones count twice."""
     judge_pairs = Discriminator.judge_pairs
 
     def fault(self, *given):

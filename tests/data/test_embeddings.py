@@ -221,9 +221,11 @@ def truncated(path):
 def spoilt_last(kind, names):
     """Names of published embeddings, and what makes those of an image: the last image's are missing, or others."""
     spoilt = {"dimension": {"dim": 5}, "captions": {"count": 4}}.get(kind, {})
-    return names[:-1] if kind == "image" else names, lambda name: vectors_of(
-        name, **(spoilt if name == names[-1] else {})
-    )
+
+    def make(name):
+        return vectors_of(name, **(spoilt if name == names[-1] else {}))
+
+    return names[:-1] if kind == "image" else names, make
 
 
 SPOILT = [
@@ -248,5 +250,5 @@ def test_one_image_of_spoilt_embeddings_is_one_line_before_anything_is_made(toy,
         spoilt = root / f"{names[-1]}.t7"
     if kind == "truncated":
         truncated(spoilt)
-    form = "pickle of a list of arrays" if publication == "pickles" else "file of Torch7"
+    form = "pickle of a list of arrays of floating-point numbers" if publication == "pickles" else "file of Torch7"
     refused(toy(embeddings=root, assets=tmp_path).prepare_data, said.format(last=names[-1], format=form))
