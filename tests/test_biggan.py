@@ -30,6 +30,11 @@ def test_attention_reaches_every_place():
     assert (layer(x) - layer(other))[..., 0, 0].abs().max() > 1e-4
 
 
+def test_too_few_channels_to_attend_are_refused_in_one_line():
+    with pytest.raises(ValueError, match="themselves, found 6: widen the network, or let"):
+        SelfAttention(6, nn.Conv2d)
+
+
 def test_filters_of_any_length_are_orthogonal_off_the_diagonal():
     torch.manual_seed(0)
     weight = nn.init.orthogonal_(torch.empty(4, 2, 3, 3))

@@ -100,6 +100,31 @@ def test_a_value_within_spreads_of_the_reference_has_not_been_learned(holes):
     }
 
 
+def test_a_value_has_to_be_better_than_all_references_by_spreads(holes):
+    rule = {"above": ["L1 center"], "of": ["grey", "mean"], "spreads": 2}
+    # An untrained row that scores 0 in every seed, and one of chance: 0.3 in one seed. Deviations are 0.05 and 0.1.
+    rows = {
+        "grey": (0.0, 0.0, 0.0),
+        "mean": (0.3,),
+        "good": (0.4, 0.45, 0.5),
+        "half": (0.4, 0.4),
+        "bad": (0.1, 0.2, 0.3),
+    }
+    found = marked(holes(learned=rule), [_cell(method, "L1 center", _value(*row)) for method, row in rows.items()])
+    told = "is not above the 0.3000 of mean by more than 2 standard deviations over seeds"
+    # 0.45 > 0.3 + 2 * 0.05, 0.4 > 0.3 + 0; 0.2 is no more than 0 + 2 * 0.1 either, but chance is the better reference.
+    assert _reasons(found, "L1 center") == {"bad": (f"L1 center 0.2000 {told} (0.2000)",)}
+
+
+def test_without_several_seeds_a_value_has_to_be_better_alone(holes):
+    rule = {"above": ["L1 center"], "of": ["mean"], "spreads": 2}
+    rows = {"mean": (0.3,), "good": (0.301,), "bad": (0.3,)}
+    found = marked(holes(learned=rule), [_cell(method, "L1 center", _value(*row)) for method, row in rows.items()])
+    assert _reasons(found, "L1 center") == {
+        "bad": ("L1 center 0.3000 is not above the 0.3000 of mean, whose standard deviations over seeds are not known",)
+    }
+
+
 def test_what_is_never_trained_has_nothing_to_learn(holes):
     rows = [
         *yaml.safe_load(FILE)["rows"],

@@ -34,6 +34,8 @@ class Result:
         coverage: {"count", "sha256", "processes"}: proof that each sample was scored exactly once.
         samples: {"file", "sha256"} of the values by sample, a file beside the record; empty where there are none.
         size: height and width of the generated images, in pixels.
+        costs: {"parameters", "trained_parameters", "steps", "cpu_seconds"}: what generation reads, and what training
+            took with all its stages (`mmbench/pipeline/costs.py`); without what is not known.
         canary: {"pictures", "changed"}: what the drift canary saw before (`mmbench/canary.py`).
         config: the resolved configuration without hardware and paths.
         outdated: why the values are no longer what this version would compute, in a few words; "" where they are. A
@@ -54,6 +56,7 @@ class Result:
     coverage: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
     size: list[int] = field(default_factory=list)
+    costs: dict[str, Any] = field(default_factory=dict)
     canary: dict[str, Any] = field(default_factory=dict)
     outdated: str = ""
     commit: str = field(default_factory=lambda: commit())

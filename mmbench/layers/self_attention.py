@@ -17,10 +17,18 @@ class SelfAttention(nn.Module):
     Args:
         channels: of the features, at least 8.
         convolution: makes a convolution as `nn.Conv2d` does.
+
+    Raises:
+        ValueError: there are fewer than 8 channels.
     """
 
     def __init__(self, channels: int, convolution: Callable[..., nn.Module]) -> None:
         super().__init__()
+        if channels < 8:
+            raise ValueError(
+                f"expected at least 8 channels where features attend to themselves, found {channels}: "
+                "widen the network, or let smaller features attend"
+            )
         self.query, self.key = (convolution(channels, channels // 8, 1, bias=False) for _ in range(2))
         self.value = convolution(channels, channels // 2, 1, bias=False)
         self.project = convolution(channels // 2, channels, 1, bias=False)

@@ -1,8 +1,9 @@
 """Trains the small networks of `mmbench/networks/toy.py`: `make toy-networks`, of one kind with `ARGS=scenes`.
 
-Birds and scenes come from random streams whose keys begin with words, where those of a data set begin with its seed:
-no picture of any toy data set is among them, and judges and backbones share none. What guides methods is scaled to what
-its docstring says. One core, some ten minutes for each kind, the same weights each time.
+Birds, flowers and scenes come from random streams whose keys begin with words, where those of a data set begin with its
+seed: no picture of any toy data set is among them, and judges and backbones share none. What guides methods is scaled
+to what its docstring says. One core, some ten minutes for each kind at most, the same weights each time. `parts` and
+`flower_parts` are kinds of their own: what finds parts in generated pictures.
 """
 
 import re
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
+from einops import rearrange
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -26,14 +28,22 @@ from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
 from mmbench.data.toy import birds as toy_birds
+from mmbench.data.toy import flowers as toy_flowers
 from mmbench.data.toy import scenes as toy_scenes
-from mmbench.data.toy.birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, Bird, sample_bird
+from mmbench.data.toy.birds import BILL_SHAPES, COLOURS, PALETTE, PARTS, WING_PATTERNS, Bird, sample_bird
+from mmbench.data.toy.flowers import PETAL_PATTERNS, PETAL_SHAPES, Flower, sample_flower
+from mmbench.data.toy.scenery import background
 from mmbench.data.toy.scenes import GROUNDS, Scene, sample_scene
 from mmbench.networks import toy
 
 PACKAGE = Path(toy.__file__).parents[1]
 BATCH = 128
 VALUES = dict.fromkeys(PARTS, COLOURS) | {"bill_shape": BILL_SHAPES, "wing_pattern": WING_PATTERNS}
+FLOWER_VALUES = dict.fromkeys(toy_flowers.PARTS, COLOURS) | {
+    "petal_shape": PETAL_SHAPES,
+    "petal_pattern": PETAL_PATTERNS,
+}
+UNSURE = -1  # a label that no loss looks at
 DISTORTIONS = ("noise", "blur", "shift", "light", "recolouring", "grain before recolouring")
 
 
@@ -86,13 +96,68 @@ def aviary(name: str, count: int, recolour: bool = False) -> Pictures:
 
 def picture_of_bird(bird: Bird, name: str, number: int, reach: float) -> Tensor:
     """A square that goes `reach` times the longer side of the bird's box to each side of it: (3, 64, 64) uint8."""
-    image, _, (x, y, width, height) = toy_birds.render(bird, random_stream("toy networks", name, number, "picture"))
+    return view_of_bird(bird, name, number, reach)[0]
+
+
+def view_of_bird(bird: Bird, name: str, number: int, reach: float) -> tuple[Tensor, Tensor]:
+    """`picture_of_bird`, and how much of each pixel each part covers, (P, 64, 64) in [0, 1]."""
+    stream = random_stream("toy networks", name, number, "picture")
+    image, parts, (x, y, width, height) = toy_birds.render(bird, stream)
     half = int(reach * max(width, height))
     column, row = x + width // 2, y + height // 2
-    crop = Image.fromarray(image[max(0, row - half) : row + half, max(0, column - half) : column + half])
-    side = min(crop.size)
-    left, top = (crop.width - side) // 2, (crop.height - side) // 2
-    return _small(crop, (left, top, left + side, top + side))
+
+    def square(picture: np.ndarray) -> Tensor:
+        crop = Image.fromarray(picture[max(0, row - half) : row + half, max(0, column - half) : column + half])
+        side = min(crop.size)
+        left, top = (crop.width - side) // 2, (crop.height - side) // 2
+        return _small(crop, (left, top, left + side, top + side))
+
+    return square(image), _coverage(parts, len(PARTS), square)
+
+
+def _coverage(parts: np.ndarray, num_parts: int, square: Callable[[np.ndarray], Tensor]) -> Tensor:
+    return torch.cat([square(np.uint8(255) * (parts == 1 + part)) for part in range(num_parts)]) / 255
+
+
+def garden(name: str, count: int) -> Pictures:
+    """`count` flowers with all attributes independent of each other."""
+    flowers = [varied_flower(name, number) for number in range(count)]
+    images = [view_of_flower(flowers[number], name, number)[0] for number in track(range(count), f"drawing {name}")]
+    values = [[FLOWER_VALUES[key].index(getattr(one, key)) for key in toy.FLOWER_ATTRIBUTES] for one in flowers]
+
+    def captioned(number: int, rng: np.random.Generator) -> tuple[str, Claims]:
+        caption, named = toy_flowers.describe(flowers[number], rng)
+        return caption, [(key, [FLOWER_VALUES[key].index(value)]) for key, value in named.items()]
+
+    return Pictures(torch.stack(images), toy.FLOWER_ATTRIBUTES, torch.tensor(values), captioned, torch.empty(0))
+
+
+def varied_flower(name: str, number: int) -> Flower:
+    """A flower whose attributes are independent of each other."""
+    rng = random_stream("toy networks", name, number)
+    values = {key: options[int(rng.integers(len(options)))] for key, options in FLOWER_VALUES.items()}
+    # How many petals there are goes with their shape, which classes fix.
+    shaped = [kind for kind in range(1, toy_flowers.NUM_CLASSES + 1) if _shape(kind) == values["petal_shape"]]
+    return replace(sample_flower(rng, shaped[int(rng.integers(len(shaped)))]), **values)
+
+
+def _shape(flower_class: int) -> str:
+    return toy_flowers.class_attributes(flower_class)["petal_shape"]
+
+
+def view_of_flower(flower: Flower, name: str, number: int) -> tuple[Tensor, Tensor]:
+    """About the middle square of the picture, (3, 64, 64) uint8, and how much of each pixel each part covers."""
+    image, parts = toy_flowers.render(flower, random_stream("toy networks", name, number, "picture"))
+    height, width = parts.shape
+    rng = random_stream("toy networks", name, number, "view")
+    most = min(width, height)
+    side = most * rng.uniform(0.84, 1)
+    left, top = ((length - side) / 2 + rng.uniform(-0.5, 0.5) * (most - side) for length in (width, height))
+
+    def square(picture: np.ndarray) -> Tensor:
+        return _small(Image.fromarray(picture), (left, top, left + side, top + side))
+
+    return square(image), _coverage(parts, len(toy_flowers.PARTS), square)
 
 
 def gallery(name: str, count: int) -> Pictures:
@@ -143,8 +208,8 @@ def claims_of(scene: Scene, caption: str, named: dict[str, str]) -> Claims:
 
 
 def _small(picture: Image.Image, box: tuple[float, float, float, float]) -> Tensor:
-    small = picture.resize((toy.SIZE, toy.SIZE), Image.Resampling.BILINEAR, box)
-    return torch.from_numpy(np.array(small)).permute(2, 0, 1)
+    small = np.array(picture.resize((toy.SIZE, toy.SIZE), Image.Resampling.BILINEAR, box))
+    return torch.from_numpy(small).reshape(toy.SIZE, toy.SIZE, -1).permute(2, 0, 1)
 
 
 def fit(name: str, modules: list[nn.Module], count: int, epochs: int, loss: Callable[[Tensor], Tensor]) -> None:
@@ -299,6 +364,93 @@ def train_lpips(network: toy.ToyLPIPS, train: Pictures, test: Pictures, epochs: 
     print(f"ToyLPIPS: pairs put in order, of {len(test.images)} unseen birds: {orders}")
 
 
+def degraded(images: Tensor) -> Tensor:
+    """Images (N, 3, 64, 64) in [-1, 1] as a generator might make them: in other light, a half blurred, a half noisy."""
+    count = len(images)
+    images = images * (0.8 + 0.4 * torch.rand(count, 3, 1, 1)) + 0.3 * (torch.rand(count, 3, 1, 1) - 0.5)
+    side = 24 + 8 * int(torch.randint(5, ()))
+    blurred = F.interpolate(
+        F.interpolate(images, (side, side), mode="bilinear", antialias=True), images.shape[-2:], mode="bilinear"
+    )
+    images = torch.where(torch.rand(count, 1, 1, 1) < 0.5, blurred, images)
+    strength = 0.25 * torch.rand(count, 1, 1, 1) * (torch.rand(count, 1, 1, 1) < 0.5)
+    return (images + strength * torch.randn_like(images)).clamp(-1, 1)
+
+
+def nothings(images: Tensor, scenery: Tensor) -> Tensor:
+    """As many pictures with no object in them as there are images (N, 3, 64, 64) in [-1, 1]; a sixth of each kind.
+
+    Noise, coarse or fine; one flat colour; patches of the palette's colours; scenery; the images in shuffled pieces,
+    large or small; and noise about one colour of the palette.
+    """
+    palette = torch.tensor(list(PALETTE.values())) / 127.5 - 1
+    kinds, made = images.tensor_split(6), []
+    for kind, part in enumerate(kinds):
+        count, cells = len(part), 2 ** int(torch.randint(1, 7, ()))  # 2 to 64 a side
+        colours = palette[torch.randint(len(palette), (count, cells, cells))].movedim(-1, 1)
+        match kind:
+            case 0:
+                some = 2 * torch.rand(count, 3, cells, cells) - 1
+            case 1:
+                some = 2 * torch.rand(count, 3, 1, 1) - 1
+            case 2:
+                some = colours
+            case 3:
+                some = scenery[torch.randint(len(scenery), (count,))]
+            case 4:
+                some = shuffled(part, 2 ** int(torch.randint(1, 6, ())))
+            case _:
+                some = colours[:, :, :1, :1] + torch.rand(()) * torch.randn(count, 3, toy.SIZE, toy.SIZE)
+        smooth = "bilinear" if kind == 0 and torch.rand(()) < 0.5 else "nearest"
+        made.append(F.interpolate(some, (toy.SIZE, toy.SIZE), mode=smooth).clamp(-1, 1))
+    return torch.cat(made)
+
+
+def shuffled(images: Tensor, pieces: int) -> Tensor:
+    """Images (N, C, H, W) in `pieces` x `pieces` pieces, which change places, in all images alike."""
+    tiles = rearrange(images, "n c (a h) (b w) -> n (a b) c h w", a=pieces, b=pieces)
+    tiles = tiles[:, torch.randperm(pieces**2)]
+    return rearrange(tiles, "n (a b) c h w -> n c (a h) (b w)", a=pieces, b=pieces)
+
+
+Views = list[tuple[Tensor, Tensor]]  # pictures (3, 64, 64) uint8, and how much of each pixel each part covers
+
+
+def train_parts(network: toy.ToyParts, train: Views, test: Views, epochs: int) -> None:
+    """Teaches a network where parts are, and that nothing is where no object is; prints what it finds then."""
+    images, labels = from_uint8(torch.stack([view[0] for view in train])), torch.stack([_labels(c) for _, c in train])
+    streams = [random_stream("toy networks", "scenery", number) for number in range(200)]
+    scenery = from_uint8(torch.stack([_small(background(128, 128, rng), (0, 0, 384, 384)) for rng in streams]))
+
+    # What is small counts more, though less than in proportion: the bill of a bird is a hundredth of what is none.
+    counts = torch.bincount(labels[labels != UNSURE], minlength=1 + network.num_parts)
+    weights = (counts[0] / counts) ** (1 / 3)
+
+    def loss(indices: Tensor) -> Tensor:
+        nothing = nothings(images[indices[: len(indices) // 4]], scenery)
+        logits = network.logits(torch.cat((degraded(images[indices]), nothing)))
+        wanted = torch.cat((labels[indices], labels.new_zeros(len(nothing), *labels.shape[1:])))
+        return F.cross_entropy(logits, wanted, weights, ignore_index=UNSURE)
+
+    fit(type(network).__name__, [network], len(images), epochs, loss)
+    with torch.no_grad():
+        unseen, truth = torch.stack([view[0] for view in test]), torch.stack([view[1] for view in test])
+        found = torch.cat([network(part)["parts"] for part in unseen.split(128)]) > 0.5
+        empty = torch.cat([nothings(from_uint8(part), scenery) for part in unseen.split(128)])
+        wrong = network.logits(empty).argmax(1) > 0
+    told = [float((truth[:, part][found[:, part]]).mean()) for part in range(network.num_parts)]
+    there = [float((found[:, part].sum((1, 2)) >= 3).double().mean()) for part in range(network.num_parts)]
+    shares = [", ".join(f"{value:.3f}" for value in values) for values in (told, there)]
+    print(f"{type(network).__name__}, of {len(test)} unseen pictures: of what is found is of the part: {shares[0]}")
+    print(f"found in: {shares[1]}; pixels found where nothing is: {float(wrong.double().mean()):.5f}")
+
+
+def _labels(coverage: Tensor) -> Tensor:
+    """Coverage (P, 64, 64) to labels (64, 64): 1 + p inside the p-th part, 0 where none is, `UNSURE` at a border."""
+    most, part = coverage.max(0)
+    return torch.where(most > 0.8, 1 + part, torch.where(most < 0.5, 0, UNSURE))
+
+
 @torch.no_grad()
 def scale_vgg(network: toy.ToyVGG, birds: Pictures) -> None:
     """Scales the last layer so that the features of two birds are `APART` from each other, in the mean square."""
@@ -372,7 +524,51 @@ def train_scene_judges() -> None:
     save(clip, "clip/toy_scenes")
 
 
-KINDS = {"birds": (train_judges, train_backbones), "scenes": (train_scene_judges,)}
+def train_flower_judges() -> None:
+    flowers, unseen = garden("flowers", 8000), garden("flowers, unseen", 1000)
+    torch.manual_seed(8)
+    inception = toy.ToyFlowerInception()
+    train_classifier(inception, lambda images: inception(images)["attributes"], [], flowers, unseen, epochs=20)
+    save(inception, "inception/toy_flowers")
+    torch.manual_seed(9)
+    clip = toy.ToyFlowerCLIP()
+    train_clip(clip, flowers, unseen, epochs=10)
+    save(clip, "clip/toy_flowers")
+
+
+def train_bird_parts() -> None:
+    torch.manual_seed(10)
+    views = {name: [_view_of_a_bird(name, number) for number in range(count)] for name, count in PARTS_SETS.items()}
+    network = toy.ToyParts()
+    train_parts(network, *views.values(), epochs=16)
+    save(network, "parts/toy")
+
+
+def _view_of_a_bird(name: str, number: int) -> tuple[Tensor, Tensor]:
+    rng = random_stream("toy networks", name, number)
+    colours = {part: COLOURS[int(rng.integers(len(COLOURS)))] for part in PARTS}
+    return view_of_bird(replace(sample_bird(rng), **colours), name, number, float(rng.uniform(0.62, 0.85)))
+
+
+def train_flower_parts() -> None:
+    torch.manual_seed(11)
+    views = {
+        name: [view_of_flower(varied_flower(name, number), name, number) for number in range(count)]
+        for name, count in PARTS_SETS.items()
+    }
+    network = toy.ToyFlowerParts()
+    train_parts(network, *views.values(), epochs=8)
+    save(network, "parts/toy_flowers")
+
+
+PARTS_SETS = {"parts": 3000, "parts, unseen": 300}
+KINDS = {
+    "birds": (train_judges, train_backbones),
+    "scenes": (train_scene_judges,),
+    "flowers": (train_flower_judges,),
+    "parts": (train_bird_parts,),
+    "flower_parts": (train_flower_parts,),
+}
 
 
 def main(kinds: list[str]) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise
-from mmbench.core.task import TEXT_GUIDED_EDITING, TEXT_GUIDED_INPAINTING
+from mmbench.core.task import TEXT_GUIDED_EDITING, TEXT_GUIDED_INPAINTING, TEXT_TO_IMAGE
 
 
 class Identity(Method):
@@ -29,6 +29,27 @@ class Real(Method):
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return batch[self.task.target]
+
+
+class RealImage(Method):
+    """Returns the photograph that the caption was written for: what a synthesis can reach."""
+
+    task = replace(TEXT_TO_IMAGE, inputs=(TEXT_TO_IMAGE.target, *TEXT_TO_IMAGE.inputs))
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return batch["image"]
+
+
+class OtherImage(Method):
+    """Returns a photograph that another caption was written for: a perfect picture that follows no text.
+
+    What it scores for following the text is chance.
+    """
+
+    task = replace(TEXT_TO_IMAGE, inputs=("image_mismatched", *TEXT_TO_IMAGE.inputs))
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return batch["image_mismatched"]
 
 
 class GreyHole(Method):

@@ -1,6 +1,7 @@
 """Edit accuracy: did the parts that the text names take the colours that it names? In the hole of a mask, too."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +30,8 @@ class EditAccuracy(SampleMean):
     needs = ("parts", named)
     higher_is_better = True
 
-    def __init__(self, parts: Sequence[str], palette: Mapping[str, Sequence[int]]) -> None:
-        super().__init__()
+    def __init__(self, parts: Sequence[str], palette: Mapping[str, Sequence[int]], **extractor: Any) -> None:
+        super().__init__(**extractor)
         self.parts = list(parts)
         self.colours = list(palette)
         self.register_buffer(

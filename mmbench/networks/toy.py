@@ -2,9 +2,10 @@
 
 All take images of 64 x 64 pixels; others are resized to that first (bilinear, anti-aliased) unless it is said
 otherwise. The judges (`ToyInception`, `ToyCLIP`, `ToyLPIPS`) and the backbones (`ToyInceptionTrunk`, `ToyVGG`) were
-trained on different birds from different random weights, so that no method is guided by its judge. Scenes have judges
-of their own, `ToySceneInception` and `ToySceneCLIP`; captioners, whom neither judges, see scenes through the first one
-(`ToySceneTrunk`). `mmbench/train_toy_networks.py` trains them all.
+trained on different birds from different random weights, so that no method is guided by its judge. Scenes and flowers
+have judges of their own, `ToySceneInception` and `ToySceneCLIP`, `ToyFlowerInception` and `ToyFlowerCLIP`; captioners,
+whom none of them judges, see scenes through the first one (`ToySceneTrunk`). Where the parts of a generated bird or
+flower are is found by `ToyParts` and `ToyFlowerParts`. `mmbench/maintenance/toy_networks.py` trains them all.
 """
 
 import re
@@ -33,6 +34,15 @@ ATTRIBUTES = {
 CATEGORIES = ("car", "boat", "umbrella", "suitcase", "sports ball", "kite", "cup", "vase")
 # Of a scene: the colour of the thing of each category, the last value where there is none; and the ground.
 SCENE_ATTRIBUTES = dict.fromkeys(CATEGORIES, NUM_COLOURS + 1) | {"ground": 5}
+# Of a flower; colour and shape of the petals first.
+FLOWER_ATTRIBUTES = {
+    "petals": NUM_COLOURS,
+    "petal_shape": 4,
+    "petal_pattern": 3,
+    "centre": NUM_COLOURS,
+    "stem": NUM_COLOURS,
+    "leaves": NUM_COLOURS,
+}
 # Words of toy captions; the index of a word is its place + 1, and 0 is any other word.
 VOCABULARY = tuple(
     re.findall(
@@ -49,6 +59,13 @@ SCENE_VOCABULARY = tuple(
         "nobody nothing of on open orange parasol parked paved pavement picture purple red resting right sailboat sand "
         "sandy scene see sitting sky snow snowy square standing suitcase the there this to umbrella under up vase view "
         "we white with wooden yellow",
+    )
+)
+FLOWER_VOCABULARY = tuple(
+    re.findall(
+        r"\w+",
+        "a an and are black blue brown centre flower green grey has is leaves middle on orange petals plain pointed "
+        "purple red round ruffled shown slender spotted stalk stem striped that the this white with yellow",
     )
 )
 
@@ -108,6 +125,20 @@ class ToySceneInception(ToyInception):
         return torch.cat((pairs.flatten(1), absent.sum(1, keepdim=True)), dim=1)
 
 
+class ToyFlowerInception(ToyInception):
+    """`ToyInception` for flowers: images (N, 3, H, W) uint8 to `features` (N, 64) and `logits` (N, 40).
+
+    The 40 classes are the pairs of a colour and a shape of the petals, which are most of what tells toy classes apart.
+    """
+
+    sizes = FLOWER_ATTRIBUTES
+
+    def classes(self, attributes: Tensor) -> Tensor:
+        """Logits of the attributes (N, 47) to those of the classes (N, 40)."""
+        colour, shape, *_ = attributes.split(list(self.sizes.values()), dim=1)
+        return (colour.log_softmax(1)[:, :, None] + shape.log_softmax(1)[:, None, :]).flatten(1)
+
+
 class ToyCLIP(_Toy):
     """Images (N, 3, H, W) uint8, or N texts, to `embedding` (N, 64) of unit length.
 
@@ -148,6 +179,59 @@ class ToySceneCLIP(ToyCLIP):
     """
 
     vocabulary = SCENE_VOCABULARY
+
+
+class ToyFlowerCLIP(ToyCLIP):
+    """`ToyCLIP` for flowers."""
+
+    vocabulary = FLOWER_VOCABULARY
+
+
+class ToyParts(_Toy):
+    """Finds the parts of a bird in any image: images (N, 3, H, W) uint8 to `parts` and `levels`.
+
+    `parts` (N, P, 64, 64) is the probability that a pixel is of a part, away from its border; `levels` (N, 3, 64, 64),
+    float32 in [0, 255], is the image that it looked at. It was trained on birds, some of them blurred, noisy or in
+    another light, and on pictures without any (noise, flat and patched colours, scenery, birds in shuffled pieces), in
+    which it is to find nothing: a part is where a bird has it, and no colour by itself is one.
+
+    Attributes:
+        num_parts: P.
+    """
+
+    num_parts: ClassVar = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Two by two pixels are one place with twelve channels.
+        self.fine = _convolution(12, 20, 1)  # 32 x 32
+        self.middle = nn.Sequential(_convolution(20, 32, 2), _convolution(32, 32, 1))  # 16 x 16
+        self.coarse = nn.Sequential(_convolution(32, 48, 2), _convolution(48, 48, 1))  # 8 x 8
+        self.whole = nn.Sequential(_convolution(48, 48, 2), _convolution(48, 48, 1))  # 4 x 4
+        self.to_coarse = _convolution(48, 48, 1)
+        self.to_middle = nn.Sequential(nn.Conv2d(48, 32, 1), _convolution(32, 32, 1))
+        self.to_fine = nn.Sequential(nn.Conv2d(32, 20, 1), _convolution(20, 20, 1))
+        self.labels = nn.Conv2d(20, 4 * (1 + self.num_parts), 1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        image = _sized(from_uint8(images))
+        return {"parts": self.logits(image).softmax(1)[:, 1:], "levels": 127.5 * (image + 1)}
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Images (N, 3, 64, 64) in [-1, 1] to (N, 1 + P, 64, 64): the first one is of no part."""
+        fine = self.fine(F.pixel_unshuffle(image, 2))
+        middle = self.middle(fine)
+        coarse = self.coarse(middle)
+        features = self.to_coarse(coarse + _enlarged(self.whole(coarse)))
+        features = self.to_middle[1](middle + _enlarged(self.to_middle[0](features)))
+        features = self.to_fine[1](fine + _enlarged(self.to_fine[0](features)))
+        return F.pixel_shuffle(self.labels(features), 2)
+
+
+class ToyFlowerParts(ToyParts):
+    """`ToyParts` for the four parts of a flower."""
+
+    num_parts = 4
 
 
 class ToyLPIPS(_Toy):
@@ -269,6 +353,10 @@ def _convolution(channels_in: int, channels_out: int, stride: int) -> nn.Sequent
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
     )
+
+
+def _enlarged(features: Tensor) -> Tensor:
+    return F.interpolate(features, scale_factor=2.0, mode="nearest")
 
 
 def _sized(images: Tensor) -> Tensor:

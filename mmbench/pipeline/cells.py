@@ -9,7 +9,7 @@ from typing import Any
 
 from mmbench.core import catalogue, config
 from mmbench.core.results import Result
-from mmbench.pipeline.experiments import SIDES, Experiment, Published, Row, published
+from mmbench.pipeline.experiments import COSTS, SIDES, Experiment, Published, Row, published
 from mmbench.pipeline.lookup import Found, records_of
 from mmbench.pipeline.stages import learns
 
@@ -24,6 +24,7 @@ class Verdict(StrEnum):
     UNPUBLISHED = "no published value"
     OUTDATED = "outdated"
     NOT_RUN = "not run"
+    COST = "cost"
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of a row.
+    """A metric of a row, or a cost, which has the verdict that it is one.
 
     Attributes:
         method: its published name, with the variant.
         data: the data set's published name.
         size: height and width of the images that were scored, in pixels; None where there are none.
         seeds: number of seeds of which the row has a record.
-        metric: as the table shows it.
+        metric: as the table shows it; of a cost its name in `COSTS`.
         published: the number that was printed; None where none was.
         value: what was found.
         verdict: what that amounts to.
@@ -164,6 +165,8 @@ def _is_trained(method: str) -> bool:
 
 def _tells(experiment: Experiment, metric: str, shown: str) -> bool:
     """Whether a metric tells what was learned of another: where they, or what it is computed from, share a column."""
+    if shown in experiment.costs:
+        return False
     sources = {**experiment.differences, **experiment.gains}.get(shown, (shown,))
     return any(experiment.places[metric][0] == experiment.places[source][0] for source in sources)
 
@@ -178,6 +181,8 @@ def _unlearned(own: Cell, others: Sequence[Cell], side: str, rule: Mapping[str, 
         apart = spreads * max(own.spread or 0.0, other.spread or 0.0)
         if sign * (own.value.mean - other.value.mean) <= apart:
             by = f" by more than {spreads:g} standard deviations over seeds ({apart:.4f})" if spreads else ""
+            if spreads and own.spread is None and other.spread is None:
+                by = ", whose standard deviations over seeds are not known"
             values = f"{own.value.mean:.4f} is not {side} the {other.value.mean:.4f} of {other.method}"
             beaten.append((sign * other.value.mean, f"{own.metric} {values}{by}"))
     return [max(beaten)[1]] if beaten else []
@@ -200,7 +205,16 @@ def _row(experiment: Experiment, row: Row, source: str, found: Mapping[str, Foun
         allowed = experiment.allowed(shown, numbers) if printed else 0.0
         judged = verdict(value, printed, allowed, is_toy)
         cells.append(Cell(row.label, row.dataset, size, num_seeds, shown, printed, value, judged))
+    for shown in experiment.costs:
+        cells.append(Cell(row.label, row.dataset, size, num_seeds, shown, None, _cost(shown, records), Verdict.COST))
     return cells
+
+
+def _cost(shown: str, records: Sequence[Result]) -> Value:
+    """A cost by seed: under each protocol that a seed has a record of it is the same."""
+    key, _ = COSTS[shown]
+    by_seed = {record.seed: record.costs[key] for record in records if key in record.costs}
+    return Value(by_seed, statistics.fmean(by_seed.values()) if by_seed else None)
 
 
 def _value(experiment: Experiment, shown: str, row: Row, source: str, found: Mapping[str, Found]) -> Value:

@@ -17,7 +17,7 @@ from mmbench.core.results import Result
 from mmbench.core.task import Task
 from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite, build_suite
-from mmbench.pipeline import by_sample, canary, grid, scoring
+from mmbench.pipeline import by_sample, canary, costs, grid, scoring
 from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest
 from mmbench.pipeline.rows import described
 
@@ -94,6 +94,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             protocol={"name": run.protocol.name, "hash": config.config_hash(run.protocol.facts())},
             metrics=metrics,
             coverage=covered,
+            costs=costs.of_run(run.plain, run.data, run.folder),
             canary=drift,
             size=run.output.size(run.read(run.samples[0])),
             run_key=run.run_key,

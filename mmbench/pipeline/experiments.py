@@ -14,6 +14,12 @@ from mmbench.core.catalogue import names, shipped, unknown
 from mmbench.core.command_line import integers
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+COSTS = {  # as a table shows them: key of a record's `costs`, and what they are
+    "parameters": ("parameters", "those that images are made with, of stages and pretrained networks too"),
+    "trained parameters": ("trained_parameters", "those that optimisers changed, of all stages"),
+    "steps": ("steps", "batches of training, of all stages"),
+    "CPU seconds": ("cpu_seconds", "of training, all stages, threads and processes"),
+}
 SIDES = {"above": 1, "below": -1}  # where the better values lie
 
 
@@ -120,9 +126,12 @@ class Experiment:
         judged: {"metrics", "by"}: metrics of the table, and those that they are to agree with in how they rank rows.
         learned: {"above" or "below", "of", "spreads"}: a row counts as having learned where its value of each named
             metric lies on that side of every row that `of` names (reference rows, by their labels) on its data set, by
-            more than so many standard deviations over seeds (0 where none is said), the larger one of the two rows.
+            more than so many standard deviations over seeds (0 where none is said), the larger one of the two rows;
+            where neither has several seeds no deviation is known, and lying on that side is enough.
             Which of several columns it did not learn is told by those of the metrics.
-        brief: the metrics of a wide table that are shown at a glance in the README; none: all.
+        costs: of `COSTS`, those that the table shows behind the metrics of each row, as means over seeds. They are
+            judged by nothing, and no part of comparisons.
+        brief: the metrics and costs of a wide table that are shown at a glance in the README; none: all.
         toy: other keys where the source is toy data; `metrics` are more metrics of the only column, beside the
             published ones.
     """
@@ -144,6 +153,7 @@ class Experiment:
     curve: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] = field(default_factory=dict)
     learned: dict[str, Any] = field(default_factory=dict)
+    costs: list[str] = field(default_factory=list)
     brief: list[str] = field(default_factory=list)
     toy: dict[str, Any] = field(default_factory=dict)
 
@@ -286,12 +296,16 @@ def _require_comparisons(experiment: Experiment, path: Path) -> None:
         raise ValueError(f"{path}: expected the keys metrics and by of judged, found {found}: correct")
     known = [*experiment.metrics, *experiment.toy.get("metrics", {})]
     compared = {"judged": [name for names in experiment.judged.values() for name in names]}
-    compared["brief"] = experiment.brief
     compared["learned"] = [name for side in sides for name in experiment.learned[side]]
     for key, wanted in compared.items():
         for name in wanted:
             if name not in known:
                 unknown(f"metric for {key} in {path}", name, known)
+    shown = {"costs": (experiment.costs, COSTS), "brief": (experiment.brief, [*known, *experiment.costs])}
+    for key, (wanted, choices) in shown.items():
+        for name in wanted:
+            if name not in choices:
+                unknown(f"name for {key} in {path}", name, choices)
     for data in {row.data for row in experiment.rows}:
         references = [row.label for row in experiment.rows if row.data == data and row.reference]
         for label in experiment.learned.get("of", []):

@@ -14,7 +14,7 @@ from rich.table import Table
 from mmbench.core.files import write_text
 from mmbench.pipeline import latex
 from mmbench.pipeline.cells import Cell, Verdict
-from mmbench.pipeline.experiments import Experiment, Published, listed
+from mmbench.pipeline.experiments import COSTS, Experiment, Published, listed
 
 MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
 COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")
@@ -98,10 +98,21 @@ def _found(cell: Cell, marks: Mapping[str, str], counted: bool) -> str:
     value, digits = cell.value, _digits(cell.published)
     if value.mean is None:
         return "-"
+    if cell.verdict is Verdict.COST:
+        return _cost(cell.metric, value.mean)
     text = f"{value.mean:.{digits}f}"
     if cell.spread is not None:
         text += f" ± {cell.spread:.{digits}f}" + (f" ({len(value.by_seed)} seeds)" if counted else "")
     return text + (f" {marks[value.outdated]}" if value.outdated else "") + ("" if value.verified else " *")
+
+
+def _cost(shown: str, mean: float) -> str:
+    """A cost in words: `1.2 M` parameters, `3,000` of others."""
+    if COSTS[shown][0] not in ("parameters", "trained_parameters") or mean < 1000:
+        return f"{mean:,.0f}"
+    sizes = {"k": mean / 1e3, "M": mean / 1e6, "G": mean / 1e9}
+    unit = next((unit for unit, size in sizes.items() if round(size, 1) < 1000), "G")
+    return f"{sizes[unit]:.1f} {unit}"
 
 
 def rendered(cells: Sequence[Cell], form: str, under: Sequence[str] = ()) -> str:
@@ -176,8 +187,11 @@ def agreements(experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
 
 
 def remarks(experiment: Experiment) -> list[str]:
-    """What stands under every table of an experiment: its notes, and published numbers that nothing here computes."""
+    """What stands under every table: notes, what its costs are, and published numbers that nothing here computes."""
     under = list(experiment.notes)
+    if experiment.costs:
+        told = "; ".join(f"{shown}, {COSTS[shown][1]}" for shown in experiment.costs)
+        under.append(f"Costs, a mean over seeds each, which nothing judges: {told}.")
     for name, lines in listed(experiment).items():
         numbers = "; ".join(f"{line['method']} {line['value']} ({line['protocol']})" for line in lines)
         data = ", ".join(dict.fromkeys(line["dataset"] for line in lines))
@@ -225,7 +239,7 @@ def summarised(pages: Mapping[Path, Sequence[Cell]], root: Path) -> str:
     lines = [
         {
             "table": f"[{path.stem}]({path.relative_to(root).as_posix()})",
-            "values": str(len(cells)),
+            "values": str(sum(cell.verdict is not Verdict.COST for cell in cells)),
             **{str(verdict): str(sum(cell.verdict is verdict for cell in cells)) for verdict in counted},
         }
         for path, cells in pages.items()

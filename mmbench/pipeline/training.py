@@ -19,6 +19,7 @@ from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import console, progress_bar, wandb_mode
 from mmbench.data.base import DataModule
+from mmbench.pipeline import costs
 from mmbench.pipeline.assembly import assembled, load_start, prepared_data
 from mmbench.pipeline.selection import Selection, told
 from mmbench.pipeline.stages import Stage, learns, num_epochs, predecessors, stage, trainer_of
@@ -232,6 +233,7 @@ def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
             SeededSteps(plain["seed"]),
             FiniteWeights(),
             *([Selection(wanted, data)] if "select" in training else []),
+            costs.CpuTime(),  # behind all that takes long
             ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
             *progress_bar(),
         ],
@@ -246,7 +248,8 @@ def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
 
 def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) -> None:
     """Writes what is known of a training that ended, and last its weights."""
-    facts = {"key": wanted.key, "seconds": round(seconds, 1), "commit": results.commit()}
+    spent = {"seconds": round(seconds, 1), **costs.of_fit(trainer, method.accumulate)}
+    facts = {"key": wanted.key, **spent, "commit": results.commit()}
     terms = {name: float(value) for name, value in trainer.callback_metrics.items()}
     write_json(wanted.folder / "training.json", {**facts, "versions": results.versions(), "terms": terms})
     for name, own in method.beside.items():

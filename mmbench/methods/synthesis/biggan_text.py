@@ -20,7 +20,6 @@ What is ours to say:
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +33,7 @@ from mmbench.layers.initialisation import initialise_weights_orthogonally
 from mmbench.layers.spectral_norm import SpectralLinear
 from mmbench.losses.adversarial import hinge_fake, hinge_real
 from mmbench.losses.penalties import off_diagonal_penalty
-from mmbench.networks.biggan import Discriminator, FlatGenerator, Generator
+from mmbench.networks.biggan import Discriminator, Generator
 from mmbench.networks.sentences import Sentences
 
 
@@ -50,12 +49,12 @@ class BigGANText(SentenceToImage):
         shared_dim: size of the embedding that all stages share.
         attention_size: size of the features that attend to themselves, in both networks.
         max_words: captions longer than this keep so many of their words.
+        sentence_scale: what sentence embeddings are multiplied by, 1 as published.
         lambda_orthogonal: weight of orthogonal regularisation.
         decay: of the generator's moving average, which makes the images.
     """
 
     trains_on = frozenset({"image", "caption"})
-    generator_type: ClassVar[type[Generator | FlatGenerator]] = Generator
 
     def __init__(
         self,
@@ -67,14 +66,15 @@ class BigGANText(SentenceToImage):
         shared_dim: int,
         attention_size: int,
         max_words: int,
+        sentence_scale: float,
         lambda_orthogonal: float,
         decay: float,
     ) -> None:
         super().__init__(optimizers)
-        self.sentences = Sentences(damsm, max_words)
+        self.sentences = Sentences(damsm, max_words, sentence_scale)
         self.latent_dim, self.lambda_orthogonal = latent_dim, lambda_orthogonal
         embed = nn.Linear(self.sentences.dim, shared_dim, bias=False)
-        self.generator = self.generator_type(image_size, width, latent_dim, embed, shared_dim, attention_size)
+        self.generator = Generator(image_size, width, latent_dim, embed, shared_dim, attention_size)
         projected = partial(SpectralLinear, self.sentences.dim, bias=False)
         self.discriminator = Discriminator(image_size, width, attention_size, projected)
         initialise_weights_orthogonally(self.generator)
@@ -115,9 +115,3 @@ class BigGANText(SentenceToImage):
 
     def images(self, sentence: Tensor, noise: Noise) -> Tensor:
         return self.ema(noise.normal("z", self.latent_dim), sentence)
-
-
-class BigGANTextFlat(BigGANText):
-    """Without skip connections of the latent, BigGAN's ablation (table 1): stages have the sentence alone."""
-
-    generator_type = FlatGenerator

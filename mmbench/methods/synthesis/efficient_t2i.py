@@ -149,6 +149,7 @@ class EfficientT2IPlain(SentenceToImage):
         latent_dim: size of the noise.
         attention_size: size of the features that attend to themselves, in both networks.
         max_words: captions longer than this keep so many of their words.
+        sentence_scale: what sentence embeddings are multiplied by, 1 as published.
         decay: of the generator's moving average, which makes the images.
     """
 
@@ -163,10 +164,11 @@ class EfficientT2IPlain(SentenceToImage):
         latent_dim: int,
         attention_size: int,
         max_words: int,
+        sentence_scale: float,
         decay: float,
     ) -> None:
         super().__init__(optimizers)
-        self.encoder = Sentences(damsm, max_words)
+        self.encoder = Sentences(damsm, max_words, sentence_scale)
         self.latent_dim = latent_dim
         self.generator = Generator(image_size, width, latent_dim, self.encoder.dim, attention_size)
         self.discriminator = discriminator(image_size, width, self.encoder.dim, attention_size)
