@@ -69,7 +69,7 @@ tables: $(READY) ## write every table that has records
 publish-demo: $(READY) ## write the values that the demo is compared with, from its records
 	$(BIN)/python -m mmbench.maintenance.publish
 
-regression-baseline: $(READY) ## train again what the regression tests compare with (ARGS=fast, slow or inpainting; all: 50 minutes)
+regression-baseline: $(READY) ## train again what the regression tests compare with (ARGS=fast, slow, inpainting or synthesis; all: 55 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m mmbench.maintenance.regression $(ARGS)
 
 toy-networks: $(READY) ## train the small networks that judge and guide on toy data

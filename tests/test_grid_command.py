@@ -233,6 +233,11 @@ def test_every_kind_that_the_help_names_is_there():
         ("kind=attention method=telea", "method with `words` and `word_attention` for kind=attention, found telea"),
         ("kind=interpolation method=telea", "method with `interpolated` for kind=interpolation, found telea: choose"),
         ("kind=stages method=telea", "method with `generate_stages` for kind=stages, found telea: choose another"),
+        ("kind=stages method=dfgan", "method with `generate_stages` for kind=stages, found dfgan: choose another"),
+        ("kind=attention method=dfgan", "with `words` and `word_attention` for kind=attention, found dfgan: choose"),
+        ("kind=interpolation method=dfgan captions=a", "expected two captions for kind=interpolation, found 1: set"),
+        ("kind=interpolation method=dfgan captions=a|b|c", "two captions for kind=interpolation, found 3: set"),
+        ("kind=stages method=attngan captions=a|b", "expected one caption for kind=stages, found 2: leave out"),
         ("kind=interpolation draws=3", "expected options of kind=interpolation, found draws: leave it out"),
         ("kind=captions method=projector data=celeba_hq", "expected a method that follows texts for kind=captions"),
     ],
@@ -266,6 +271,12 @@ def test_what_a_sample_or_a_method_cannot_show_is_one_line(tiny, words, said):
 def test_other_than_two_captions_to_go_between_are_one_line(tiny, captions):
     with pytest.raises(ValueError, match="expected two captions for kind=interpolation, found"):
         command.main(["kind=interpolation", f"captions={captions}", *DRAWN])
+
+
+def test_a_method_of_one_stage_has_no_stages_to_show(tiny):
+    words = ["method=attndcgan", *DRAWN[1:]]
+    with pytest.raises(ValueError, match="expected a method of several stages for kind=stages, found attndcgan of one"):
+        shown("stages", words)
 
 
 def test_a_caption_for_a_method_that_follows_none_is_one_line(tiny):

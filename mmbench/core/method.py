@@ -32,6 +32,9 @@ class Kept(Protocol):
 class Method(pl.LightningModule):
     """A published method: its networks, its training step and how it makes an image.
 
+    Where training takes several captions of an image, the constructor's argument `num_captions` says how many: data
+    with fewer are refused before anything is trained.
+
     Attributes:
         task: what goes in and what is wanted.
         trains_on: batch fields that `training_step` reads, beside `id`, `sample` and `noise`.

@@ -442,6 +442,15 @@ class DataModule(pl.LightningDataModule):
         identity = [self.fingerprint(), split, cropped, rule]
         return prepared(self.assets / "cache", name, identity, self.split(split), look, self.num_workers)
 
+    def require_batch(self, size: int) -> None:
+        """Refuses training batches of more images than there are.
+
+        Raises:
+            ValueError: says how many there are.
+        """
+        if (found := len(self.split("train"))) < size:
+            raise ValueError(f"expected at least {size} training images, found {found}: lower batch_size")
+
     def train_dataloader(self) -> DataLoader:
         """Shuffled training batches with a random caption, crop, flip and mismatched image for each image and epoch.
 
@@ -456,8 +465,7 @@ class DataModule(pl.LightningDataModule):
         making = self._making("train", self.training_fields, partial(look, rng=random_stream("any")), "training")
         dataset = Training(self.split("train"), *making, look, self.seed, self.num_captions)
         whole = self.whole_batch or self.batch_size
-        if len(dataset) < whole:
-            raise ValueError(f"expected at least {whole} training images, found {len(dataset)}: lower batch_size")
+        self.require_batch(whole)
         sampler = EpochSampler(len(dataset), self.seed, whole, self.steps_per_epoch)
         if self.trainer is not None:
             # Lightning starts the workers of a resumed run's first epoch before it tells the sampler the epoch, and

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmbench.core.fasttext import SeededVectors
 from mmbench.core.pickles import read_arrays, read_list
+from mmbench.core.progress import track
 from mmbench.core.text import tokenise
 from mmbench.core.torch7 import read_t7
 from mmbench.data.base import DataModule
@@ -223,6 +224,18 @@ class Embedded(DataModule):
     def embedded(self, *names: str) -> dict[str, Any]:
         """What `Record.extra` has of an image that goes by one of these names, its id first."""
         return self.published.known(*names) if self.published else {}
+
+    def verify(self, full: bool = False) -> dict[str, Any]:
+        """As the base, and reads the embeddings of every image.
+
+        Raises:
+            ValueError: as the base; or embeddings are damaged, or of another dimension or number of captions.
+        """
+        if self.published:
+            records = [record for found in self.records.values() for record in found]
+            for record in track(records, "reading embeddings"):
+                self.published.vector(record.extra["embedded_as"], 0)
+        return super().verify(full)
 
     def caption_embeddings(self) -> Callable[[Sequence[str]], Tensor]:
         """The published embeddings of the data set's captions, by their texts, as `ByText`.

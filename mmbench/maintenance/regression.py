@@ -1,6 +1,6 @@
 """Trains a method of each family and compares what comes out with a baseline: shared by test and baseline.
 
-    python -m mmbench.maintenance.regression [fast] [slow] [inpainting]
+    python -m mmbench.maintenance.regression [fast] [slow] [inpainting] [synthesis]
 
 writes `tests/baselines/<name>.json` from the seeds 0 to 4. Trainings are kept below `runs/regression`: stopped and
 started again it goes on.
@@ -32,13 +32,13 @@ class Regression(NamedTuple):
     Attributes:
         method: of conf/method or of `BASELINES`.
         metrics: of the protocol, that are compared.
-        idle: a method that does nothing and is not to pass for the trained one.
+        idle: a method that does nothing and is not to pass for the trained one; None where there is no such method.
         words: what else its configuration says.
     """
 
     method: str
     metrics: tuple[str, ...]
-    idle: str
+    idle: str | None
     words: tuple[str, ...] = ()
 
 
@@ -52,6 +52,13 @@ REGRESSIONS: Mapping[str, Regression] = {
         ("l1_in_mask", "psnr_in_mask"),
         "grey_hole",
         ("data.toy_images=500", "protocol=strict_inpainting", "protocol.draws=1"),
+    ),
+    # Stands on the same DAMSM as the fast one.
+    "synthesis": Regression(
+        "attngan_regression",
+        ("r_precision", "clip_score", "fid"),
+        None,
+        ("data.module.image_size=32", "protocol=strict_synthesis"),
     ),
 }
 
@@ -84,13 +91,13 @@ def trained_terms(chosen: list[str]) -> dict[str, float]:
 
 
 def scores(name: str, chosen: list[str]) -> dict[str, float]:
-    """What the metrics of a regression say of the test images."""
+    """What the metrics of a regression say of the test images, by name, or `name@extractor`."""
     run = generation.prepared(config.composed(chosen))
     generation.generate(run)
     metrics = {metric: run.protocol.metrics[metric] for metric in REGRESSIONS[name].metrics}
-    suite = build_suite(metrics, {}, Path(run.plain["paths"]["assets"]))
+    suite = build_suite(metrics, run.protocol.extractors, Path(run.plain["paths"]["assets"]))
     found, _ = evaluation.score(run, suite)
-    return {metric: found[metric]["value"] for metric in metrics}
+    return {metric: one["value"] for metric, one in found.items()}
 
 
 def measured(name: str, seed: int, runs: Path) -> dict[str, float]:
@@ -123,6 +130,7 @@ def write_baseline(name: str) -> None:
         of_seeds = [one[compared] for one in found]
         mean, spread = statistics.fmean(of_seeds), statistics.stdev(of_seeds)
         values[compared] = {"mean": mean, "std": spread, "tolerance": DEVIATIONS * spread, "seeds": of_seeds}
+    idle = REGRESSIONS[name].idle
     write_json(
         BASELINES / f"{name}.json",
         {
@@ -133,7 +141,7 @@ def write_baseline(name: str) -> None:
             "commit": results.commit(),
             "versions": results.versions(),
             "untrained": scores(name, words(name, "weights=none", f"paths.runs={RUNS}")),
-            "idle": scores(name, words(name, f"paths.runs={RUNS}", method=REGRESSIONS[name].idle)),
+            **({"idle": scores(name, words(name, f"paths.runs={RUNS}", method=idle))} if idle else {}),
             "values": values,
         },
     )

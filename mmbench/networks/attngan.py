@@ -134,6 +134,9 @@ class AttentionalGenerator(StagedGenerator):
         num_residual: residual blocks per stage, 2 for CUB and 3 for COCO.
         base_size: size of the first stage's image; the others double it.
         num_sizes: stages, 3 of AttnGAN2 and 2 of AttnGAN1, which has one attention model.
+
+    Raises:
+        ValueError: there is no stage that looks at words.
     """
 
     def __init__(
@@ -146,6 +149,8 @@ class AttentionalGenerator(StagedGenerator):
         base_size: int = 64,
         num_sizes: int = 3,
     ) -> None:
+        if num_sizes < 2:
+            raise ValueError(f"expected num_sizes from 2, so that a stage looks at words, found {num_sizes}: raise it")
         stages = (NextStage(width, embedding_dim, num_residual) for _ in range(num_sizes - 1))
         super().__init__(width, embedding_dim, noise_dim, condition_dim, base_size, stages)
 

@@ -115,6 +115,10 @@ class Scene:
         prompt = self.run.method.task.prompt
         return self.item[prompt] if prompt else ""
 
+    def caption_of(self, asked: Asked) -> str:
+        """The caption that is asked for, else the sample's own."""
+        return asked.captions[0] if asked.captions else self.caption
+
     def others(self, count: int) -> list[str]:
         """Captions of other samples of the run, drawn by the sample's id; fewer where there are no more."""
         run = self.run
@@ -216,8 +220,9 @@ def attention(plain: dict[str, Any], asked: Asked) -> Picture:
         ValueError: the method has no attention to words, or knows no word of the caption.
     """
     _require(plain, Attentive, "`words` and `word_attention`", "attention")
+    _require_one_caption(plain, asked, "attention")
     scene = Scene.of(plain, asked.sample)
-    text = _one_caption(asked, scene, "attention")
+    text = scene.caption_of(asked)
     items = scene.told([text])
     tiles = [*scene.given(), Tile(plain["method"]["name"], scene.made(items)[0])]
     below = (scene.given() or tiles)[-1].cell
@@ -239,8 +244,9 @@ def draws(plain: dict[str, Any], asked: Asked) -> Picture:
     Raises:
         ValueError: the task follows no text, and one is given.
     """
+    _require_one_caption(plain, asked, "draws")
     scene = Scene.of(plain, asked.sample)
-    text = _one_caption(asked, scene, "draws")
+    text = scene.caption_of(asked)
     items = _items(scene.run, [scene.sample._replace(draw=draw) for draw in range(asked.draws)])
     if prompt := _task(plain).prompt:
         items = [{**item, prompt: text} for item in items]
@@ -256,10 +262,11 @@ def interpolation(plain: dict[str, Any], asked: Asked) -> Picture:
             other one to take.
     """
     _require(plain, Interpolating, "`interpolated`", "interpolation")
+    if asked.captions:
+        _require_two(asked.captions)
     scene = Scene.of(plain, asked.sample)
     texts = list(asked.captions) or [scene.caption, *scene.others(1)]
-    if len(texts) != 2:
-        raise ValueError(f"expected two captions for kind=interpolation, found {len(texts)}: set captions='A|B'")
+    _require_two(texts)
     share = torch.linspace(0, 1, NUM_STEPS)
 
     def between(method: Interpolating, batch: Batch) -> Tensor:
@@ -274,16 +281,22 @@ def stages(plain: dict[str, Any], asked: Asked) -> Picture:
     """The image of every stage of a stacked method, from small to large, after one caption.
 
     Raises:
-        ValueError: the method has no stages, or several captions are given.
+        ValueError: the method has no stages, or one; or several captions are given.
     """
     _require(plain, Staged, "`generate_stages`", "stages")
+    _require_one_caption(plain, asked, "stages")
     scene = Scene.of(plain, asked.sample)
-    text = _one_caption(asked, scene, "stages")
+    text = scene.caption_of(asked)
 
     def each(method: Staged, batch: Batch) -> list[Tensor]:
         return [images[0] for images in method.generate_stages(batch, batch["noise"])]
 
     cells = scene.shown(each, scene.told([text]))
+    if len(cells) < 2:
+        raise ValueError(
+            f"expected a method of several stages for kind=stages, found {plain['method']['name']} of one: choose "
+            "another method or kind"
+        )
     return Picture([Tile(f"{cell.shape[0]} x {cell.shape[1]}", cell) for cell in cells], text)
 
 
@@ -320,13 +333,17 @@ def _require(plain: Mapping[str, Any], ability: type, wanted: str, kind: str) ->
         )
 
 
-def _one_caption(asked: Asked, scene: Scene, kind: str) -> str:
-    """The caption that is asked for, else the sample's own."""
+def _require_one_caption(plain: Mapping[str, Any], asked: Asked, kind: str) -> None:
+    """Refuses several captions, and one for a method that follows none, before anything is loaded."""
     if len(asked.captions) > 1:
         raise ValueError(f"expected one caption for kind={kind}, found {len(asked.captions)}: leave out the others")
-    task = scene.run.method.task
+    task = _task(plain)
     if asked.captions and task.prompt is None:
         raise ValueError(
             f"expected a method that follows texts with captions=, found one for {task.name}: leave them out"
         )
-    return asked.captions[0] if asked.captions else scene.caption
+
+
+def _require_two(texts: Sequence[str]) -> None:
+    if len(texts) != 2:
+        raise ValueError(f"expected two captions for kind=interpolation, found {len(texts)}: set captions='A|B'")

@@ -31,13 +31,16 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
     A run that was stopped goes on from its last checkpoint and ends with the same weights.
 
     Raises:
-        ValueError: the method has nothing to train, or needs larger batches, or a caption has no known word, or the
-            device lacks memory, or a loss or a weight is no number; or the checkpoint that is there is none to go on
-            with.
+        ValueError: the method has nothing to train, or needs larger batches or other data, or a caption has no known
+            word, all of which is said before a stage is trained; the device lacks memory, or a loss or a weight is no
+            number; or the checkpoint that is there is none to go on with.
     """
     require_training(plain)
     plain = {**plain, "weights": "trained"}
     wanted = stage(plain, data)
+    require_data(plain, data)
+    if any(learns(before.plain) and not before.weights.is_file() for before in wanted.before.values()):
+        assembled({**plain, "weights": "none"}, data)  # what cannot be built is not worth training stages for
     for before in predecessors(plain).values():
         if learns(before):
             trained(before, _data_of(before, plain, data))
@@ -55,7 +58,7 @@ def _data_of(before: dict[str, Any], plain: dict[str, Any], data: DataModule) ->
 
 
 def require_training(plain: dict[str, Any]) -> None:
-    """Refuses what cannot be trained, before anything is made for it.
+    """Refuses what cannot be trained, the stages before it included, before anything is made for it.
 
     Raises:
         ValueError: the method has nothing to train and stands on nothing that has; or needs larger batches.
@@ -70,6 +73,50 @@ def require_training(plain: dict[str, Any]) -> None:
             f"expected batches of {smallest} images or more to train {method['name']}, found "
             f"{method['training']['batch_size']}: raise method.training.batch_size"
         )
+    for before in predecessors(plain).values():
+        if learns(before):
+            require_training(before)
+
+
+def require_data(plain: dict[str, Any], data: DataModule) -> None:
+    """Refuses data that a method, or a stage before it, cannot be trained on, before any of them is trained.
+
+    Raises:
+        ValueError: the data lack a field; have fewer images than a batch, or fewer captions of one than the method's
+            `num_captions`; or all their images are of one class, where those of others are what a loss compares with.
+    """
+    for before in predecessors(plain).values():
+        if learns(before):
+            require_data(before, _data_of(before, plain, data))
+    if "training" not in plain["method"]:
+        return
+    name, module = plain["method"]["name"], plain["method"]["module"]
+    trains_on = config.target(module).trains_on
+    if missing := sorted(trains_on - data.fields):
+        raise ValueError(
+            f"expected the fields {', '.join(missing)} to train {name}, found {plain['data']['name']} without them: "
+            "choose another data set"
+        )
+    data.require_batch(plain["method"]["training"]["batch_size"])
+    if "num_captions" in module:
+        _require_captions(name, module["num_captions"], data)
+    records = data.split("train")
+    if "class_id" in trains_on and len({record.class_id for record in records}) < 2:
+        raise ValueError(
+            f"expected training images of two classes or more to train {name}, found one class of {len(records)} "
+            "images: use more of the data set"
+        )
+
+
+def _require_captions(name: str, wanted: Any, data: DataModule) -> None:
+    if type(wanted) is not int or wanted < 1:
+        raise ValueError(f"expected method.module.num_captions as a whole number from 1, found {wanted!r}: correct it")
+    for record in data.split("train"):
+        if len(record.captions) < wanted:
+            raise ValueError(
+                f"expected {wanted} captions of each image to train {name}, found {len(record.captions)} of "
+                f"{record.id}: lower method.module.num_captions"
+            )
 
 
 def _smallest_batch(plain: dict[str, Any]) -> int:
@@ -110,11 +157,6 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     plain, training = wanted.plain, wanted.plain["method"]["training"]
     method, _ = assembled(plain, data)
     load_start(method, plain)
-    if missing := sorted(method.trains_on - data.fields):
-        raise ValueError(
-            f"expected the fields {', '.join(missing)} to train {wanted.name}, found {plain['data']['name']} without "
-            "them: choose another data set"
-        )
     data.training_fields = method.trains_on
     checkpoint = wanted.folder / "last.ckpt"
     resumed = str(checkpoint) if checkpoint.is_file() else None

@@ -212,3 +212,43 @@ def test_pickles_of_arrays_run_nothing_and_hold_nothing_else(tmp_path):
         path.write_bytes(content)
         refused(lambda: read_arrays(path), f"expected a pickle of a list of arrays .*, found {found}")
     assert not victim.exists()
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def spoilt_last(kind, names):
+    """Names of published embeddings, and what makes those of an image: the last image's are missing, or others."""
+    spoilt = {"dimension": {"dim": 5}, "captions": {"count": 4}}.get(kind, {})
+
+    def make(name):
+        return vectors_of(name, **(spoilt if name == names[-1] else {}))
+
+    return names[:-1] if kind == "image" else names, make
+
+
+SPOILT = [
+    ("dimension", "expected embeddings of {last} as 10 x 6 finite numbers, a row for each caption, found 10 x 5 of"),
+    ("captions", "expected embeddings of {last} as 10 x 6 finite numbers, a row for each caption, found 4 x 6 of"),
+    ("image", "expected embeddings of {last}, found those of 79 other images: name the folder"),
+    ("truncated", "expected a {format}, found "),
+]
+
+
+@pytest.mark.parametrize(("kind", "said"), SPOILT, ids=[kind for kind, _ in SPOILT])
+@pytest.mark.parametrize("publication", ["pickles", "files"])
+def test_one_image_of_spoilt_embeddings_is_one_line_before_anything_is_made(toy, tmp_path, publication, kind, said):
+    names = ids(toy())
+    root = tmp_path / "published"
+    given, make = spoilt_last(kind, names)
+    if publication == "pickles":
+        write_pickles(root, {"": given}, make)
+        spoilt = root / PICKLE
+    else:
+        write_files(root, given, make)
+        spoilt = root / f"{names[-1]}.t7"
+    if kind == "truncated":
+        truncated(spoilt)
+    form = "pickle of a list of arrays of floating-point numbers" if publication == "pickles" else "file of Torch7"
+    refused(toy(embeddings=root, assets=tmp_path).prepare_data, said.format(last=names[-1], format=form))

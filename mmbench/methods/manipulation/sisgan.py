@@ -281,6 +281,7 @@ class SISGANEmbedding(Learner):
 
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
+    smallest_batch = 2  # another pair is what a pair is to be nearer than
 
     def __init__(
         self,

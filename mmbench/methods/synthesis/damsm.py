@@ -43,6 +43,7 @@ class DAMSM(Learner):
 
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption", "class_id"})
+    smallest_batch = 2  # another pair is what a pair is told from
     official: ClassVar[dict[str, KeyMap]] = {"text_encoder": TEXT_ENCODER, "image_encoder": IMAGE_ENCODER}
 
     def __init__(

@@ -216,7 +216,7 @@ class EfficientT2I(EfficientT2IPlain):
         others: as `EfficientT2IPlain`.
 
     Raises:
-        ValueError: there is nothing to mix; in training, an image has fewer captions.
+        ValueError: there is nothing to mix.
     """
 
     trains_on = frozenset({"image", "captions"})
@@ -232,11 +232,5 @@ class EfficientT2I(EfficientT2IPlain):
         self.num_captions = num_captions
 
     def sentences(self, batch: Batch) -> Tensor:
-        for name, captions in zip(batch["id"], batch["captions"], strict=True):
-            if len(captions) < self.num_captions:
-                raise ValueError(
-                    f"expected {self.num_captions} captions of an image to interpolate between, found {len(captions)} "
-                    f"of {name}: lower method.module.num_captions"
-                )
         embeddings = self.encoder.several([captions[: self.num_captions] for captions in batch["captions"]])
         return interpolated(embeddings, shares(batch["noise"].uniform("shares", self.num_captions)))

@@ -199,6 +199,7 @@ class TextStyleGAN(StyledGAN):
 
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption", "class_id"})
+    smallest_batch = 2  # another pair is what a pair is told from
 
     def __init__(
         self,
