@@ -16,7 +16,7 @@ from mmbench.pipeline import training
 
 DIM = 5
 OPTIMIZERS = dict.fromkeys(("generator", "discriminator"), partial(torch.optim.Adam, lr=2e-4))
-SIZES = {"text_dim": 3, "noise_dim": 2, "width": 2, "discriminator_width": 2, "halving_epochs": 100}
+SIZES = {"text_dim": 3, "noise_dim": 2, "width": 2, "discriminator_width": 2, "residual": True, "halving_epochs": 100}
 PAPER = {"num_captions": 2, "lambda_mismatched": 0.5, "lambda_fake": 0.5, "lambda_interpolated": 0.5}
 
 
@@ -174,3 +174,16 @@ def test_data_without_classes_are_one_line(name, lacking, tmp_path):
     with pytest.raises(ValueError, match=f"expected the fields {lacking} to train {name}, found cub without") as caught:
         training.trained(plain_of(name, "scale=tiny", f"paths.runs={tmp_path}"), data)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("residual", "pairs"), [(True, True), (False, False)])
+def test_only_the_authors_discriminator_sees_whether_image_and_text_match(residual, pairs):
+    subject = method(residual=residual).eval()
+    for weight in subject.discriminator.parameters():
+        nn.init.normal_(weight, std=0.3)
+    (one, other), sentences = torch.rand(2, 1, 3, SIZE, SIZE), torch.randn(2, DIM)
+    with torch.no_grad():
+        nearer = [subject.judged(image.expand(2, -1, -1, -1), sentences) for image in (one, other)]
+    # What one text is above the other is the same for every image where image and text are summed.
+    gains = [float(logits[0] - logits[1]) for logits in nearer]
+    assert (gains[0] == pytest.approx(gains[1], rel=1e-3)) is not pairs

@@ -2,16 +2,18 @@
 
 Scott Reed, Zeynep Akata, Xinchen Yan, Lajanugen Logeswaran, Bernt Schiele, Honglak Lee. ICML 2016.
 https://arxiv.org/abs/1605.05396
-Authors' code: https://github.com/reedscot/icml2016/tree/db3f0c6d7c9ef3ef138cb15bf36592c7e19eb9a0, in Lua. The networks
-are those of https://github.com/aelnouby/Text-to-Image-Synthesis/tree/f6d47e4da06defa974390ce813f734dbee75c885, in
-PyTorch, and so are the terms of `GANCLSFeatures`.
+Authors' code: https://github.com/reedscot/icml2016/tree/db3f0c6d7c9ef3ef138cb15bf36592c7e19eb9a0, in Lua. Networks that
+are not `residual` are those of its rewriting in PyTorch, and so are the terms of `GANCLSFeatures`:
+https://github.com/aelnouby/Text-to-Image-Synthesis/tree/f6d47e4da06defa974390ce813f734dbee75c885. Its discriminator's
+logit is one of the image and one of the text, added up: whether they match, such a sum cannot say, and its generator is
+taught no more of a text than which pictures go with texts on the whole.
 
-Where paper and authors' code differ, this is the code: a caption is the mean of the embeddings of several captions of
-an image, and a mismatched pair is a caption with the image of another class, not the other way round.
+Where paper and authors' code differ, this is the code:
+- A caption is the mean of the embeddings of several captions of an image, and a mismatched pair is a caption with the
+  image of another class, not the other way round.
+- The discriminator has no residual block: the released code builds one and leaves it out.
 
 Deviations:
-- The authors' networks have a residual block at 4 x 4 and at 8 x 8 pixels, the discriminator a 1 x 1 convolution of
-  image and text, and the generator no normalisation of the text; the weights that they published fit no other.
 - Their generator's objective is a weighted mean over captions and interpolated captions; ours adds two means up, the
   same but for a factor that Adam does not see.
 - Pictures keep their aspect and are cut; theirs are squashed.
@@ -44,18 +46,35 @@ SIZE = 64  # of the images: the discriminator's last convolution covers 4x4, a s
 class ProjectedText(nn.Sequential):
     """A sentence embedding (N, embedding_dim) in few numbers (N, text_dim)."""
 
-    def __init__(self, embedding_dim: int, text_dim: int) -> None:
-        super().__init__(nn.Linear(embedding_dim, text_dim), nn.BatchNorm1d(text_dim), nn.LeakyReLU(0.2))
+    def __init__(self, embedding_dim: int, text_dim: int, normalised: bool) -> None:
+        norm = [nn.BatchNorm1d(text_dim)] if normalised else []
+        super().__init__(nn.Linear(embedding_dim, text_dim), *norm, nn.LeakyReLU(0.2))
+
+
+class Refined(nn.Module):
+    """Features (N, channels, H, W) and what a narrow block makes of them, added up and rectified."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow = channels // 4
+        self.block = nn.Sequential(
+            ConvNorm(channels, narrow, kernel=1, activation=nn.ReLU()),
+            ConvNorm(narrow, narrow, activation=nn.ReLU()),
+            ConvNorm(narrow, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.block(x)).relu()
 
 
 class Deconvolution(nn.Sequential):
     """A transposed 4x4 convolution, which makes 4x4 of one place or doubles the size, normalised and rectified."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 2) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 2, refined: bool = False) -> None:
         super().__init__(
             nn.ConvTranspose2d(in_channels, out_channels, 4, stride, padding=stride // 2, bias=False),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            Refined(out_channels) if refined else nn.ReLU(),
         )
 
 
@@ -67,14 +86,16 @@ class Generator(nn.Module):
         text_dim: of the numbers that a sentence is brought to, 128.
         noise_dim: 100.
         width: channels of the last hidden features, 64 (the authors' 128); the first have eight times as many.
+        residual: whether features of 4 and 8 pixels are refined, and text is not normalised.
     """
 
-    def __init__(self, embedding_dim: int, text_dim: int, noise_dim: int, width: int) -> None:
+    def __init__(self, embedding_dim: int, text_dim: int, noise_dim: int, width: int, residual: bool) -> None:
         super().__init__()
-        self.project = ProjectedText(embedding_dim, text_dim)
+        self.project = ProjectedText(embedding_dim, text_dim, normalised=not residual)
         self.decoder = nn.Sequential(
-            Deconvolution(text_dim + noise_dim, 8 * width, stride=1),
-            *(Deconvolution(2 * n * width, n * width) for n in (4, 2, 1)),
+            Deconvolution(text_dim + noise_dim, 8 * width, stride=1, refined=residual),
+            Deconvolution(8 * width, 4 * width, refined=residual),
+            *(Deconvolution(2 * n * width, n * width) for n in (2, 1)),
         )
         self.to_rgb = nn.ConvTranspose2d(width, 3, 4, stride=2, padding=1, bias=False)
 
@@ -90,14 +111,17 @@ class Discriminator(nn.Module):
     Args:
         embedding_dim, text_dim: as of `Generator`.
         width: channels after the first convolution, 64; features have eight times as many.
+        joint: whether a convolution looks at features and text together before they become a logit.
     """
 
-    def __init__(self, embedding_dim: int, text_dim: int, width: int) -> None:
+    def __init__(self, embedding_dim: int, text_dim: int, width: int, joint: bool) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, width, 4, 2, 1, bias=False)
         self.halvings = nn.ModuleList(ConvNorm(n * width, 2 * n * width, kernel=4, stride=2) for n in (1, 2, 4))
-        self.project = ProjectedText(embedding_dim, text_dim)
-        self.to_logit = nn.Conv2d(8 * width + text_dim, 1, 4, bias=False)
+        self.project = ProjectedText(embedding_dim, text_dim, normalised=True)
+        both = 8 * width + text_dim
+        self.joint = ConvNorm(both, 8 * width, kernel=1, activation=nn.LeakyReLU(0.2)) if joint else nn.Identity()
+        self.to_logit = nn.Conv2d(8 * width if joint else both, 1, 4, bias=False)
 
     def features(self, image: Tensor) -> Tensor:
         """(N, 3, 64, 64) in [-1, 1] to (N, 8 * width, 4, 4)."""
@@ -109,7 +133,7 @@ class Discriminator(nn.Module):
     def forward(self, features: Tensor, sentence: Tensor) -> Tensor:
         """Features (N, 8 * width, 4, 4) and sentences (N, embedding_dim) to logits (N,)."""
         text = self.project(sentence)[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        return self.to_logit(torch.cat((features, text), dim=1)).flatten()
+        return self.to_logit(self.joint(torch.cat((features, text), dim=1))).flatten()
 
 
 def _pairs(theirs: str, places: Sequence[int], ours: str) -> dict[str, str]:
@@ -152,6 +176,7 @@ class GANINTCLS(SentenceToImage):
         optimizers: partials for `generator` and `discriminator`.
         text_dim, noise_dim, width: as of `Generator`.
         discriminator_width: as of `Discriminator`.
+        residual: whether networks are the authors', or those of the rewriting.
         num_captions: of each image, drawn in training; a sentence is the mean of their embeddings.
         lambda_mismatched, lambda_fake: weights of the discriminator's two negative terms.
         lambda_interpolated: weight of the generator's term of interpolated sentences.
@@ -169,6 +194,7 @@ class GANINTCLS(SentenceToImage):
         noise_dim: int,
         width: int,
         discriminator_width: int,
+        residual: bool,
         num_captions: int,
         lambda_mismatched: float,
         lambda_fake: float,
@@ -181,8 +207,8 @@ class GANINTCLS(SentenceToImage):
         self.lambda_mismatched, self.lambda_fake = lambda_mismatched, lambda_fake
         self.lambda_interpolated = lambda_interpolated
         self.halving_epochs = halving_epochs
-        self.generator = Generator(text_encoder.embedding_dim, text_dim, noise_dim, width)
-        self.discriminator = Discriminator(text_encoder.embedding_dim, text_dim, discriminator_width)
+        self.generator = Generator(text_encoder.embedding_dim, text_dim, noise_dim, width, residual)
+        self.discriminator = Discriminator(text_encoder.embedding_dim, text_dim, discriminator_width, residual)
         initialise_normally(self.generator)
         initialise_normally(self.discriminator)
 
