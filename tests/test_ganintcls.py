@@ -181,7 +181,7 @@ def test_only_the_authors_discriminator_sees_whether_image_and_text_match(residu
     subject = method(residual=residual).eval()
     for weight in subject.discriminator.parameters():
         nn.init.normal_(weight, std=0.3)
-    (one, other), sentences = torch.rand(2, 1, 3, SIZE, SIZE), torch.randn(2, DIM)
+    (one, other), sentences = torch.randn(2, 1, 3, SIZE, SIZE), 100 * torch.randn(2, DIM)
     with torch.no_grad():
         nearer = [subject.judged(image.expand(2, -1, -1, -1), sentences) for image in (one, other)]
     # What one text is above the other is the same for every image where image and text are summed.
