@@ -185,3 +185,14 @@ def test_the_captioner_reads_the_very_words_that_the_generator_was_told(tiny, mo
     built.redescription(torch.zeros(3, 3, 64, 64), batch)
     assert seen[0].shape == (3, 4)
     assert torch.equal(*seen)
+
+
+ABLATIONS = {"attngan1_lambda_0_1": 0.1, "attngan1_lambda_1": 1.0, "attngan1": 5.0, "attngan1_lambda_10": 10.0}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_a_toy_damsm_weighs_a_tenth_of_what_the_ablation_is_of(name):
+    words = [f"method={name}", "data=cub"]
+    published, toy = (config.composed([*words, *more]) for more in ([], ["data.source=toy"]))
+    assert published["method"]["module"]["lambda_damsm"] == ABLATIONS[name]
+    assert toy["method"]["module"]["lambda_damsm"] == pytest.approx(ABLATIONS[name] / 10)
