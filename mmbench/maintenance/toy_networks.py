@@ -477,15 +477,8 @@ def save(network: nn.Module, name: str) -> None:
 
 def train_judges() -> None:
     """Those of birds."""
-    birds, unseen = aviary("judges", 16000), aviary("judges, unseen", 1000)
-    torch.manual_seed(1)
-    inception = toy.ToyInception()
-    train_classifier(inception, lambda images: inception(images)["attributes"], [], birds, unseen, epochs=6)
-    save(inception, "inception/toy")
-    torch.manual_seed(2)
-    clip = toy.ToyCLIP()
-    train_clip(clip, birds, unseen, epochs=8)
-    save(clip, "clip/toy")
+    kinds = toy.ToyInception, toy.ToyCLIP
+    train_inception_and_clip("toy", aviary("judges", 16000), aviary("judges, unseen", 1000), 1, kinds, epochs=(6, 8))
     torch.manual_seed(3)
     lpips = toy.ToyLPIPS()
     train_lpips(lpips, aviary("distances", 1536, True), aviary("distances, unseen", 256, True), epochs=20)
@@ -512,28 +505,35 @@ def train_backbones() -> None:
 
 
 def train_scene_judges() -> None:
-    scenes, unseen = gallery("train", 16000), gallery("unseen", 1000)
-    torch.manual_seed(6)
-    inception = toy.ToySceneInception()
-    # More than for birds: things that are cut off at the border come late.
-    train_classifier(inception, lambda images: inception(images)["attributes"], [], scenes, unseen, epochs=8)
-    save(inception, "inception/toy_scenes")
-    torch.manual_seed(7)
-    clip = toy.ToySceneCLIP()
-    train_clip(clip, scenes, unseen, epochs=4)
-    save(clip, "clip/toy_scenes")
+    # More epochs than for birds: things that are cut off at the border come late.
+    kinds = toy.ToySceneInception, toy.ToySceneCLIP
+    train_inception_and_clip("toy_scenes", gallery("train", 16000), gallery("unseen", 1000), 6, kinds, epochs=(8, 4))
 
 
 def train_flower_judges() -> None:
-    flowers, unseen = garden("flowers", 8000), garden("flowers, unseen", 1000)
-    torch.manual_seed(8)
-    inception = toy.ToyFlowerInception()
-    train_classifier(inception, lambda images: inception(images)["attributes"], [], flowers, unseen, epochs=20)
-    save(inception, "inception/toy_flowers")
-    torch.manual_seed(9)
-    clip = toy.ToyFlowerCLIP()
-    train_clip(clip, flowers, unseen, epochs=10)
-    save(clip, "clip/toy_flowers")
+    kinds = toy.ToyFlowerInception, toy.ToyFlowerCLIP
+    train_inception_and_clip(
+        "toy_flowers", garden("flowers", 8000), garden("flowers, unseen", 1000), 8, kinds, epochs=(20, 10)
+    )
+
+
+def train_inception_and_clip(
+    name: str,
+    train: Pictures,
+    unseen: Pictures,
+    seed: int,
+    kinds: tuple[type[toy.ToyInception], type[toy.ToyCLIP]],
+    epochs: tuple[int, int],
+) -> None:
+    """The two judges of a kind of pictures, each from a seed of its own."""
+    torch.manual_seed(seed)
+    inception = kinds[0]()
+    train_classifier(inception, lambda images: inception(images)["attributes"], [], train, unseen, epochs[0])
+    save(inception, f"inception/{name}")
+    torch.manual_seed(seed + 1)
+    clip = kinds[1]()
+    train_clip(clip, train, unseen, epochs[1])
+    save(clip, f"clip/{name}")
 
 
 def train_bird_parts() -> None:
