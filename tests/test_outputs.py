@@ -101,6 +101,11 @@ def test_a_metric_of_another_output_is_refused_in_one_line():
     MetricSuite({"length": Length()}).require("texts")
 
 
+def test_beside_what_is_made_of_a_text_stands_no_input():
+    assert Task("text to image", ("caption",), "caption", "image").example == "real"
+    assert Task("editing", ("image", "caption"), "caption", "image").example == "input"
+
+
 def test_another_task_is_one_entry_and_its_output_follows():
     assert Task("video captioning", ("video",), None, "caption").output is TEXTS
     assert Task("frame interpolation", ("image",), None, "video").output is VIDEOS

@@ -60,6 +60,11 @@ class Task:
         """What a method of this task returns."""
         return OF_TARGET[self.target]
 
+    @property
+    def example(self) -> str:
+        """What the example of a sample is that stands beside what is made: its input, or the real one of a text."""
+        return "input" if any(name in OF_TARGET and name != self.prompt for name in self.inputs) else "real"
+
     def missing(self, fields: frozenset[str]) -> list[str]:
         """Fields that a method of this task reads and a data set with `fields` lacks, sorted.
 

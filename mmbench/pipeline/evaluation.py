@@ -123,8 +123,8 @@ def _notes(run: Run, suite: MetricSuite) -> dict[str, dict[str, int]]:
 
 
 def _draw_grid(run: Run) -> None:
-    """Samples as rows: input, prompt where the task has one, output."""
-    columns, rows = ["input", "prompt", run.plain["method"]["name"]], list(shown(run, 8))
+    """Samples as rows: example, prompt where the task has one, output."""
+    columns, rows = [run.method.task.example, "prompt", run.plain["method"]["name"]], list(shown(run, 8))
     if run.method.task.prompt is None:
         columns, rows = [columns[0], columns[2]], [(row[0], row[2]) for row in rows]  # type: ignore[misc]
     grid.write_grid(run.folder / "grid.png", rows, columns)

@@ -74,6 +74,6 @@ def write_grids(experiment: Experiment, source: str, outcome: Outcome, folder: P
             for examples in zip(*samples, strict=True)
         ]
         path = folder / "tables" / f"{experiment.name}-{data}{'-toy' if source == 'toy' else ''}.png"
-        write_grid(path, cells, ["input", "prompt", *chosen])
+        write_grid(path, cells, [next(iter(chosen.values())).method.task.example, "prompt", *chosen])
         paths.append(path)
     return paths
