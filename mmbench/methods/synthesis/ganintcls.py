@@ -11,14 +11,18 @@ taught no more of a text than which pictures go with texts on the whole.
 Where paper and authors' code differ, this is the code:
 - A caption is the mean of the embeddings of several captions of an image, and a mismatched pair is a caption with the
   image of another class, not the other way round.
-- The discriminator has no residual block: the released code builds one and leaves it out.
+- The discriminator has no residual block: the code released with the paper builds one and leaves it out (`skipD` at
+  4f57c3b of June 2016). What is cited above has it since ed4e6d0 of October 2016, after the paper's numbers.
 
 Deviations:
 - Their generator's objective is a weighted mean over captions and interpolated captions; ours adds two means up, the
   same but for a factor that Adam does not see.
 - Pictures keep their aspect and are cut; theirs are squashed.
-- Linear maps start as convolutions do, not as Torch starts them; batch normalisation follows them.
+- Linear maps start as convolutions do (deviation 0.02), not as Torch starts them, which is 0.018 where a sentence has
+  1,024 numbers, and more where it has fewer. Batch normalisation follows the discriminator's, and not the generator's.
 - The discriminator gives logits, and the sigmoid is part of the loss.
+- The discriminator rectifies after each halving; theirs goes from the third convolution to the fourth without.
+- Learning rates are halved after 100 epochs and so on; theirs before the last of each hundred.
 """
 
 from collections.abc import Mapping, Sequence
