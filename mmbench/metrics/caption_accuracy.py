@@ -23,6 +23,9 @@ class CaptionAccuracy(EditAccuracy):
             (N, 3, 64, 64) of the picture there.
         parts: names of the parts in the order of the extractor's.
         palette: name of a colour to its red, green and blue levels.
+
+    Raises:
+        ValueError: in `update`, the extractor finds another number of parts than there are names.
     """
 
     needs = ("prompt_attributes",)
@@ -30,6 +33,11 @@ class CaptionAccuracy(EditAccuracy):
     def update(self, images: Tensor, batch: Batch) -> None:
         assert self.extractor is not None
         seen = self.extractor(images)
+        if (found := seen["parts"].shape[1]) != len(self.parts):
+            raise ValueError(
+                f"expected a network that finds the {len(self.parts)} parts {', '.join(self.parts)}, found one of "
+                f"{found}: choose the one that was trained on such pictures (network/parts)"
+            )
         shares = []
         for levels, parts, named in zip(seen["levels"], seen["parts"] > FOUND, batch[self.named], strict=True):
             right = [

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from mmbench.core import catalogue
 from mmbench.core.config import construct, default_assets, node
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.noise import Sample
@@ -203,6 +204,13 @@ def described(metrics: Iterable[str], extractor: str) -> tuple[dict[str, dict[st
     """
     wanted = {name: node(f"metric/{name}") for name in metrics}
     names = sorted({config["extractor"] for config in wanted.values() if "extractor" in config})
+    for name, metric in wanted.items():
+        kind = metric.get("extractor")
+        if kind and extractor not in (known := catalogue.names(f"network/{kind}")):
+            raise ValueError(
+                f"expected an extractor of {', '.join(known)} for the metric {name}, found {extractor}: choose one of "
+                "those, or leave the metric out"
+            )
     return wanted, {name: node(f"network/{name}/{extractor}") for name in names}
 
 

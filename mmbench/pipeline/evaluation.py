@@ -14,12 +14,30 @@ from mmbench.core.method import Batch
 from mmbench.core.outputs import TEXTS
 from mmbench.core.progress import wandb_mode
 from mmbench.core.results import Result
-from mmbench.core.task import Task
 from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite, build_suite
 from mmbench.pipeline import by_sample, canary, costs, grid, scoring
 from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest
 from mmbench.pipeline.rows import described
+
+
+def require_fields(run: Run, suite: MetricSuite) -> None:
+    """Refuses metrics that the data cannot be scored by, before any image is made.
+
+    Raises:
+        ValueError: the data set lacks a field that a metric needs.
+    """
+    fields = run.data.fields | {f"prompt{suffix}" for suffix in _suffixes(run)}
+    if missing := sorted(set(suite.needs) - fields):
+        raise ValueError(
+            f"expected the fields {', '.join(missing)} for the metrics of {run.protocol.name}, found "
+            f"{run.plain['data']['name']} without them: choose another protocol or data set"
+        )
+
+
+def _suffixes(run: Run) -> list[str]:
+    """What the batch has of a prompt: its text, and what that names where it is known."""
+    return [suffix for suffix in ("", "_attributes") if f"{run.method.task.prompt}{suffix}" in run.data.fields]
 
 
 def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -30,14 +48,8 @@ def score(run: Run, suite: MetricSuite) -> tuple[dict[str, dict[str, Any]], dict
     Raises:
         ValueError: the data set lacks a field that a metric needs, or a sample was not scored exactly once.
     """
-    task: Task = run.method.task
-    suffixes = [suffix for suffix in ("", "_attributes") if f"{task.prompt}{suffix}" in run.data.fields]
-    fields = run.data.fields | {f"prompt{suffix}" for suffix in suffixes}
-    if missing := sorted(set(suite.needs) - fields):
-        raise ValueError(
-            f"expected the fields {', '.join(missing)} for the metrics of {run.protocol.name}, found "
-            f"{run.plain['data']['name']} without them: choose another protocol or data set"
-        )
+    require_fields(run, suite)
+    task, suffixes = run.method.task, _suffixes(run)
     rank, _ = scoring.place()
     wanted = (suite.needs & run.data.fields) | {f"{task.prompt}{suffix}" for suffix in suffixes}
 
@@ -78,6 +90,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
         assets = Path(run.plain["paths"]["assets"]).expanduser()
         suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets, run.plain["settings"])
         suite.require(run.output.name)
+        require_fields(run, suite)
         scoring.place_suite(suite, run.plain["trainer"]["accelerator"])
         drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
         generate(run)

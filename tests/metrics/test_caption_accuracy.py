@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from hydra.utils import get_class
 from torch import nn
 
 from mmbench.core import config
@@ -14,7 +15,7 @@ from mmbench.data.toy import birds as toy_birds
 from mmbench.data.toy import flowers as toy_flowers
 from mmbench.maintenance.toy_networks import shuffled, view_of_bird, view_of_flower
 from mmbench.metrics.caption_accuracy import MIN_PIXELS
-from mmbench.metrics.suite import build_suite
+from mmbench.metrics.suite import MetricSuite, build_suite
 from mmbench.pipeline import evaluation
 
 COUNT = 120
@@ -150,6 +151,37 @@ def test_a_part_of_too_few_pixels_is_not_there(make_extractor, batch_of):
     assert values(black, [{"wing_pattern": "plain"}, {"crown": "black"}]) == (1.0, None, 1), "the first names no part"
     with pytest.raises(ValueError, match="expected the crown to be named one of red, orange"):
         values(black, [{"crown": "mauve"}] * 2)
+
+
+def test_a_network_of_other_parts_is_one_line():
+    metric = {**node("metric/caption_accuracy"), "parts": list(toy_flowers.PARTS)}
+    suite = build_suite({"caption_accuracy": metric}, {"parts": node("network/parts/toy")}, "unused")
+    wanted = "^expected a network that finds the 4 parts petals, .*, found one of 5: choose the one that was trained on"
+    with pytest.raises(ValueError, match=wanted):
+        suite.metrics["caption_accuracy"].update(
+            torch.zeros(1, 3, 64, 64, dtype=torch.uint8), {"prompt_attributes": [{"petals": "red"}]}
+        )
+
+
+def test_networks_that_no_photograph_is_judged_by_are_named():
+    wanted = "^expected an extractor of toy, toy_flowers for the metric caption_accuracy, found standard: choose one of"
+    with pytest.raises(ValueError, match=wanted):
+        MetricSuite.named("caption_accuracy")
+
+
+@pytest.mark.parametrize("data", ["coco", "celeba_hq"])
+def test_data_of_which_nothing_is_known_are_refused_before_an_image_is_made(home, monkeypatch, data):
+    words = ["method=real_image", f"data={data}", "data.source=toy", "data.toy_images=40", "trainer=cpu"]
+    judge = [
+        "+metric@protocol.metrics.caption_accuracy=caption_accuracy",
+        "+network/parts@protocol.extractors.parts=toy",
+    ]
+    plain = config.composed([*words, "protocol=strict_synthesis", *judge, "weights=none"])
+    kind = get_class(plain["data"]["module"]["_target_"])
+    monkeypatch.setattr(kind, "fields", kind.fields - {"caption_attributes"})  # as of photographs
+    with pytest.raises(ValueError, match=f"^expected the fields prompt_attributes .*, found {data} without them"):
+        evaluation.evaluate(plain)
+    assert not list(home.glob("runs/**/*.png"))
 
 
 @pytest.mark.parametrize("data", list(KINDS))
