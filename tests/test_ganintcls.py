@@ -1,5 +1,6 @@
 """GAN-INT-CLS, its ablations and cGAN: captions of a step, interpolation, terms, and what is refused."""
 
+import re
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from mmbench.core import config
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.methods.synthesis.cgan import CGAN, Maxout
-from mmbench.methods.synthesis.ganintcls import GANINTCLS, SIZE, GANCLSFeatures, interpolated
+from mmbench.methods.synthesis.ganintcls import DISCRIMINATOR, GANINTCLS, GENERATOR, SIZE, GANCLSFeatures, interpolated
 from mmbench.pipeline import training
 
 DIM = 5
@@ -187,3 +188,15 @@ def test_only_the_authors_discriminator_sees_whether_image_and_text_match(residu
     # What one text is above the other is the same for every image where image and text are summed.
     gains = [float(logits[0] - logits[1]) for logits in nearer]
     assert (gains[0] == pytest.approx(gains[1], rel=1e-3)) is not pairs
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("ganintcls", False), ("gan_cls", False), ("gan_cls_features", True)])
+def test_what_follows_the_rewriting_has_its_networks(name, theirs):
+    module = plain_of(name, "scale=tiny")["method"]["module"]
+    sizes = {key: module[key] for key in ("text_dim", "noise_dim", "width", "discriminator_width", "residual")}
+    networks = method(**sizes)
+    for network, keys in ((networks.generator, GENERATOR), (networks.discriminator, DISCRIMINATOR)):
+        # A key map has every weight that the rewriting's checkpoints have, and none that the authors' networks add.
+        renamed = [re.escape(ours).replace(r"\\1", ".*") for ours in keys.rename.values()]
+        missed = [key for key in network.state_dict() if not any(re.fullmatch(one, key) for one in renamed)]
+        assert (not missed) is theirs
