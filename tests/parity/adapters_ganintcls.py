@@ -30,7 +30,7 @@ def generator(fixture: dict) -> dict[str, Tensor]:
 
 def discriminator(fixture: dict) -> dict[str, Tensor]:
     config, given = fixture["config"], inputs(fixture)
-    network = Discriminator(config["embed_dim"], config["projected_embed_dim"], config["ndf"], joint=False).eval()
+    network = Discriminator(config["embed_dim"], config["projected_embed_dim"], config["ndf"], residual=False).eval()
     load_strictly(network, DISCRIMINATOR(state(fixture), network), fixture["name"])
     joint: list[Tensor] = []
     network.to_logit.register_forward_pre_hook(lambda _, args: joint.append(args[0]))

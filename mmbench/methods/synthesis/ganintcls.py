@@ -21,7 +21,6 @@ Deviations:
 - Linear maps start as convolutions do (deviation 0.02), not as Torch starts them, which is 0.018 where a sentence has
   1,024 numbers, and more where it has fewer. Batch normalisation follows the discriminator's, and not the generator's.
 - The discriminator gives logits, and the sigmoid is part of the loss.
-- The discriminator rectifies after each halving; theirs goes from the third convolution to the fourth without.
 - Learning rates are halved after 100 epochs and so on; theirs before the last of each hundred.
 """
 
@@ -115,23 +114,29 @@ class Discriminator(nn.Module):
     Args:
         embedding_dim, text_dim: as of `Generator`.
         width: channels after the first convolution, 64; features have eight times as many.
-        joint: whether a convolution looks at features and text together before they become a logit.
+        residual: whether it is the authors', in which a convolution looks at features and text together before they
+            become a logit.
     """
 
-    def __init__(self, embedding_dim: int, text_dim: int, width: int, joint: bool) -> None:
+    def __init__(self, embedding_dim: int, text_dim: int, width: int, residual: bool) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, width, 4, 2, 1, bias=False)
         self.halvings = nn.ModuleList(ConvNorm(n * width, 2 * n * width, kernel=4, stride=2) for n in (1, 2, 4))
+        self.straight = (
+            1 if residual else None
+        )  # the authors go from the third convolution to the fourth without a kink
         self.project = ProjectedText(embedding_dim, text_dim, normalised=True)
         both = 8 * width + text_dim
-        self.joint = ConvNorm(both, 8 * width, kernel=1, activation=nn.LeakyReLU(0.2)) if joint else nn.Identity()
-        self.to_logit = nn.Conv2d(8 * width if joint else both, 1, 4, bias=False)
+        self.joint = ConvNorm(both, 8 * width, kernel=1, activation=nn.LeakyReLU(0.2)) if residual else nn.Identity()
+        self.to_logit = nn.Conv2d(8 * width if residual else both, 1, 4, bias=False)
 
     def features(self, image: Tensor) -> Tensor:
         """(N, 3, 64, 64) in [-1, 1] to (N, 8 * width, 4, 4)."""
         hidden = F.leaky_relu(self.first(image), 0.2)
-        for halving in self.halvings:
-            hidden = F.leaky_relu(halving(hidden), 0.2)
+        for place, halving in enumerate(self.halvings):
+            hidden = halving(hidden)
+            if place != self.straight:
+                hidden = F.leaky_relu(hidden, 0.2)
         return hidden
 
     def forward(self, features: Tensor, sentence: Tensor) -> Tensor:
