@@ -12,12 +12,21 @@ from mmbench.core import config
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.methods.synthesis.cgan import CGAN, Maxout
-from mmbench.methods.synthesis.ganintcls import DISCRIMINATOR, GANINTCLS, GENERATOR, SIZE, GANCLSFeatures, interpolated
+from mmbench.methods.synthesis.ganintcls import (
+    DISCRIMINATOR,
+    GANINTCLS,
+    GENERATOR,
+    SIZE,
+    Discriminator,
+    GANCLSFeatures,
+    RewrittenDiscriminator,
+    interpolated,
+)
 from mmbench.pipeline import training
 
 DIM = 5
 OPTIMIZERS = dict.fromkeys(("generator", "discriminator"), partial(torch.optim.Adam, lr=2e-4))
-SIZES = {"text_dim": 3, "noise_dim": 2, "width": 2, "discriminator_width": 2, "residual": True, "halving_epochs": 100}
+SIZES = {"text_dim": 3, "noise_dim": 2, "width": 2, "discriminator_width": 2, "halving_epochs": 100}
 PAPER = {"num_captions": 2, "lambda_mismatched": 0.5, "lambda_fake": 0.5, "lambda_interpolated": 0.5}
 
 
@@ -177,9 +186,11 @@ def test_data_without_classes_are_one_line(name, lacking, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("residual", "pairs"), [(True, True), (False, False)])
-def test_only_the_authors_discriminator_sees_whether_image_and_text_match(residual, pairs):
-    subject = method(residual=residual).eval()
+@pytest.mark.parametrize(("discriminator", "pairs"), [(Discriminator, True), (RewrittenDiscriminator, False)])
+def test_only_the_authors_discriminator_sees_whether_image_and_text_match(discriminator, pairs):
+    subject = method()
+    subject.discriminator = discriminator(DIM, SIZES["text_dim"], SIZES["discriminator_width"])
+    subject.eval()
     for weight in subject.discriminator.parameters():
         nn.init.normal_(weight, std=0.3)
     (one, other), sentences = torch.randn(2, 1, 3, SIZE, SIZE), 100 * torch.randn(2, DIM)
@@ -193,8 +204,12 @@ def test_only_the_authors_discriminator_sees_whether_image_and_text_match(residu
 @pytest.mark.parametrize(("name", "theirs"), [("ganintcls", False), ("gan_cls", False), ("gan_cls_features", True)])
 def test_what_follows_the_rewriting_has_its_networks(name, theirs):
     module = plain_of(name, "scale=tiny")["method"]["module"]
-    sizes = {key: module[key] for key in ("text_dim", "noise_dim", "width", "discriminator_width", "residual")}
-    networks = method(**sizes)
+    sizes = [module[key] for key in ("text_dim", "noise_dim", "width")]
+    kind = config.target(module)
+    networks = SimpleNamespace(
+        generator=kind.generator_type(DIM, *sizes),
+        discriminator=kind.discriminator_type(DIM, module["text_dim"], module["discriminator_width"]),
+    )
     for network, keys in ((networks.generator, GENERATOR), (networks.discriminator, DISCRIMINATOR)):
         # A key map has every weight that the rewriting's checkpoints have, and none that the authors' networks add.
         renamed = [re.escape(ours).replace(r"\\1", ".*") for ours in keys.rename.values()]

@@ -11,15 +11,15 @@ from mmbench.methods.synthesis.ganintcls import (
     DISCRIMINATOR,
     GANINTCLS,
     GENERATOR,
-    Discriminator,
     GANCLSFeatures,
-    Generator,
+    RewrittenDiscriminator,
+    RewrittenGenerator,
 )
 
 
 def generator(fixture: dict) -> dict[str, Tensor]:
     config, given = fixture["config"], inputs(fixture)
-    network = Generator(config["embed_dim"], config["projected_embed_dim"], config["noise_dim"], config["ngf"], False)
+    network = RewrittenGenerator(config["embed_dim"], config["projected_embed_dim"], config["noise_dim"], config["ngf"])
     load_strictly(network, GENERATOR(state(fixture), network), fixture["name"])
     network.train(fixture["mode"] == "train")
     modules = {"projected": network.project, "pre_tanh": network.to_rgb}
@@ -30,7 +30,7 @@ def generator(fixture: dict) -> dict[str, Tensor]:
 
 def discriminator(fixture: dict) -> dict[str, Tensor]:
     config, given = fixture["config"], inputs(fixture)
-    network = Discriminator(config["embed_dim"], config["projected_embed_dim"], config["ndf"], residual=False).eval()
+    network = RewrittenDiscriminator(config["embed_dim"], config["projected_embed_dim"], config["ndf"]).eval()
     load_strictly(network, DISCRIMINATOR(state(fixture), network), fixture["name"])
     joint: list[Tensor] = []
     network.to_logit.register_forward_pre_hook(lambda _, args: joint.append(args[0]))

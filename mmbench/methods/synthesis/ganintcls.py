@@ -2,8 +2,8 @@
 
 Scott Reed, Zeynep Akata, Xinchen Yan, Lajanugen Logeswaran, Bernt Schiele, Honglak Lee. ICML 2016.
 https://arxiv.org/abs/1605.05396
-Authors' code: https://github.com/reedscot/icml2016/tree/db3f0c6d7c9ef3ef138cb15bf36592c7e19eb9a0, in Lua. Networks that
-are not `residual` are those of its rewriting in PyTorch, and so are the terms of `GANCLSFeatures`:
+Authors' code: https://github.com/reedscot/icml2016/tree/db3f0c6d7c9ef3ef138cb15bf36592c7e19eb9a0, in Lua.
+`GANCLSFeatures` has the networks and terms of its rewriting in PyTorch:
 https://github.com/aelnouby/Text-to-Image-Synthesis/tree/f6d47e4da06defa974390ce813f734dbee75c885. Its discriminator's
 logit is one of the image and one of the text, added up: whether they match, such a sum cannot say, and its generator is
 taught no more of a text than which pictures go with texts on the whole.
@@ -25,7 +25,7 @@ Deviations:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -47,11 +47,10 @@ SIZE = 64  # of the images: the discriminator's last convolution covers 4x4, a s
 
 
 class ProjectedText(nn.Sequential):
-    """A sentence embedding (N, embedding_dim) in few numbers (N, text_dim)."""
+    """A sentence embedding (N, embedding_dim) in few numbers (N, text_dim), normalised."""
 
-    def __init__(self, embedding_dim: int, text_dim: int, normalised: bool) -> None:
-        norm = [nn.BatchNorm1d(text_dim)] if normalised else []
-        super().__init__(nn.Linear(embedding_dim, text_dim), *norm, nn.LeakyReLU(0.2))
+    def __init__(self, embedding_dim: int, text_dim: int) -> None:
+        super().__init__(nn.Linear(embedding_dim, text_dim), nn.BatchNorm1d(text_dim), nn.LeakyReLU(0.2))
 
 
 class Refined(nn.Module):
@@ -82,30 +81,44 @@ class Deconvolution(nn.Sequential):
 
 
 class Generator(nn.Module):
-    """DCGAN's generator, which is given a sentence beside the noise.
+    """DCGAN's generator, which is given a sentence beside the noise; features of 4 and 8 pixels are refined.
 
     Args:
         embedding_dim: of sentences, 1024.
         text_dim: of the numbers that a sentence is brought to, 128.
         noise_dim: 100.
-        width: channels of the last hidden features, 64 (the authors' 128); the first have eight times as many.
-        residual: whether features of 4 and 8 pixels are refined, and text is not normalised.
+        width: channels of the last hidden features, 128; the first have eight times as many.
     """
 
-    def __init__(self, embedding_dim: int, text_dim: int, noise_dim: int, width: int, residual: bool) -> None:
+    refined = True
+
+    def __init__(self, embedding_dim: int, text_dim: int, noise_dim: int, width: int) -> None:
         super().__init__()
-        self.project = ProjectedText(embedding_dim, text_dim, normalised=not residual)
+        self.project = self.projected(embedding_dim, text_dim)
         self.decoder = nn.Sequential(
-            Deconvolution(text_dim + noise_dim, 8 * width, stride=1, refined=residual),
-            Deconvolution(8 * width, 4 * width, refined=residual),
+            Deconvolution(text_dim + noise_dim, 8 * width, stride=1, refined=self.refined),
+            Deconvolution(8 * width, 4 * width, refined=self.refined),
             *(Deconvolution(2 * n * width, n * width) for n in (2, 1)),
         )
         self.to_rgb = nn.ConvTranspose2d(width, 3, 4, stride=2, padding=1, bias=False)
+
+    def projected(self, embedding_dim: int, text_dim: int) -> nn.Module:
+        """What brings a sentence to its numbers."""
+        return nn.Sequential(nn.Linear(embedding_dim, text_dim), nn.LeakyReLU(0.2))
 
     def forward(self, sentence: Tensor, noise: Tensor) -> Tensor:
         """Sentences (N, embedding_dim) and noise (N, noise_dim), standard normal, to (N, 3, 64, 64) in [-1, 1]."""
         hidden = torch.cat((self.project(sentence), noise), dim=1)[:, :, None, None]
         return self.to_rgb(self.decoder(hidden)).tanh()
+
+
+class RewrittenGenerator(Generator):
+    """The rewriting's: nothing is refined, and the sentence's numbers are normalised. Its width is 64."""
+
+    refined = False
+
+    def projected(self, embedding_dim: int, text_dim: int) -> nn.Module:
+        return ProjectedText(embedding_dim, text_dim)
 
 
 class Discriminator(nn.Module):
@@ -114,28 +127,29 @@ class Discriminator(nn.Module):
     Args:
         embedding_dim, text_dim: as of `Generator`.
         width: channels after the first convolution, 64; features have eight times as many.
-        residual: whether it is the authors', in which a convolution looks at features and text together before they
-            become a logit.
     """
 
-    def __init__(self, embedding_dim: int, text_dim: int, width: int, residual: bool) -> None:
+    # The authors go from the third convolution to the fourth without a kink.
+    rectified = (True, False, True)
+
+    def __init__(self, embedding_dim: int, text_dim: int, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, width, 4, 2, 1, bias=False)
         self.halvings = nn.ModuleList(ConvNorm(n * width, 2 * n * width, kernel=4, stride=2) for n in (1, 2, 4))
-        self.straight = (
-            1 if residual else None
-        )  # the authors go from the third convolution to the fourth without a kink
-        self.project = ProjectedText(embedding_dim, text_dim, normalised=True)
-        both = 8 * width + text_dim
-        self.joint = ConvNorm(both, 8 * width, kernel=1, activation=nn.LeakyReLU(0.2)) if residual else nn.Identity()
-        self.to_logit = nn.Conv2d(8 * width if residual else both, 1, 4, bias=False)
+        self.project = ProjectedText(embedding_dim, text_dim)
+        self.judge(8 * width + text_dim, 8 * width)
+
+    def judge(self, both: int, channels: int) -> None:
+        """Makes what looks at features and text together, and then says a logit."""
+        self.joint: nn.Module = ConvNorm(both, channels, kernel=1, activation=nn.LeakyReLU(0.2))
+        self.to_logit = nn.Conv2d(channels, 1, 4, bias=False)
 
     def features(self, image: Tensor) -> Tensor:
         """(N, 3, 64, 64) in [-1, 1] to (N, 8 * width, 4, 4)."""
         hidden = F.leaky_relu(self.first(image), 0.2)
-        for place, halving in enumerate(self.halvings):
+        for halving, rectified in zip(self.halvings, self.rectified, strict=True):
             hidden = halving(hidden)
-            if place != self.straight:
+            if rectified:
                 hidden = F.leaky_relu(hidden, 0.2)
         return hidden
 
@@ -143,6 +157,16 @@ class Discriminator(nn.Module):
         """Features (N, 8 * width, 4, 4) and sentences (N, embedding_dim) to logits (N,)."""
         text = self.project(sentence)[:, :, None, None].expand(-1, -1, *features.shape[2:])
         return self.to_logit(self.joint(torch.cat((features, text), dim=1))).flatten()
+
+
+class RewrittenDiscriminator(Discriminator):
+    """The rewriting's: the logit is a linear function of features and text side by side, a sum of one of each."""
+
+    rectified = (True, True, True)
+
+    def judge(self, both: int, channels: int) -> None:
+        self.joint = nn.Identity()
+        self.to_logit = nn.Conv2d(both, 1, 4, bias=False)
 
 
 def _pairs(theirs: str, places: Sequence[int], ours: str) -> dict[str, str]:
@@ -185,13 +209,14 @@ class GANINTCLS(SentenceToImage):
         optimizers: partials for `generator` and `discriminator`.
         text_dim, noise_dim, width: as of `Generator`.
         discriminator_width: as of `Discriminator`.
-        residual: whether networks are the authors', or those of the rewriting.
         num_captions: of each image, drawn in training; a sentence is the mean of their embeddings.
         lambda_mismatched, lambda_fake: weights of the discriminator's two negative terms.
         lambda_interpolated: weight of the generator's term of interpolated sentences.
         halving_epochs: after so many epochs, and again, learning rates are halved.
     """
 
+    generator_type: ClassVar[type[Generator]] = Generator
+    discriminator_type: ClassVar[type[Discriminator]] = Discriminator
     trains_on = frozenset({"image", "captions", "image_mismatched"})
     smallest_batch = 2  # whose sentences are normalised, and interpolated
 
@@ -203,7 +228,6 @@ class GANINTCLS(SentenceToImage):
         noise_dim: int,
         width: int,
         discriminator_width: int,
-        residual: bool,
         num_captions: int,
         lambda_mismatched: float,
         lambda_fake: float,
@@ -216,8 +240,8 @@ class GANINTCLS(SentenceToImage):
         self.lambda_mismatched, self.lambda_fake = lambda_mismatched, lambda_fake
         self.lambda_interpolated = lambda_interpolated
         self.halving_epochs = halving_epochs
-        self.generator = Generator(text_encoder.embedding_dim, text_dim, noise_dim, width, residual)
-        self.discriminator = Discriminator(text_encoder.embedding_dim, text_dim, discriminator_width, residual)
+        self.generator = self.generator_type(text_encoder.embedding_dim, text_dim, noise_dim, width)
+        self.discriminator = self.discriminator_type(text_encoder.embedding_dim, text_dim, discriminator_width)
         initialise_normally(self.generator)
         initialise_normally(self.discriminator)
 
@@ -290,6 +314,9 @@ class GANCLSFeatures(GANINTCLS):
         lambda_pixels: weight of the distance of images from real ones.
         common: as `GANINTCLS`.
     """
+
+    generator_type = RewrittenGenerator
+    discriminator_type = RewrittenDiscriminator
 
     def __init__(self, *, real_label: float, lambda_features: float, lambda_pixels: float, **common: Any) -> None:
         super().__init__(**common)
