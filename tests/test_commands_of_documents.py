@@ -61,6 +61,7 @@ HOW = {
     "make reproduce-manigan DATA=real": Expanded("mmbench reproduce experiment=manigan data.source=real"),
     "make reproduce-inpainting_area DATA=toy": Expanded("mmbench reproduce experiment=inpainting_area data.source=toy"),
     "make reproduce-inpainting_hole DATA=toy": Expanded("mmbench reproduce experiment=inpainting_hole data.source=toy"),
+    "make reproduce-synthesis_toy DATA=toy": Expanded("mmbench reproduce experiment=synthesis_toy data.source=toy"),
     "make reproduce-tdanet DATA=toy": Expanded("mmbench reproduce experiment=tdanet data.source=toy"),
     "make reproduce-tdanet_guidance DATA=toy": Expanded("mmbench reproduce experiment=tdanet_guidance data.source=toy"),
     "make reproduce-dfgan DATA=real": Expanded("mmbench reproduce experiment=dfgan data.source=real"),
@@ -92,6 +93,7 @@ HOW = {
     ".venv/bin/mmbench": Named("where it lies"),
     ".ci/run": Named("runs these tests"),
     "pytest tests/parity": Named("is run with these tests"),
+    "mmbench grid": Named("without its words"),
     "mmbench prepare": Named("without its words"),
     "mmbench explain": Named("without its words"),
 }

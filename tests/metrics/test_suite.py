@@ -151,7 +151,7 @@ def test_metrics_reset_and_extractors_are_not_saved(make_extractor, pixels, batc
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_yaml_builds(name, tmp_path):
     cfg = node(f"metric/{name}")
-    extractors = {key: config(f"network/{key}", "toy") for key in ("inception", "clip", "lpips")}
+    extractors = {key: config(f"network/{key}", "toy") for key in ("inception", "clip", "lpips", "parts")}
     suite = build_suite({name: cfg}, extractors, tmp_path)
     metric = suite.metrics[name]
     assert isinstance(metric, Metric)
