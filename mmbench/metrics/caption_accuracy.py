@@ -16,7 +16,8 @@ class CaptionAccuracy(EditAccuracy):
     `EditAccuracy` where nobody knows where the parts are: a network finds them (`extractor`), at 64 x 64 pixels, to
     which pictures of other sizes are brought first. The pixels of a part vote for the palette colour nearest in CIELAB;
     a part of which fewer than 4 pixels are found is not there, and wrong. What the text says of shapes and patterns is
-    not judged. A picture of another bird scores about one in the number of colours, and one without any bird 0.
+    not judged. The real image of another caption scores chance, one in the number of colours or less where its class is
+    another one; a picture without any bird or flower scores 0.
 
     Args:
         extractor: gives `parts` (N, P, 64, 64), the probability that a pixel is of a part, and the `levels`

@@ -13,7 +13,8 @@ from mmbench.core.config import construct, node
 from mmbench.core.noise import random_stream
 from mmbench.data.toy import birds as toy_birds
 from mmbench.data.toy import flowers as toy_flowers
-from mmbench.maintenance.toy_networks import shuffled, view_of_bird, view_of_flower
+from mmbench.maintenance.toy_networks import shuffled
+from mmbench.maintenance.toy_pictures import view_of_bird, view_of_flower
 from mmbench.metrics.caption_accuracy import MIN_PIXELS
 from mmbench.metrics.suite import MetricSuite, build_suite
 from mmbench.pipeline import evaluation

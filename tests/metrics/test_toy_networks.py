@@ -18,15 +18,13 @@ from mmbench.data.toy import flowers as toy_flowers
 from mmbench.data.toy import scenes as toy_scenes
 from mmbench.data.toy.birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, describe, sample_bird
 from mmbench.data.toy.scenes import GROUNDS, sample_scene
-from mmbench.maintenance.toy_networks import (
+from mmbench.maintenance.toy_networks import PACKAGE, mean_square_apart, scale_vgg
+from mmbench.maintenance.toy_pictures import (
     FLOWER_VALUES,
-    PACKAGE,
     aviary,
     claims_of,
-    mean_square_apart,
     picture_of_bird,
     picture_of_scene,
-    scale_vgg,
     values_of,
     view_of_flower,
 )
