@@ -227,6 +227,7 @@ class DFGAN(SentenceToImage):
         image_size: height and width of images, a power of two from 32 on.
         width, noise_dim: as `Generator`; the discriminator has the same width.
         max_words: captions longer than this keep so many of their words.
+        sentence_scale: what sentence embeddings are multiplied by, 1.
         penalty_weight: k of the gradient penalty.
         penalty_power: p of it.
         truncation: what noise is multiplied by, once it is cut off, where images are made to be looked at.
@@ -245,12 +246,13 @@ class DFGAN(SentenceToImage):
         width: int,
         noise_dim: int,
         max_words: int,
+        sentence_scale: float,
         penalty_weight: float,
         penalty_power: float,
         truncation: float,
     ) -> None:
         super().__init__(optimizers)
-        self.sentences = Sentences(damsm, max_words)
+        self.sentences = Sentences(damsm, max_words, sentence_scale)
         self.noise_dim, self.truncation = noise_dim, truncation
         self.penalty_weight, self.penalty_power = penalty_weight, penalty_power
         self.generator = Generator(image_size, width, noise_dim, self.sentences.dim)
