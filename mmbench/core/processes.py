@@ -1,10 +1,40 @@
 """One batch over several processes: rows that the others hold, for losses over pairs of the whole batch."""
 
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
+
+
+LONGEST = timedelta(days=7)  # that a data set takes to be fetched, unpacked and checked
+
+_turns = itertools.count()
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Of the processes that torchrun has started on a machine, the first goes through the block before the others do.
+
+    Lightning's own launcher starts the others when the first one has come as far as to its trainer.
+    """
+    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
+        yield
+        return
+    store, _, _ = next(iter(distributed.rendezvous("env://")))
+    attempt = (os.environ.get(name, "0") for name in ("GROUP_RANK", "TORCHELASTIC_RESTART_COUNT"))
+    key = "/".join(("mmbench", *attempt, str(next(_turns))))
+    if os.environ["LOCAL_RANK"] == "0":
+        yield
+        store.set(key, "")
+    else:
+        store.wait([key], LONGEST)
+        yield
 
 
 class _Gathered(torch.autograd.Function):
