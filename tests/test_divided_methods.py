@@ -21,11 +21,12 @@ from torch import nn
 from mmbench.core import catalogue, config
 from mmbench.core.adversarial import Adversarial
 from mmbench.core.learner import Learner
+from mmbench.losses.stylegan2 import StyledGAN
+from mmbench.methods.synthesis.published_embeddings import PublishedEmbeddings
 from mmbench.pipeline import stages, training
 
 place = test_contract.place
 RELATIVE, OF_THE_WHOLE = 1e-6, 1e-9  # of a parameter's gradient, and of all of them, where a parameter's is none
-EACH = 4  # images of a process: of so many are the groups whose deviation StyleGAN2's discriminators see
 SGD = partial(torch.optim.SGD, lr=0.01)
 PATIENCE = 60  # seconds that processes wait for each other
 
@@ -58,8 +59,12 @@ class Recorded(Callback):
         self.gradients.append({name: grad.clone() for name, grad in named if grad is not None})
 
 
-def in_float64(plain, method):
+def in_float64(method):
+    """A copy whose parameters, and published embeddings, are of float64, and whose optimisers are SGD."""
     method = still(copy.deepcopy(method)).double()
+    for module in method.modules():
+        if isinstance(module, PublishedEmbeddings):
+            module.embeddings = partial(widened, module.embeddings)
     if isinstance(method, Adversarial):
         method.partials = dict.fromkeys(method.partials, SGD)
     else:
@@ -68,11 +73,25 @@ def in_float64(plain, method):
     return method
 
 
-def learned(of_it, hardware, batch_size):
-    """One step of training on some hardware: all that is to be the same on any."""
+def widened(embeddings, texts):
+    return embeddings(texts).double()
+
+
+def images_of_each(method):
+    """Images of a batch for each process.
+
+    As many as those have whose deviation StyleGAN2's discriminators see: a group of them is of one process. Else an odd
+    number, so that the halves of a batch are not those of its parts.
+    """
+    return 4 if isinstance(method, StyledGAN) else 3
+
+
+def learned(of_it, hardware, processes):
+    """One step of training on some hardware, on a batch for so many processes: all that is to be the same on any."""
+    batch_size = processes * images_of_each(of_it.method)
     settings = {**of_it.plain["method"], "training": {**of_it.plain["method"]["training"], "batch_size": batch_size}}
     plain = {**of_it.plain, "method": settings, "trainer": hardware}
-    method, data, recorded = in_float64(plain, of_it.method), of_it.data, Recorded()
+    method, data, recorded = in_float64(of_it.method), of_it.data, Recorded()
     data.training_fields = method.trains_on
     torch.set_default_dtype(torch.float64)
     try:
@@ -124,7 +143,7 @@ def one_process(rank, processes, folder, subjects, connections):
         hardware = hardware_of("trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}")
         for of_it in subjects.values():
             content = io.BytesIO()
-            torch.save(learned(of_it, hardware, processes * EACH), content)
+            torch.save(learned(of_it, hardware, processes), content)
             connections[rank].send(content.getvalue())
         torch.distributed.barrier()
     except BaseException:
@@ -202,7 +221,7 @@ def compared(names, processes, folder):
             rest = {key: of_it for key, of_it in subjects.items() if names.index(key) >= names.index(name)}
             others = Processes(processes, folder / name, rest)
         try:
-            whole = learned(subjects[name], hardware_of("trainer=cpu"), processes * EACH)
+            whole = learned(subjects[name], hardware_of("trainer=cpu"), processes)
             require_same(others.results(), whole)
         except RuntimeError as error:
             faults[name] = str(error)

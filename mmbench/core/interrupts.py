@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 LINE = "mmbench: interrupted: the same command goes on where this one stopped"
-LOST = "mmbench: error: expected all processes of the run to go on, found process {} gone{}: start the same command again"
+LOST = (
+    "mmbench: error: expected all processes of the run to go on, found process {} gone{}: start the same command again"
+)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 3.0  # seconds in which the work has to be left; Docker kills after ten
 SAME = 0.5  # seconds in which a second signal is the first one again: `timeout` and terminals tell a process twice

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
 
-
 LONGEST = timedelta(days=7)  # that a data set takes to be fetched, unpacked and checked
 
 _turns = itertools.count()
@@ -19,22 +18,22 @@ _turns = itertools.count()
 
 @contextmanager
 def first_alone() -> Iterator[None]:
-    """Of the processes that torchrun has started on a machine, the first goes through the block before the others do.
+    """Of the processes that torchrun has started the first goes through the block alone, then that of each machine.
 
-    Lightning's own launcher starts the others when the first one has come as far as to its trainer.
+    The others come last: machines may share a disk or not. Lightning's own launcher starts other processes when the
+    first one has come as far as to its trainer.
     """
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         yield
         return
     store, _, _ = next(iter(distributed.rendezvous("env://")))
-    attempt = (os.environ.get(name, "0") for name in ("GROUP_RANK", "TORCHELASTIC_RESTART_COUNT"))
-    key = "/".join(("mmbench", *attempt, str(next(_turns))))
-    if os.environ["LOCAL_RANK"] == "0":
-        yield
-        store.set(key, "")
-    else:
-        store.wait([key], LONGEST)
-        yield
+    machine, turn = os.environ["GROUP_RANK"], f"{os.environ['TORCHELASTIC_RESTART_COUNT']}/{next(_turns)}"
+    leads = os.environ["LOCAL_RANK"] == "0"
+    if os.environ["RANK"] != "0":
+        store.wait([f"mmbench/{turn}/{0 if leads else machine}"], LONGEST)
+    yield
+    if leads:
+        store.set(f"mmbench/{turn}/{machine}", "")
 
 
 class _Gathered(torch.autograd.Function):
