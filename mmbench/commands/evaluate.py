@@ -11,6 +11,8 @@ from mmbench.core.results import Unwritten
 
 def report(plain: dict[str, Any]) -> None:
     """Evaluates one row and says where everything is."""
+    if plain["profile"]:
+        raise ValueError("expected profile of a training, found it for an evaluation: leave it out, or `mmbench train`")
     paths = plain["paths"]
     require_writable(Path(paths["results"]) / (plain["experiment"] or plain["method"]["name"]), RESULTS)
     require_writable(paths["runs"], RUNS)

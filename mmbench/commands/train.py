@@ -48,6 +48,8 @@ used as it is; a run that was stopped goes on from its last checkpoint.
   trainer                    auto (default, one accelerator), cpu, or ddp (all accelerators)
   trainer.precision          32-true (default), bf16-mixed or 16-mixed: faster on a GPU; losses and images stay float32
   logger                     csv (default) or wandb (offline where no key is set)
+  profile=true               says at the end which share of the time went into data, forward, backward, optimiser,
+                             metrics and writing; on a GPU it waits for the device at each change, and takes longer
   --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
 """
 
