@@ -82,7 +82,7 @@ class Adversarial(Method):
 
     def timed(self, action: str) -> AbstractContextManager[Any]:
         """Inside is an action of its own to the trainer's profiler."""
-        return self.trainer.profiler.profile(action)  # type: ignore[attr-defined, no-any-return]
+        return self.trainer.profiler.profile(action)  # type: ignore[attr-defined]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here, since gradients of float16 are at their own scale no earlier.
