@@ -57,7 +57,7 @@ def test_an_offline_run_holds_metrics_table_and_grid(home, monkeypatch):
         for item in entry.history.item:
             logged[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
     for name, score in record.metrics.items():
-        assert logged[name] == score["value"]
+        assert logged[f"score/{name}"] == score["value"]
     assert logged["metrics._type"] == "table-file"
     table = json.loads((path.parent / "files" / logged["metrics.path"]).read_text())
     assert {row[table["columns"].index("metric")] for row in table["data"]} == set(record.metrics)

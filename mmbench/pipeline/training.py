@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 from safetensors.torch import save
 
@@ -18,9 +17,9 @@ from mmbench.core.checkpoints import WholeCheckpoints
 from mmbench.core.files import locked, write_json, written_atomically
 from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
-from mmbench.core.progress import console, progress_bar, wandb_mode
+from mmbench.core.progress import console, progress_bar
 from mmbench.data.base import DataModule
-from mmbench.pipeline import costs
+from mmbench.pipeline import costs, mirrors
 from mmbench.pipeline.assembly import assembled, load_start, prepared_data
 from mmbench.pipeline.profiling import MEMORY, SPEED, Log, Parts, Profile, Throughput
 from mmbench.pipeline.selection import Selection, told
@@ -280,15 +279,18 @@ def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) ->
 
 
 def _loggers(wanted: Stage, profiler: Profiler) -> list[Any]:
-    loggers: list[Any] = [Log(wanted.folder, profiler)]
-    if options := wanted.plain["logger"]["wandb"]:
-        loggers.append(
-            WandbLogger(
-                **options,
-                name=f"train-{wanted.folder.parent.name}",
-                save_dir=wanted.folder,
-                mode=wandb_mode(),
-                config=config.scientific(wanted.plain["method"]),
-            )
-        )
-    return loggers
+    plain = wanted.plain
+    data = plain["data"]
+    facts = {
+        "job": "train",
+        "group": plain["experiment"] or wanted.name,
+        "name": f"train-{wanted.folder.parent.name}",
+        "id": mirrors.identity("train", wanted.key),
+        "seed": str(plain["seed"]),
+        "method": wanted.name,
+        "data": f"{data['name']} ({data['source']})",
+        "folder": str(wanted.folder),
+    }
+    described = {key: facts[key] for key in ("job", "data")}
+    described |= {"seed": plain["seed"], "scale": plain["scale"], "method": config.scientific(plain["method"])}
+    return [Log(wanted.folder, profiler), *mirrors.mirrors(plain["logger"], facts, described)]
