@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from mmbench.core import interrupts
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 LAUNCHERS = {
     "lightning": [sys.executable],
     "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
