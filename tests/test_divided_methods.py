@@ -233,7 +233,7 @@ def compared(names, processes, folder):
     return faults
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:.*fork")
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_method_learns_on_several_processes_what_it_learns_on_one(tmp_path, processes):

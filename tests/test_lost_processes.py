@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from mmbench.core import interrupts
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # several processes that import everything
+pytestmark = pytest.mark.timeout(1200)
 LAUNCHERS = {
     "lightning": [sys.executable],
     "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
@@ -41,12 +41,14 @@ def told(folder):
     return (folder / "err").read_text()
 
 
+@pytest.mark.slow  # as all that follow: several processes that import everything
 def test_torchrun_trains_as_lightnings_launcher_does(alone):
     for name, launcher in LAUNCHERS.items():
         assert started(alone, launcher, 2, f"paths.runs={name}").wait() == 0, told(alone)
     require_equal(alone, *LAUNCHERS)
 
 
+@pytest.mark.slow
 def test_two_machines_train_as_one_with_two_devices(alone):
     assert started(alone, LAUNCHERS["torchrun"], 2, "paths.runs=one").wait() == 0, told(alone)
     with socket.socket() as free:
@@ -76,9 +78,30 @@ def processes_of(run, launcher):
     return numbered if launcher == "torchrun" else {0: psutil.Process(run.pid), **numbered}
 
 
+HOLDS = """
+import subprocess, time
+from mmbench.core import interrupts
+others = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+interrupts.end_with_us(others)
+with interrupts.handled():
+    print(*(other.pid for other in others), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_process_that_a_signal_ended_is_named_at_once_and_no_other_one_is_left():
+    run = subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first, second = map(int, run.stdout.readline().split())
+    os.kill(second, signal.SIGKILL)
+    _, said = run.communicate(timeout=SOON)
+    assert (run.returncode, said) == (1, f"{interrupts.LOST.format(2, ', ended by SIGKILL')}\n")
+    assert not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "number"), [("lightning", 1), ("lightning", 0), ("torchrun", 1)])
 def test_a_run_that_loses_a_process_ends_with_a_line_that_names_it_and_goes_on(alone, launcher, number):
-    run = started(alone, LAUNCHERS[launcher], 100)
+    run = started(alone, LAUNCHERS[launcher], 40)
     while not list(alone.glob("runs/train/*/*/last.ckpt")):
         assert run.poll() is None, told(alone)
         time.sleep(0.05)
@@ -90,13 +113,17 @@ def test_a_run_that_loses_a_process_ends_with_a_line_that_names_it_and_goes_on(a
     assert run.wait(SOON) not in (0, None)
     _, living = psutil.wait_procs(processes.values(), until - time.monotonic())
     assert not living, "processes wait for the one that is gone"
-    lines = [line for line in told(alone).splitlines() if not line.startswith(("training ", "epoch ", "decoding "))]
+    lines = [
+        line
+        for line in told(alone).splitlines()
+        if not line.startswith(("training ", "epoch ", "drawing ", "decoding "))
+    ]
     if launcher == "lightning":
         assert lines == [interrupts.LOST.format(number, ", ended by SIGKILL" if number else "")]
     else:  # what torchrun itself reports
         assert [line for line in lines if f"local_rank: {number}" in line], told(alone)
         assert [line for line in lines if line.startswith(("mmbench", "Error executing"))] == [interrupts.LINE]
 
-    assert started(alone, LAUNCHERS[launcher], 100).wait() == 0, told(alone)
+    assert started(alone, LAUNCHERS[launcher], 40).wait() == 0, told(alone)
     assert ", resumed" in told(alone)
     assert list(alone.glob("runs/train/*/*/weights.safetensors"))

@@ -77,14 +77,19 @@ def averaged(values: Tensor) -> Tensor:
     """
     if not divided():
         return values.mean()
-    return values.sum() * num_processes() / summed(values.new_tensor(values.numel()))
+    return values.sum() * num_processes() / _total(values.numel(), values)
 
 
 def batch_mean(rows: Tensor) -> Tensor:
     """The mean over the first axis of (N, ...) of the whole batch, (...), where N may differ between processes."""
     if not divided():
         return rows.mean(dim=0)
-    return summed(rows.sum(dim=0)) / summed(rows.new_tensor(len(rows)))
+    return summed(rows.sum(dim=0)) / _total(len(rows), rows)
+
+
+def _total(count: int, of: Tensor) -> Tensor:
+    """The sum of all processes' counts, exact whatever the precision of what is counted."""
+    return summed(torch.tensor(float(count), dtype=torch.float64, device=of.device)).to(of.dtype)
 
 
 def gathered(rows: Tensor) -> Tensor:
