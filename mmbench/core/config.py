@@ -71,7 +71,7 @@ BLOCKS = {"method": ("on", "toy", "tiny"), "data": ("toy", "small"), "protocol":
 HARDWARE = frozenset(
     {
         "accelerator", "devices", "strategy", "precision", "sync_batchnorm", "deterministic", "benchmark", "profiler",
-        "detect_anomaly", "plugins",
+        "num_nodes", "detect_anomaly", "plugins",
     }
 )  # fmt: skip
 

@@ -173,10 +173,7 @@ def _fit(wanted: Stage, data: DataModule) -> None:
     trainer = _trainer(wanted, method, data, profile)
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.is_global_zero and (advice := threads.advice()):
         console.print(advice, highlight=False)
-    data.batch_size = share_of_batch(plain, trainer.world_size)
-    data.whole_batch, data.steps_per_epoch = training["batch_size"], training.get("steps_per_epoch")
-    if trainer.world_size > 1 and plain["trainer"]["sync_batchnorm"]:
-        synchronised(method, native=not isinstance(trainer.accelerator, CPUAccelerator))
+    divide(plain, method, data, trainer)
     try:
         with application.within_memory(data.batch_size, "lower method.training.batch_size"):
             trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -196,6 +193,19 @@ def _fit(wanted: Stage, data: DataModule) -> None:
             console.print(profile.table(wanted.name))
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # what comes next reads the weights that the first process wrote
+
+
+def divide(plain: dict[str, Any], method: Method, data: DataModule, trainer: pl.Trainer) -> None:
+    """Gives each of a trainer's processes its share of a batch, which is normalised by the statistics of all of it.
+
+    Raises:
+        ValueError: as `share_of_batch`.
+    """
+    training = plain["method"]["training"]
+    data.batch_size = share_of_batch(plain, trainer.world_size)
+    data.whole_batch, data.steps_per_epoch = training["batch_size"], training.get("steps_per_epoch")
+    if trainer.world_size > 1 and plain["trainer"]["sync_batchnorm"]:
+        synchronised(method, native=not isinstance(trainer.accelerator, CPUAccelerator))
 
 
 def share_of_batch(plain: dict[str, Any], processes: int) -> int:
