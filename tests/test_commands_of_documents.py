@@ -89,6 +89,8 @@ HOW = {
     "mmbench train method=tagan scale=toy data=cub data.root=FOLDER data.module.complete=false": Composed(
         "photographs"
     ),
+    "mmbench train method=damsm data=cub data.source=toy profile=true": Composed(MINUTES),
+    "mmbench wandb experiment=manigan": Refused("expected "),
     "mmbench prepare data=cub": Named("fetches a gigabyte; test_prepare.py tries it with a server of its own"),
     ".venv/bin/mmbench": Named("where it lies"),
     ".ci/run": Named("runs these tests"),
@@ -157,7 +159,7 @@ def test_what_it_lacks_is_one_line(images, monkeypatch, capfd, line):
     for variable in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nothing is fetched
     monkeypatch.setattr("mmbench.pipeline.reproducing.trained", absent)
-    assert run(line, ["trainer=cpu"] if "score" not in line else [], monkeypatch) == 1
+    assert run(line, [] if {"score", "wandb"} & set(line.split()) else ["trainer=cpu"], monkeypatch) == 1
     out, errors = capfd.readouterr()
     assert HOW[line] in out + errors
     assert "Traceback" not in errors

@@ -29,9 +29,11 @@ def logged(folder):
     return {name: [row[name] for row in rows if row[name]] for name in rows[0]}
 
 
-def counting(function, name, calls):
+def told_when(function, name, found):
+    """The function, which notes at each call which part of a training goes on."""
+
     def called(*args, **kwargs):
-        calls[name] += 1
+        found[name, found["parts"].part] += 1
         return function(*args, **kwargs)
 
     return called
@@ -60,24 +62,27 @@ def test_scoring_for_a_selection_is_metrics(tiny):
 
 
 @pytest.mark.parametrize("method", ["damsm", "tagan"])
-def test_every_backward_and_every_step_is_one_of_its_part(tiny, monkeypatch, method):
-    entered = Counter()
-    start = profiling.Parts.start
+def test_each_of_what_a_step_does_is_counted_as_what_it_is(tiny, monkeypatch, method):
+    found = Counter()
 
-    def counted(self, action_name):
-        before = self._inside[-1]
-        start(self, action_name)
-        if self._inside[-1] != before:
-            entered[self._inside[-1]] += 1
+    class Noted(profiling.Parts):
+        def __init__(self):
+            super().__init__()
+            found["parts"] = self
 
-    calls = Counter()
-    for owner, name in ((torch.Tensor, "backward"), (torch.optim.Adam, "step")):
-        monkeypatch.setattr(owner, name, counting(getattr(owner, name), name, calls))
-    monkeypatch.setattr(profiling.Parts, "start", counted)
+    monkeypatch.setattr(training, "Parts", Noted)
+    for owner, name in ((torch.Tensor, "backward"), (torch.optim.Adam, "step"), (torch.optim.Adam, "zero_grad")):
+        monkeypatch.setattr(owner, name, told_when(getattr(owner, name), name, found))
+    monkeypatch.setattr(nn.Conv2d, "forward", told_when(nn.Conv2d.forward, "layer", found))
     trained(f"method={method}", "method.training.epochs=1", "profile=true")
-    assert calls["backward"] == calls["step"] > 0
-    assert entered["backward"] == calls["backward"]
-    assert entered["optimiser"] >= calls["step"]
+    del found["parts"]
+    assert found.keys() == {
+        ("backward", "backward"),
+        ("step", "optimiser"),
+        ("zero_grad", "optimiser"),
+        ("layer", "forward"),
+    }
+    assert found["backward", "backward"] == found["step", "optimiser"]
 
 
 def test_an_action_within_another_takes_its_time_from_it(monkeypatch):

@@ -38,27 +38,34 @@ class Parts(Profiler):
         super().__init__()
         self.device = torch.device("cpu")
         self.seconds = dict.fromkeys([*PARTS, OTHER], 0.0)
-        self._inside = [OTHER]
+        self._inside = [("", OTHER)]  # actions that go on, with their parts; the innermost is last
         self._since = time.perf_counter()
 
+    @property
+    def part(self) -> str:
+        """The part that goes on."""
+        return self._inside[-1][1]
+
     def start(self, action_name: str) -> None:
-        outer = self._inside[-1]
-        part = next((part for part, names in PARTS.items() if re.fullmatch(names, action_name)), outer)
-        if part != outer:
+        part = next((part for part, names in PARTS.items() if re.fullmatch(names, action_name)), self.part)
+        if part != self.part:
             self.count()
-        self._inside.append(part)
+        self._inside.append((action_name, part))
 
     def stop(self, action_name: str) -> None:
-        if self._inside[-1] != self._inside[-2]:
+        # Not always the last one: `Profile` starts and stops one within the action of its own hook.
+        place = max(place for place, (name, _) in enumerate(self._inside) if name == action_name)
+        after = self._inside[:place] + self._inside[place + 1 :]
+        if after[-1][1] != self.part:
             self.count()
-        self._inside.pop()
+        self._inside = after
 
     def count(self) -> None:
         """Adds the time since the last change to the part that goes on."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
-        self.seconds[self._inside[-1]] += now - self._since
+        self.seconds[self.part] += now - self._since
         self._since = now
 
     def shares(self) -> dict[str, float]:
