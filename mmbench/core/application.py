@@ -1,17 +1,22 @@
 """What turns a function of a configuration into a Hydra application."""
 
+import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mmbench.core import catalogue, command_line, config
+from mmbench.core.files import write_text
 
 # Hydra's flags: those that say what to do, and those that are followed by a word of their own.
 FLAGS = ("-m", "--multirun", "--run", "-r", "--resolve", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -20,7 +25,9 @@ WITH_WORD = ("-c", "--cfg", "-p", "--package", "--info", "-i", "--experimental-r
 ELSEWHERE = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
 
 _command_line: list[str] = []  # as it was typed; Lightning repeats it for the other processes of a distributed run
-_failed: list[str] = []  # jobs of a sweep that ended with an error
+_failed: list[str] = []  # what jobs of a sweep that ended with an error say
+_said: list[str] = []  # that of it which this process has printed
+FAILED = "error.txt"  # in the folder of a job that ended with an error: what it says
 
 
 def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
@@ -31,19 +38,54 @@ def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
     """
 
     @hydra.main(config_path=str(catalogue.shipped("conf")), config_name=catalogue.ROOT, version_base="1.3")
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> Any:
         sys.argv = list(_command_line) or sys.argv
         hydra_config = HydraConfig.get()
         try:
-            run(config.composed(hydra_config.overrides.task))
+            return run(config.composed(hydra_config.overrides.task))
         except ValueError as error:
             line = f"mmbench: error: {' '.join(str(error).split())}"
             if hydra_config.mode != RunMode.MULTIRUN:
                 sys.exit(line)
             print(line, file=sys.stderr)
-            _failed.append(line)
+            _said.append(line)
+            write_text(Path(hydra_config.runtime.output_dir) / FAILED, f"{line}\n")
+            if cfg.objective is not None:  # a sweeper is to know that this one has no score
+                raise
+            return None
 
     return job
+
+
+class Failures(Callback):
+    """Tells the process that began a sweep of jobs that ended with an error, wherever they ran."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        for path in sorted(Path(config.hydra.sweep.dir).rglob(FAILED)):
+            line = path.read_text(encoding="utf-8").strip()
+            _failed.append(line)
+            if line not in _said:
+                print(f"{line} ({path.parent})", file=sys.stderr)
+
+
+def require_packages(words: Sequence[str]) -> None:
+    """Refuses a launcher or a sweeper whose package is not installed.
+
+    Raises:
+        ValueError: says what to install.
+    """
+    for word in command_line.parse([word for word in words if word.startswith(("hydra/launcher=", "hydra/sweeper="))]):
+        path = catalogue.shipped("conf") / word.key_or_group / f"{word.value()}.yaml"
+        if not path.is_file():
+            continue  # Hydra's own, or one of a plugin that is installed
+        namespace, package, *_ = yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"].split(".")
+        if not importlib.util.find_spec(namespace) or not importlib.util.find_spec(f"{namespace}.{package}"):
+            extra = package.removeprefix("hydra_").removesuffix("_launcher").removesuffix("_sweeper")
+            extra = {"submitit": "slurm"}.get(extra, extra)
+            raise ValueError(
+                f"expected the package {package.replace('_', '-')} for {word.key_or_group}={word.value()}, found "
+                f"none: pip install 'mmbench[{extra}]'"
+            )
 
 
 @contextmanager
@@ -89,8 +131,10 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
         config.check(words)
         config.require_method(words)
         _require_sweepable(words, bool({"-m", "--multirun"} & set(flags)))
+    require_packages(words)
     _command_line[:] = sys.argv
     _failed.clear()
+    _said.clear()
     # Hydra reads its words from here; argparse wants those that belong together in one place.
     sys.argv = [sys.argv[0], *map(command_line.for_hydra, words), *flags]
     job()
