@@ -49,6 +49,7 @@ used as it is; a run that was stopped goes on from its last checkpoint.
   trainer.precision          32-true (default), bf16-mixed or 16-mixed: faster on a GPU; losses and images stay float32
   logger                     csv (default) or wandb (offline where no key is set)
   --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
+  hydra/launcher             of a sweep: joblib, slurm or ray in the place of one job after the other
 """
 
 
@@ -60,7 +61,7 @@ def _require_heard(arguments: list[str]) -> None:
     """
     for word in command_line.parse([word for word in arguments if "=" in word and not word.startswith("-")]):
         key = word.get_key_element().lstrip("+~")
-        if key in ("weights", "judges") or key.startswith("protocol.") or "@protocol." in key:
+        if key in ("weights", "judges", "objective") or key.startswith("protocol.") or "@protocol." in key:
             raise ValueError(
                 f"expected options of a training, found {key}, which is for `mmbench evaluate`: leave it out"
             )

@@ -21,6 +21,7 @@ from mmbench.pipeline.generation import Run, shown
 from mmbench.pipeline.grid import write_grid
 from mmbench.pipeline.lookup import keys_of, row_config
 from mmbench.pipeline.stages import Stage, learns, num_processes, stage
+from mmbench.pipeline.standing import spoken
 from mmbench.pipeline.training import trained
 
 WIDEST = 32  # methods in a grid of one data set
@@ -116,14 +117,6 @@ class Clock:
         """Counts the next job, which took so long of this command's time."""
         if self.left.pop(0):
             self.seconds, self.took = self.seconds + seconds, self.took + 1
-
-
-def spoken(seconds: float) -> str:
-    """A duration in its largest unit: `40 s`, `3 min`, `2 h`, `5 d`."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def run(
