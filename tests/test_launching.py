@@ -1,4 +1,4 @@
-"""Jobs over joblib, submitit and Ray: each result is given, who was killed is told, and a table's rows come out of it."""
+"""Jobs over joblib, submitit and Ray: each result is given, who was killed is told, and tables come of it."""
 
 import builtins
 import importlib.util
@@ -103,11 +103,8 @@ def test_a_job_whose_process_ends_is_a_row_that_failed(home, run, monkeypatch):
     monkeypatch.setattr(launching, "launched", launched)
     code, printed = run("reproduce", "experiment=demo", "method=identity,real", *SMALL, "hydra/launcher=joblib")
     assert code == 1
-    verdicts = {
-        line.split("|")[1].strip(): line.split("|")[8] for line in printed.out.splitlines() if "toy CUB" in line
-    }
-    assert verdicts["identity"].strip() != verdicts["real"].strip()
-    assert "failed (Job 7 was killed, 7.err)" in printed.out
+    assert "failed (Job 7 was killed, " in printed.out
+    assert "not run (no record yet)" in printed.out
     assert "1 of 2 rows did not run" in printed.out
 
 

@@ -1,6 +1,7 @@
 """Rows that failed, are at work or were left: how tables and `mmbench status` tell them apart, and what runs again."""
 
 import io
+import re
 import subprocess
 import sys
 
@@ -91,11 +92,16 @@ def test_another_metric_scores_the_images_that_are_there(home, capsys):
 
 
 def test_a_row_that_was_interrupted_leaves_no_mark(home):
-    path = place("real")
-    with pytest.raises(KeyboardInterrupt), marks.at_work(path, {}):
-        assert marks.read(path).is_held
-        raise KeyboardInterrupt
-    assert marks.read(path) is None
+    path, found = place("real"), []
+
+    def interrupted():
+        with marks.at_work(path, {}):
+            found.append(marks.read(path).is_held)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert found == [True]
     assert not path.exists()
 
 
@@ -122,7 +128,7 @@ def test_status_tells_done_running_failed_and_missing_apart(failing, home, capsy
         assert status.main(words) == 0
         out = capsys.readouterr().out
         assert "demo (toy data): 1 done, 1 running, 1 failed, 1 missing" in out
-        assert f"seed 1: on {marks.read(running).host} for 0 s" in out.replace("for 1 s", "for 0 s")
+        assert re.search(rf"seed 1: on {re.escape(marks.read(running).host)} for \d+ (s|min)", out)
         assert "seed 0: failed (RuntimeError: no" in out
 
         # A terminal is drawn again as long as a row is at work: here its owner is killed meanwhile.
