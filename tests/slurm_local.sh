@@ -2,6 +2,7 @@
 # A table over a real Slurm on one machine, as root on Debian or Ubuntu; nothing of it is left running.
 #   apt-get install --no-install-recommends munge slurmctld slurmd slurm-client
 #   tests/slurm_local.sh [FOLDER]      # FOLDER: of runs and results, made if it is not there
+# It keeps no accounts, of whose absence submitit warns; a cluster's tell it of jobs that were killed.
 # PYTHON is the interpreter that has mmbench[slurm].
 set -euo pipefail
 work=$(realpath -m "${1:-$(mktemp -d)}")
@@ -36,12 +37,12 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 MpiDefault=none
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc --all) State=UNKNOWN
 PartitionName=local Nodes=$host Default=YES MaxTime=INFINITE State=UP
 END
 export SLURM_CONF=$work/slurm.conf
-slurmctld -D & started+=($!)
-slurmd -D & started+=($!)
+slurmctld -D > "$work/log/controller" 2>&1 & started+=($!)
+slurmd -D > "$work/log/node" 2>&1 & started+=($!)
 for _ in $(seq 60); do sinfo --noheader --states=idle 2>/dev/null | grep -q local && break; sleep 1; done
 sinfo
 

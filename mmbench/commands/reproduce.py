@@ -14,7 +14,7 @@ HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=v
   method=A,B  data=A,B   only these rows
   seeds=0,1,2            instead of the experiment's own seeds
   hydra/launcher=NAME    rows and seeds at once: joblib (on this machine), slurm, ray; hydra.launcher.KEY=VALUE sets
-                         n_jobs, partition and the like (conf/hydra/launcher/)
+                         n_jobs (all processors by default), partition and the like
 
 Runs the rows of a published table that have no record yet, under every protocol that the table needs, prints the table
 and writes it below results/tables/, with grids of images and, where the experiment has a `curve`, a figure. Other words

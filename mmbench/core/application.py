@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
@@ -27,11 +26,12 @@ ELSEWHERE = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-di
 _command_line: list[str] = []  # as it was typed; Lightning repeats it for the other processes of a distributed run
 _failed: list[str] = []  # what jobs of a sweep that ended with an error say
 _said: list[str] = []  # that of it which this process has printed
-EXTRAS = {  # of mmbench, by the package of a launcher or sweeper
-    "hydra_joblib_launcher": "joblib",
-    "hydra_submitit_launcher": "slurm",
-    "hydra_ray_launcher": "ray",
-    "hydra_optuna_sweeper": "optuna",
+PLUGINS = {  # launchers and sweepers: package of Hydra's plugin, and the extra of mmbench that has it
+    "joblib": ("hydra_joblib_launcher", "joblib"),
+    "slurm": ("hydra_submitit_launcher", "slurm"),
+    "slurm_local": ("hydra_submitit_launcher", "slurm"),
+    "ray": ("hydra_ray_launcher", "ray"),
+    "optuna": ("hydra_optuna_sweeper", "optuna"),
 }
 FAILED = "error.txt"  # in the folder of a job that ended with an error: what it says
 
@@ -81,24 +81,15 @@ def require_packages(words: Sequence[str]) -> None:
         ValueError: says what to install.
     """
     for word in command_line.parse([word for word in words if word.startswith(("hydra/launcher=", "hydra/sweeper="))]):
-        target = _target(word.key_or_group, str(word.value()))
-        if target is None:
+        choice = str(word.value())
+        if choice not in PLUGINS:
             continue  # Hydra's own, or one of a plugin that is installed
-        namespace, package, *_ = target.split(".")
-        if not importlib.util.find_spec(namespace) or not importlib.util.find_spec(f"{namespace}.{package}"):
+        package, extra = PLUGINS[choice]
+        if not importlib.util.find_spec("hydra_plugins") or not importlib.util.find_spec(f"hydra_plugins.{package}"):
             raise ValueError(
-                f"expected the package {package.replace('_', '-')} for {word.key_or_group}={word.value()}, found "
-                f"none: pip install 'mmbench[{EXTRAS[package]}]'"
+                f"expected the package {package.replace('_', '-')} for {word.key_or_group}={choice}, found none: "
+                f"pip install 'mmbench[{extra}]'"
             )
-
-
-def _target(group: str, name: str) -> str | None:
-    """The class of a launcher or sweeper by our file of it, or by that which the file stands on; None without one."""
-    path = catalogue.shipped("conf") / group / f"{name}.yaml"
-    if not path.is_file():
-        return None
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content.get("_target_") or _target(group, content["defaults"][0])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import application, catalogue, config
+from mmbench.core import application, catalogue, config, quiet, threads
 
 POLL = 2.0  # seconds between two looks at jobs of Slurm
 
@@ -66,6 +66,8 @@ class Work:
         try:
             for stream in before:
                 os.dup2(handle, stream)
+            quiet.quieten()
+            threads.choose_waiting()
             function, argument = pickle.loads(self.content)
             return function(argument)
         finally:
