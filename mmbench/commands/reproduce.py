@@ -67,10 +67,10 @@ def reproduce(
     require_assets(paths)
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
-    from mmbench.core.progress import require_loggers
     from mmbench.pipeline import curves, marks, reproducing, tables
     from mmbench.pipeline.cells import cells_of
     from mmbench.pipeline.launching import chosen
+    from mmbench.pipeline.mirrors import require_loggers, show_table
     from mmbench.pipeline.stages import require_hardware
 
     require_hardware(plain)
@@ -92,8 +92,10 @@ def reproduce(
     print(f"table: {path}")
     if experiment.curve and (drawn := curves.write(path, experiment, whole)):
         print(f"curve: {drawn}")
-    for grid in reproducing.write_grids(experiment, source, outcome, Path(paths["results"])):
+    grids = reproducing.write_grids(experiment, source, outcome, Path(paths["results"]))
+    for grid in grids:
         print(f"grid: {grid}")
+    show_table(experiment, source, seeds, plain, whole, grids)
     if outcome.reasons:
         lacking = len({key[:2] for key in outcome.reasons})
         print(f"{lacking} of {len(rows)} rows did not run: see the last column, then run this command again")
@@ -106,6 +108,8 @@ def main(arguments: list[str]) -> int:
     own, rest = command_line.split_options(arguments, ("experiment", "data.source", "method", "data", "seeds"))
     command_line.require_said(own)
     require_own_protocols(rest)
+    if any(word.startswith("objective=") for word in rest):
+        raise ValueError("expected words for the rows of a table, found objective=, which is for `mmbench evaluate`")
     if "experiment" not in own:
         known = ", ".join(catalogue.names("experiment"))
         raise ValueError(f"expected experiment=NAME, found none: choose from {known}")

@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mmbench.core import catalogue, command_line, config
+from mmbench.core import catalogue, command_line, config, interrupts
 from mmbench.core.files import write_text
 
 # Hydra's flags: those that say what to do, and those that are followed by a word of their own.
@@ -49,6 +49,9 @@ def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
         hydra_config = HydraConfig.get()
         try:
             return run(config.composed(hydra_config.overrides.task))
+        except RuntimeError:
+            interrupts.wait_for_loss()
+            raise
         except ValueError as error:
             line = f"mmbench: error: {' '.join(str(error).split())}"
             if hydra_config.mode != RunMode.MULTIRUN:

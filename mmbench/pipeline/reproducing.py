@@ -8,9 +8,10 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from mmbench.core import results
+from mmbench.core import interrupts, results
 from mmbench.core.download import MissingAsset
 from mmbench.core.files import is_locked
+from mmbench.core.processes import divided
 from mmbench.core.progress import console, with_stages, within
 from mmbench.core.results import Unwritten
 from mmbench.pipeline import launching, marks
@@ -233,6 +234,9 @@ def work(job: Job) -> Done:
     except MissingAsset as error:
         return Done(marks.one_line(error))
     except Exception as error:
+        if divided() and not isinstance(error, ValueError):  # the other processes are elsewhere now, or gone
+            interrupts.wait_for_loss()
+            raise
         if isinstance(error, Unwritten):
             for name, found in sorted(error.record.metrics.items()):
                 console.print(f"  {name} {found['value']:.4f}", highlight=False, markup=False)
