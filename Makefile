@@ -63,6 +63,9 @@ train-%: $(READY) ## train a method (DATA=toy|real)
 reproduce-%: $(READY) ## run the rows of a published table (DATA=toy|real)
 	$(BIN)/mmbench reproduce experiment=$* data.source=$(DATA) $(ARGS)
 
+resume-%: $(READY) ## the same as reproduce-%: what has a record is not run again (DATA=toy|real)
+	$(BIN)/mmbench reproduce experiment=$* data.source=$(DATA) $(ARGS)
+
 table-%: $(READY) ## print a table from the records that are there (DATA=toy|real)
 	$(BIN)/mmbench table experiment=$* data.source=$(DATA) $(ARGS)
 

@@ -17,12 +17,13 @@ COMMANDS = {
     "grid": "draw what a method makes of one sample: after several captions, in several draws, where it looks",
     "explain": "say what of the difference of two numbers lies in their protocols",
     "prepare": "fetch or make a data set and check it",
+    "status": "say how far the rows of a table are: done, at work, failed, missing",
     "table": "print the table of an experiment from the records that are there",
     "wandb": "build the workspace of an experiment on Weights & Biases",
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
-LIGHT = ("table", "wandb", "list")  # compute nothing
+LIGHT = ("status", "table", "wandb", "list")  # compute nothing
 
 HELP = """usage: mmbench COMMAND [key=value ...]
 

@@ -66,6 +66,16 @@ HOW = {
     "make reproduce-tdanet_guidance DATA=toy": Expanded("mmbench reproduce experiment=tdanet_guidance data.source=toy"),
     "make reproduce-dfgan DATA=real": Expanded("mmbench reproduce experiment=dfgan data.source=real"),
     "make table-manigan": Expanded("mmbench table experiment=manigan data.source=real"),
+    "make resume-manigan": Expanded("mmbench reproduce experiment=manigan data.source=real"),
+    "mmbench reproduce experiment=demo data.source=toy hydra/launcher=joblib hydra.launcher.n_jobs=4": Named(
+        "test_launching.py runs it on fewer images"
+    ),
+    "mmbench reproduce experiment=manigan hydra/launcher=slurm hydra.launcher.partition=gpu "
+    "hydra.launcher.gpus_per_node=1": Named("needs Slurm"),
+    "mmbench reproduce experiment=manigan hydra/launcher=ray hydra.launcher.ray.init.address=auto": Named("needs Ray"),
+    "mmbench evaluate --multirun hydra/sweeper=optuna objective=fid@toy weights=trained": Named("without its words"),
+    "mmbench status experiment=demo data.source=toy": Run(),
+    "mmbench status": Named("without its words"),
     "mmbench list": Run(),
     "mmbench list group=mask": Run(),
     "mmbench table experiment=demo data.source=toy format=latex": Run(),

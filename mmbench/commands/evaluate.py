@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import application, command_line, config
+from mmbench.core import application, catalogue, command_line, config
 from mmbench.core.files import RESULTS, RUNS, require_assets, require_writable
 from mmbench.core.results import Unwritten
 
 
-def report(plain: dict[str, Any]) -> None:
-    """Evaluates one row and says where everything is."""
+def report(plain: dict[str, Any]) -> float | None:
+    """Evaluates one row and says where everything is; returns the score that a sweep looks for, if it does."""
     if plain["profile"]:
         raise ValueError("expected profile of a training, found it for an evaluation: leave it out, or `mmbench train`")
     paths = plain["paths"]
@@ -24,18 +24,37 @@ def report(plain: dict[str, Any]) -> None:
     require_hardware(plain)
     require_loggers(plain["logger"])
     try:
+        if plain["objective"] is not None:
+            _train(plain)
         record, run = evaluate(plain)
     except Unwritten as error:
         print_scores(error.record.metrics)
         raise
     if record is None:
-        return
+        return None
     print_scores(record.metrics)
     for sentence, count in record.data.get("notes", {}).items():
         print(f"note: {sentence}: {count}")
     print(f"{run.output.name}: {run.folder / 'samples'}\ngrid: {run.folder / 'grid.png'}")
     print(f"record: {Path(run.plain['paths']['results']) / record.experiment}")
     print("next: another method (`mmbench list`), or a whole table: mmbench reproduce experiment=NAME")
+    return _objective(plain["objective"], record.metrics)
+
+
+def _train(plain: dict[str, Any]) -> None:
+    """What a sweeper proposes was not trained before."""
+    from mmbench.pipeline.assembly import prepared_data
+    from mmbench.pipeline.stages import learns
+    from mmbench.pipeline.training import trained
+
+    if plain["weights"] == "trained" and learns(plain):
+        trained(plain, prepared_data(plain))
+
+
+def _objective(name: str | None, metrics: Mapping[str, Mapping[str, Any]]) -> float | None:
+    if name is not None and name not in metrics:
+        catalogue.unknown("objective among the scores", name, metrics)
+    return None if name is None else metrics[name]["value"]
 
 
 def print_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
@@ -64,6 +83,9 @@ Generates the images that the protocol asks for, scores them and writes one reco
   logger                   csv (default), wandb (offline where no key is set), tensorboard or mlflow
   experiment               folder below results/ that the record goes to (default: the method's name)
   --multirun               sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
+  hydra/launcher           of a sweep: joblib, slurm or ray in the place of one job after the other
+  hydra/sweeper=optuna     looks for the words under which objective=SCORE (fid@toy, say) is least, by training and
+                           evaluating: weights=trained 'method.training.epochs=choice(1,2,4)' hydra.sweeper.n_trials=20
 """
 
 

@@ -13,10 +13,16 @@ HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=v
 
   method=A,B  data=A,B   only these rows
   seeds=0,1,2            instead of the experiment's own seeds
+  hydra/launcher=NAME    rows and seeds at once: joblib (on this machine), slurm, ray; hydra.launcher.KEY=VALUE sets
+                         n_jobs (all processors by default), partition and the like
 
 Runs the rows of a published table that have no record yet, under every protocol that the table needs, prints the table
 and writes it below results/tables/, with grids of images and, where the experiment has a `curve`, a figure. Other words
 are handed to every row, e.g. logger=wandb or trainer=cpu.
+
+A row that ends with an error is "failed", with the error and its log, and the others go on. The same command again
+runs what has no record, failed rows among it; a training goes on from its last checkpoint, images that are there are
+used as they are, and only what a changed word touches is done again. `mmbench status` says how far everything is.
 
 Exit code 0 when every requested row ran (a verdict "differs" included), else 1.
 """
@@ -41,9 +47,18 @@ def selected(experiment: Experiment, methods: Sequence[str], data: Sequence[str]
 
 
 def reproduce(
-    experiment: Experiment, source: str, seeds: Sequence[int], rows: Sequence[Row], overrides: Sequence[str]
+    experiment: Experiment,
+    source: str,
+    seeds: Sequence[int],
+    rows: Sequence[Row],
+    overrides: Sequence[str],
+    launching: Sequence[str],
 ) -> bool:
-    """Runs the rows, prints and writes the table; returns whether every row ran."""
+    """Runs the rows, over the engine that the words `launching` choose; prints and writes the table.
+
+    Returns:
+        Whether every row ran.
+    """
     plain = config.composed(["method=identity", f"data.source={source}", *overrides])
     paths = plain["paths"]
     for folder in (experiment.name, "tables"):
@@ -52,19 +67,22 @@ def reproduce(
     require_assets(paths)
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
-    from mmbench.pipeline import curves, reproducing, tables
+    from mmbench.pipeline import curves, marks, reproducing, tables
     from mmbench.pipeline.cells import cells_of
+    from mmbench.pipeline.launching import chosen
     from mmbench.pipeline.mirrors import require_loggers, show_table
     from mmbench.pipeline.stages import require_hardware
 
     require_hardware(plain)
     require_loggers(plain["logger"])
-    outcome = reproducing.run(experiment, source, seeds, rows, overrides)
+    launcher = chosen([*launching, *(word for word in overrides if word.startswith("paths."))]) if launching else None
+    outcome = reproducing.run(experiment, source, seeds, rows, overrides, launcher)
     if rank_zero_only.rank > 0:
         return not outcome.reasons
     held = results.by_configuration(paths["results"], experiment.name)
     # The page has every row of the table, also when some were asked for.
-    whole = cells_of(experiment, source, seeds, overrides, paths, held, experiment.rows, outcome.reasons)
+    failed = marks.failures(paths["runs"], experiment.name)
+    whole = cells_of(experiment, source, seeds, overrides, paths, held, experiment.rows, outcome.reasons, failed)
     asked = {(row.label, row.dataset) for row in rows}
     cells = [cell for cell in whole if (cell.method, cell.data) in asked]
     under = [*tables.agreements(experiment, cells), *tables.remarks(experiment)]
@@ -90,6 +108,8 @@ def main(arguments: list[str]) -> int:
     own, rest = command_line.split_options(arguments, ("experiment", "data.source", "method", "data", "seeds"))
     command_line.require_said(own)
     require_own_protocols(rest)
+    if any(word.startswith("objective=") for word in rest):
+        raise ValueError("expected words for the rows of a table, found objective=, which is for `mmbench evaluate`")
     if "experiment" not in own:
         known = ", ".join(catalogue.names("experiment"))
         raise ValueError(f"expected experiment=NAME, found none: choose from {known}")
@@ -100,7 +120,8 @@ def main(arguments: list[str]) -> int:
     seeds = seeds_of(own.get("seeds"), rest, experiment)
     sys.stdout.reconfigure(line_buffering=True)
     start = time.monotonic()
-    complete = reproduce(experiment, source, seeds, rows, rest)
+    launching = [word for word in rest if word.startswith(("hydra/launcher=", "hydra.launcher."))]
+    complete = reproduce(experiment, source, seeds, rows, [word for word in rest if word not in launching], launching)
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     print(f"took {minutes} min {seconds} s", file=sys.stderr)
     return 0 if complete else 1

@@ -41,16 +41,17 @@ def main(arguments: list[str]) -> int:
     source = own.get("data.source", chosen[0].sources[-1])
     paths = config.composed(["method=identity", f"data.source={source}", *rest])["paths"]
     require_writable(Path(paths["results"]) / "tables", RESULTS)
-    from mmbench.pipeline import tables  # pandas and scipy, which no mistake above needs
+    from mmbench.pipeline import marks, tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
 
     pages, parts = {}, {}
     for experiment in chosen:
         held = results.by_configuration(paths["results"], experiment.name)
+        failed = marks.failures(paths["runs"], experiment.name)
         for source in [own["data.source"]] if "data.source" in own else experiment.sources:
             here = experiment.on(source)
             seeds = seeds_of(own.get("seeds"), rest, here)
-            cells = cells_of(here, source, seeds, rest, paths, held, here.rows)
+            cells = cells_of(here, source, seeds, rest, paths, held, here.rows, failed=failed)
             if "experiment" not in own and all(cell.value.mean is None for cell in cells):
                 continue
             path = tables.page(here, source, seeds, paths["results"])

@@ -51,6 +51,7 @@ used as it is; a run that was stopped goes on from its last checkpoint.
   profile=true               says at the end which share of the time went into data, forward, backward, optimiser,
                              metrics and writing; on a GPU it waits for the device at each change, and takes longer
   --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
+  hydra/launcher             of a sweep: joblib, slurm or ray in the place of one job after the other
 """
 
 
@@ -62,7 +63,7 @@ def _require_heard(arguments: list[str]) -> None:
     """
     for word in command_line.parse([word for word in arguments if "=" in word and not word.startswith("-")]):
         key = word.get_key_element().lstrip("+~")
-        if key in ("weights", "judges") or key.startswith("protocol.") or "@protocol." in key:
+        if key in ("weights", "judges", "objective") or key.startswith("protocol.") or "@protocol." in key:
             raise ValueError(
                 f"expected options of a training, found {key}, which is for `mmbench evaluate`: leave it out"
             )

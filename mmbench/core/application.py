@@ -1,17 +1,21 @@
 """What turns a function of a configuration into a Hydra application."""
 
+import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mmbench.core import catalogue, command_line, config, interrupts
+from mmbench.core.files import write_text
 
 # Hydra's flags: those that say what to do, and those that are followed by a word of their own.
 FLAGS = ("-m", "--multirun", "--run", "-r", "--resolve", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -20,7 +24,16 @@ WITH_WORD = ("-c", "--cfg", "-p", "--package", "--info", "-i", "--experimental-r
 ELSEWHERE = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
 
 _command_line: list[str] = []  # as it was typed; Lightning repeats it for the other processes of a distributed run
-_failed: list[str] = []  # jobs of a sweep that ended with an error
+_failed: list[str] = []  # what jobs of a sweep that ended with an error say
+_said: list[str] = []  # that of it which this process has printed
+PLUGINS = {  # launchers and sweepers: package of Hydra's plugin, and the extra of mmbench that has it
+    "joblib": ("hydra_joblib_launcher", "joblib"),
+    "slurm": ("hydra_submitit_launcher", "slurm"),
+    "slurm_local": ("hydra_submitit_launcher", "slurm"),
+    "ray": ("hydra_ray_launcher", "ray"),
+    "optuna": ("hydra_optuna_sweeper", "optuna"),
+}
+FAILED = "error.txt"  # in the folder of a job that ended with an error: what it says
 
 
 def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
@@ -31,11 +44,11 @@ def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
     """
 
     @hydra.main(config_path=str(catalogue.shipped("conf")), config_name=catalogue.ROOT, version_base="1.3")
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> Any:
         sys.argv = list(_command_line) or sys.argv
         hydra_config = HydraConfig.get()
         try:
-            run(config.composed(hydra_config.overrides.task))
+            return run(config.composed(hydra_config.overrides.task))
         except RuntimeError:
             interrupts.wait_for_loss()
             raise
@@ -44,9 +57,42 @@ def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
             if hydra_config.mode != RunMode.MULTIRUN:
                 sys.exit(line)
             print(line, file=sys.stderr)
-            _failed.append(line)
+            _said.append(line)
+            write_text(Path(hydra_config.runtime.output_dir) / FAILED, f"{line}\n")
+            if cfg.objective is not None:  # a sweeper is to know that this one has no score
+                raise
+            return None
 
     return job
+
+
+class Failures(Callback):
+    """Tells the process that began a sweep of jobs that ended with an error, wherever they ran."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        for path in sorted(Path(config.hydra.sweep.dir).rglob(FAILED)):
+            line = path.read_text(encoding="utf-8").strip()
+            _failed.append(line)
+            if line not in _said:
+                print(f"{line} ({path.parent})", file=sys.stderr)
+
+
+def require_packages(words: Sequence[str]) -> None:
+    """Refuses a launcher or a sweeper whose package is not installed.
+
+    Raises:
+        ValueError: says what to install.
+    """
+    for word in command_line.parse([word for word in words if word.startswith(("hydra/launcher=", "hydra/sweeper="))]):
+        choice = str(word.value())
+        if choice not in PLUGINS:
+            continue  # Hydra's own, or one of a plugin that is installed
+        package, extra = PLUGINS[choice]
+        if not importlib.util.find_spec("hydra_plugins") or not importlib.util.find_spec(f"hydra_plugins.{package}"):
+            raise ValueError(
+                f"expected the package {package.replace('_', '-')} for {word.key_or_group}={choice}, found none: "
+                f"pip install 'mmbench[{extra}]'"
+            )
 
 
 @contextmanager
@@ -92,8 +138,10 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
         config.check(words)
         config.require_method(words)
         _require_sweepable(words, bool({"-m", "--multirun"} & set(flags)))
+    require_packages(words)
     _command_line[:] = sys.argv
     _failed.clear()
+    _said.clear()
     # Hydra reads its words from here; argparse wants those that belong together in one place.
     sys.argv = [sys.argv[0], *map(command_line.for_hydra, words), *flags]
     job()

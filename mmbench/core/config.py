@@ -524,17 +524,29 @@ def node(path: str) -> dict[str, Any]:
     return _plain(cfg)
 
 
+def launcher(words: Sequence[str]) -> dict[str, Any]:
+    """Hydra's launcher, as `hydra/launcher=NAME` and words of its keys have it, as plain values.
+
+    Raises:
+        ValueError: a word is none of Hydra's or of `paths`, or chooses what there is not.
+    """
+    cfg = _compose([f"method={catalogue.names('method')[0]}", *words], return_hydra_config=True)
+    found = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): item for key, item in found.items()}
+
+
 def target(described: Mapping[str, Any]) -> Any:
     """The class that a node builds."""
     return get_class(described["_target_"])
 
 
-def _compose(overrides: Sequence[str], root: str = ROOT) -> DictConfig:
+def _compose(overrides: Sequence[str], root: str = ROOT, **options: bool) -> DictConfig:
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(catalogue.shipped("conf")), version_base="1.3"):
-            return compose(root, list(overrides))
+            return compose(root, list(overrides), **options)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(" ".join(str(error).split())) from None
     finally:

@@ -1,6 +1,7 @@
 """Files that are whole or absent: content hashes, atomic writes and locks that survive a killed owner."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -155,7 +156,7 @@ def locked(path: str | Path) -> Iterator[None]:
         yield
         return
     path = Path(path)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = FileLock(_lock_of(path))
     with _one_line(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -167,6 +168,25 @@ def locked(path: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: str | Path) -> bool:
+    """Whether a run holds the lock that guards `path` (`locked`); looks, and takes nothing from who waits for it."""
+    try:
+        handle = os.open(_lock_of(Path(path)), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)  # and with it the shared lock
+    return False
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _umask() -> int:

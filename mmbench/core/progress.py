@@ -2,7 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -16,8 +18,41 @@ Item = TypeVar("Item")
 console = Console(stderr=True, soft_wrap=True, quiet=os.environ.get("LOCAL_RANK", "0") != "0")
 
 
+_places: list[str] = []  # where in a longer work this is, from the outside in
+_stages: list[str] = []  # folders of the trainings that are to come in it
+
+
+@contextmanager
+def within(place: str) -> Iterator[None]:
+    """Says in every bar and line of the block where in a longer work it is: `row 3 of 12`, `stage 1 of 2`."""
+    _places.append(place)
+    try:
+        yield
+    finally:
+        _places.pop()
+
+
+@contextmanager
+def with_stages(folders: Sequence[str | Path]) -> Iterator[None]:
+    """Says of every training of the block which of these it is, by its folder: `stage 1 of 2`."""
+    _stages[:] = map(str, folders)
+    try:
+        yield
+    finally:
+        _stages.clear()
+
+
+def placed(what: str, trainer: pl.Trainer | None = None) -> str:
+    """What a bar or line says, of a training say, behind where in a longer work it is."""
+    places = list(_places)
+    if trainer and (folder := str(trainer.default_root_dir)) in _stages:
+        places.append(f"stage {_stages.index(folder) + 1} of {len(_stages)}")
+    return f"{', '.join(places)}: {what}" if places else what
+
+
 def track(items: Iterable[Item], what: str) -> Iterator[Item]:
     """Yields the items, showing how far it is; `items` must have a length."""
+    what = placed(what)
     if console.is_terminal:
         yield from rich_track(items, what, console=console, transient=True)
         return
@@ -50,12 +85,27 @@ class EpochLines(Callback):
 
     def _say(self, trainer: pl.Trainer, line: str) -> None:
         if trainer.is_global_zero:
-            _say(line, self.start)
+            _say(placed(line, trainer), self.start)
+
+
+class Bar(RichProgressBar):
+    """Lightning's bar, which says where in a longer work it is."""
+
+    @property
+    def validation_description(self) -> str:
+        return placed(super().validation_description)
+
+    @property
+    def predict_description(self) -> str:
+        return placed(super().predict_description)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return placed(f"epoch {current_epoch + 1} of {self.trainer.max_epochs}", self.trainer)
 
 
 def progress_bar() -> list[Any]:
     """The callback that fits where standard error goes."""
-    return [RichProgressBar(leave=False)] if console.is_terminal else [EpochLines()]
+    return [Bar(leave=False)] if console.is_terminal else [EpochLines()]
 
 
 # For every Trainer: Lightning's own bar only where there is a terminal, and no table of submodules.

@@ -11,6 +11,7 @@ from mmbench.core import catalogue, config
 from mmbench.core.results import Result
 from mmbench.pipeline.experiments import COSTS, SIDES, Experiment, Published, Row, published
 from mmbench.pipeline.lookup import Found, records_of
+from mmbench.pipeline.marks import Mark
 from mmbench.pipeline.stages import learns
 
 
@@ -24,6 +25,7 @@ class Verdict(StrEnum):
     UNPUBLISHED = "no published value"
     OUTDATED = "outdated"
     NOT_RUN = "not run"
+    FAILED = "failed"
     COST = "cost"
 
 
@@ -36,6 +38,7 @@ class Value:
         mean: over the seeds; None where there is no value.
         verified: whether every value was made with weights whose hash is published, or with none.
         reason: why there is no value.
+        is_failed: whether that is an error that the row ended with.
         outdated: why the value is not what this version would compute; "" where it is.
     """
 
@@ -43,6 +46,7 @@ class Value:
     mean: float | None = None
     verified: bool = True
     reason: str = ""
+    is_failed: bool = False
     outdated: str = ""
 
 
@@ -96,7 +100,7 @@ def verdict(value: Value, printed: Published | None, allowed: float, is_toy: boo
         is_toy: whether it was computed on other data than the published number.
     """
     if value.mean is None:
-        return Verdict.NOT_RUN
+        return Verdict.FAILED if value.is_failed else Verdict.NOT_RUN
     if value.outdated:
         return Verdict.OUTDATED
     if printed is None:
@@ -117,6 +121,7 @@ def cells_of(
     held: Mapping[str, Result],
     rows: Sequence[Row],
     reasons: Mapping[tuple[str, str, str], str] | None = None,
+    failed: Mapping[str, Mark] | None = None,
 ) -> list[Cell]:
     """The cells of the table, one for each row and metric.
 
@@ -124,14 +129,15 @@ def cells_of(
         paths: `paths` of the configuration; what reasons are to call $MMBENCH_HOME.
         held: the experiment's records by configuration (`results.by_configuration`).
         reasons: key of a row, and a protocol, to why it could not run; derived here where it is not among them.
+        failed: marks of rows that failed (`marks.failures`).
     """
     cells = []
     home = str(Path(paths["assets"]).expanduser())
     for row in rows:
-        found = records_of(experiment, row, source, seeds, overrides, held)
+        found = records_of(experiment, row, source, seeds, overrides, held, failed)
         for protocol, held_here in found.items():
             reason = (reasons or {}).get((*row.key, protocol), held_here.reason)
-            found[protocol] = Found(held_here.records, reason.replace(home, "$MMBENCH_HOME"))
+            found[protocol] = replace(held_here, reason=reason.replace(home, "$MMBENCH_HOME"))
         cells += _row(experiment, row, source, found)
     return marked(experiment, cells)
 
@@ -221,7 +227,7 @@ def _value(experiment: Experiment, shown: str, row: Row, source: str, found: Map
     protocol, name = experiment.protocol_of(shown, row.data), experiment.metric(shown, row, source)
     records = found[protocol].records
     if not records:
-        return Value(reason=found[protocol].reason)
+        return Value(reason=found[protocol].reason, is_failed=found[protocol].is_failed)
     scored = {record.seed: record for record in records if name in record.metrics}
     if not scored:
         others = {
@@ -248,7 +254,8 @@ def difference(first: Value, second: Value) -> Value:
 def gain(first: Value, second: Value) -> Value:
     """The first of two values minus the second: of their means, and by seed."""
     if first.mean is None or second.mean is None:
-        return Value(reason=first.reason or second.reason)
+        lacking = first if first.mean is None else second
+        return Value(reason=lacking.reason, is_failed=lacking.is_failed)
     both = [seed for seed in first.by_seed if seed in second.by_seed]
     return Value(
         {seed: first.by_seed[seed] - second.by_seed[seed] for seed in both},

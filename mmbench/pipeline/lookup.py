@@ -7,6 +7,7 @@ from typing import Any
 from mmbench.core import catalogue, config
 from mmbench.core.results import Result
 from mmbench.pipeline.experiments import Experiment, Row
+from mmbench.pipeline.marks import DIGITS, Mark
 from mmbench.pipeline.missing import missing
 from mmbench.pipeline.rows import described
 
@@ -15,10 +16,15 @@ NO_RECORD = "no record yet"
 
 @dataclass(frozen=True)
 class Found:
-    """The newest record of each seed, in their order, of a row under one protocol; and why there is none."""
+    """The newest record of each seed, in their order, of a row under one protocol; and why there is none.
+
+    Attributes:
+        is_failed: whether the reason is an error that it ended with when it was run.
+    """
 
     records: list[Result] = field(default_factory=list)
     reason: str = NO_RECORD
+    is_failed: bool = False
 
 
 def row_config(
@@ -51,16 +57,24 @@ def records_of(
     seeds: Sequence[int],
     overrides: Sequence[str],
     held: Mapping[str, Result],
+    failed: Mapping[str, Mark] | None = None,
 ) -> dict[str, Found]:
     """What there is of a row under each protocol that it needs; composes it once for each.
 
     Args:
         held: the experiment's records by configuration (`results.by_configuration`).
+        failed: marks of its rows that failed (`marks.failures`).
     """
     return {
-        protocol: _found(experiment, row, protocol, source, seeds, overrides, held)
+        protocol: _found(experiment, row, protocol, source, seeds, overrides, held, failed or {})
         for protocol in experiment.protocols(row.data)
     }
+
+
+def keys_of(plain: dict[str, Any], seeds: Sequence[int]) -> dict[int, str]:
+    """Seed to the hash of the row's configuration with it, which its record and its mark have."""
+    facts = described(plain)  # they say the seed once, so that a row is composed once for all of them
+    return {seed: config.config_hash({**facts, "seed": seed}) for seed in seeds}
 
 
 def _found(
@@ -71,6 +85,7 @@ def _found(
     seeds: Sequence[int],
     overrides: Sequence[str],
     held: Mapping[str, Result],
+    failed: Mapping[str, Mark],
 ) -> Found:
     wanted = row.seeds_of(seeds)
     if not wanted:
@@ -79,8 +94,10 @@ def _found(
         plain = row_config(experiment, row, protocol, source, wanted[0], overrides)
     except ValueError as error:
         return Found(reason=str(error))
-    facts = described(plain)  # they say the seed once, so that a row is composed once for all of them
-    hashes = [config.config_hash({**facts, "seed": seed}) for seed in wanted]
-    records = [held[key] for key in hashes if key in held]
-    lacks = missing(plain) if not records and source != "toy" else None
-    return Found(records, lacks or NO_RECORD)
+    keys = keys_of(plain, wanted).values()
+    if records := [held[key] for key in keys if key in held]:
+        return Found(records)
+    for key in keys:
+        if key[:DIGITS] in failed:
+            return Found(reason=failed[key[:DIGITS]].told, is_failed=True)
+    return Found(reason=(missing(plain) if source != "toy" else None) or NO_RECORD)

@@ -21,6 +21,7 @@ COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "diffe
 NUMBERS = ("published", "reproduced", "difference")
 DAGGER = "†"  # behind an outdated value; two for the second reason on a page, and so on
 UNLEARNED = "‡"  # behind a method that counts as not having learned
+LACKING = (Verdict.NOT_RUN, Verdict.FAILED)  # which say why
 UNVERIFIED = "unverified: the published value was recalled and seen in no source, so no verdict."
 STAR = "*: made with weights whose hash nobody published."
 LEGEND = (
@@ -29,6 +30,7 @@ LEGEND = (
     "toy data: computed on procedural data, which a number published for photographs cannot be compared with. "
     f"{STAR}"
 )
+FAILED = "failed: the error that the row ended with, and its log."
 
 
 def daggers(cells: Iterable[Cell]) -> dict[str, str]:
@@ -72,7 +74,7 @@ def texts(cells: Sequence[Cell]) -> list[dict[str, str]]:
                 "published": _printed(cell.published),
                 "reproduced": _found(cell, marks, counted=True),
                 "difference": "-" if cell.difference is None else f"{round(cell.difference, digits) + 0.0:+.{digits}f}",
-                "verdict": f"not run ({reason})" if cell.verdict is Verdict.NOT_RUN else str(cell.verdict),
+                "verdict": f"{cell.verdict} ({reason})" if cell.verdict in LACKING else str(cell.verdict),
             }
         )
     return lines
@@ -129,7 +131,7 @@ def rendered(cells: Sequence[Cell], form: str, under: Sequence[str] = ()) -> str
 
 def _latex(cells: Sequence[Cell], under: Sequence[str]) -> str:
     """The table as LaTeX, where a reason is a note below it: each once, whatever has it."""
-    reasons = dict.fromkeys(cell.value.reason for cell in cells if cell.value.reason)
+    reasons = {cell.value.reason: cell.verdict for cell in cells if cell.value.reason}
     marks = {reason: latex.raised(letter) for reason, letter in zip(reasons, latex.letters(), strict=False)}
     lines = [
         {**line, "size": line["size"].replace(" x ", " \N{MULTIPLICATION SIGN} "), "verdict": str(cell.verdict)}
@@ -137,7 +139,7 @@ def _latex(cells: Sequence[Cell], under: Sequence[str]) -> str:
     ]
     rows = [[line[column] for column in COLUMNS] for line in lines]
     behind = [marks.get(cell.value.reason, "") for cell in cells]
-    below = [f"{mark} not run: {latex.escaped(reason)}" for reason, mark in marks.items()]
+    below = [f"{mark} {reasons[reason]}: {latex.escaped(reason)}" for reason, mark in marks.items()]
     explained = [
         *under,
         *notes(cells),
@@ -225,7 +227,7 @@ def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: S
             *(f"{sentence}\n" for sentence in agreements(experiment, cells)),
             rendered(cells, "markdown"),
             *(f"{note}\n" for note in [*remarks(experiment), *notes(cells)]),
-            LEGEND,
+            LEGEND + (f" {FAILED}" if any(cell.verdict is Verdict.FAILED for cell in cells) else ""),
             "",
         ]
     )
@@ -234,8 +236,8 @@ def document(experiment: Experiment, source: str, seeds: Sequence[int], cells: S
 def summarised(pages: Mapping[Path, Sequence[Cell]], root: Path) -> str:
     """One line for each table: how many of its values were reproduced, and where it is."""
     counted = [Verdict.REPRODUCED, Verdict.DIFFERS, Verdict.UNVERIFIED, Verdict.TOY, Verdict.NOT_RUN]
-    if any(cell.verdict is Verdict.OUTDATED for cells in pages.values() for cell in cells):
-        counted.append(Verdict.OUTDATED)
+    found = {cell.verdict for cells in pages.values() for cell in cells}
+    counted += [rare for rare in (Verdict.FAILED, Verdict.OUTDATED) if rare in found]
     lines = [
         {
             "table": f"[{path.stem}]({path.relative_to(root).as_posix()})",
@@ -287,6 +289,7 @@ def show(cells: Sequence[Cell], title: str, under: Sequence[str] = ()) -> None:
         Verdict.REPRODUCED: "green",
         Verdict.DIFFERS: "red",
         Verdict.NOT_RUN: "yellow",
+        Verdict.FAILED: "bold red",
         Verdict.OUTDATED: "yellow",
     }
     table = Table(title=title)
