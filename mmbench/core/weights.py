@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from mmbench.core.files import sha256_bytes
 from mmbench.core.torch7 import parameters, read_t7
+
+SUM = "sha256"  # in the metadata of a safetensors file of ours
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,7 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: expected a file of weights, found none: put it there or correct the path")
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except Exception as error:  # safetensors raises its own class, which is no subclass of a public one
-            raise ValueError(f"{path}: expected a safetensors file, found {error}: fetch it again") from None
+        return _safetensors(path)
     if path.suffix == ".t7":
         return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
     try:
@@ -147,6 +148,25 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
             f"{path}: expected a mapping of names to tensors, found {_description(state)}: save its state dict alone"
         )
     return dict(state)
+
+
+def encoded(state: Mapping[str, Tensor]) -> bytes:
+    """A state dict as a safetensors file with the sum of its contents, by which `read_state` knows a damaged one."""
+    content = {name: value.detach().contiguous().cpu() for name, value in state.items()}
+    return save(content, {SUM: sha256_bytes(save(content))})
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            expected = (file.metadata() or {}).get(SUM)
+        found = sha256_bytes(save(state)) if expected else None
+    except Exception as error:  # safetensors raises its own class, which is no subclass of a public one
+        raise ValueError(f"{path}: expected a safetensors file, found {error}: fetch it again") from None
+    if found != expected:
+        raise ValueError(f"{path}: expected contents with sha256 {expected}, found {found}: fetch it again")
+    return state
 
 
 def _refusal(error: Exception) -> tuple[str, str]:
