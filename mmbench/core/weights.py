@@ -1,6 +1,7 @@
 """Weights: the authors' keys, strict loading, and files that hold tensors only."""
 
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,7 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
     if path.suffix == ".t7":
         return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
     try:
+        require_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file provokes
         found, remedy = _refusal(error)
@@ -143,7 +145,7 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
         if not isinstance(state, Mapping) or key not in state:
             raise ValueError(f"{path}: expected {entry} in it, found no {key}: fetch the file that its card names")
         state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(map(is_plain, state.items())):
         raise ValueError(
             f"{path}: expected a mapping of names to tensors, found {_description(state)}: save its state dict alone"
         )
@@ -176,8 +178,32 @@ def _refusal(error: Exception) -> tuple[str, str]:
     return "a damaged file or one of another kind", "fetch it again"
 
 
+def require_sums(path: str | Path) -> None:
+    """Compares the sums in a PyTorch file of today's kind, a zip archive, which PyTorch itself does not.
+
+    Raises:
+        BadZipFile: one differs.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+
+
+def is_plain(entry: tuple[Any, Any]) -> bool:
+    """Whether an entry of a state dict is a name and a dense tensor of real numbers, as networks here have them."""
+    name, value = entry
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_complex())
+    )
+
+
 def _description(state: Any) -> str:
     if not isinstance(state, Mapping):
         return type(state).__name__
-    other = next(key for key, value in state.items() if not isinstance(value, Tensor))
-    return f"{other!r} of type {type(state[other]).__name__} among them"
+    name, value = next(entry for entry in state.items() if not is_plain(entry))
+    kind = f"{str(value.dtype).removeprefix('torch.')} {value.layout}" if isinstance(value, Tensor) else ""
+    return f"{name!r} of type {type(value).__name__}{f' ({kind})' if kind else ''} among them"
