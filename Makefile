@@ -7,7 +7,7 @@ READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo demo-seeds test test-slow test-gpu lint bench-data bench-metrics bench-attention bench-train list tables \
-	publish-demo regression-baseline toy-networks clean
+	publish-demo regression-baseline toy-networks drill clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -80,6 +80,9 @@ regression-baseline: $(READY) ## train again what the regression tests compare w
 
 toy-networks: $(READY) ## train the small networks that judge and guide on toy data
 	$(BIN)/python -m mmbench.maintenance.toy_networks $(ARGS)
+
+drill: $(READY) ## disturb small runs in 30 ways and compare what they end with (ARGS='rounds=5 seed=1')
+	OMP_NUM_THREADS=1 $(BIN)/python -m mmbench.maintenance.drill $(ARGS)
 
 clean: ## remove the environment and all runs; data, weights and results stay
 	rm -rf .venv runs dist build .pytest_cache .ruff_cache .mypy_cache *.egg-info

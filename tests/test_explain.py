@@ -150,9 +150,9 @@ def test_records_of_different_rows_are_no_matter_of_protocol(home):
     assert len(results.read(home / "results", "real")) == 1
     with pytest.raises(ValueError, match="expected two records of one row"):
         explain.main([f"record={paths[0]}", f"against={paths[1]}"])
-    paths[0].write_text(
-        paths[0].read_text().replace("mmbench.methods.reference.Real", "mmbench.methods.reference.Other")
-    )
+    other = results.read_record(paths[0])
+    other.config["method"]["module"]["_target_"] = "mmbench.methods.reference.Other"
+    other.write("", paths[0])
     with pytest.raises(ValueError, match=f"{paths[0]}: expected the method as this version composes it, found another"):
         explain.main([f"record={paths[0]}", "against=manigan"])
 
@@ -161,6 +161,6 @@ def test_a_record_is_composed_at_its_own_scale(home, tmp_path):
     words = ["method=tagan", "data.source=toy", "data.toy_images=40", "weights=none", "scale=tiny"]
     plain = config.composed(words)
     row = {"method": "tagan", "data": "cub", "source": "toy"}
-    record = results.Result("x", row, 0, {}, {}, "", "", {}, {}, rows.described(plain))
+    record = results.Result("x", row, 0, {}, {}, "", "", {"verified": True}, {}, rows.described(plain))
     composed, found = explain._side(str(record.write(tmp_path)), [])
     assert explaining.as_recorded(composed, found, "x")["scale"] == "tiny"

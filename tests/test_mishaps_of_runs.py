@@ -172,8 +172,8 @@ def record(**told) -> Result:
     known = {
         "experiment": "demo", "row": {"method": "a", "data": "b", "source": "toy"}, "seed": 0,
         "protocol": {"name": "p", "hash": "h"}, "metrics": {"l1": {"value": 0.5, "std": None, "count": 3}},
-        "run_key": "k" * 64, "config_hash": "c", "weights": {}, "data": {}, "config": {}, "commit": "1", "versions": {},
-        "device": "cpu",
+        "run_key": "k" * 64, "config_hash": "c", "weights": {"verified": True}, "data": {}, "config": {},
+        "commit": "1", "versions": {}, "device": "cpu",
     }  # fmt: skip
     return Result(**{**known, **told})
 
@@ -197,10 +197,19 @@ def test_what_is_not_finished_or_a_companion_of_a_mac_is_no_record(tmp_path):
         (lambda text: json.dumps({**json.loads(text), "added": 1}), "the unknown key 'added'"),
         (lambda text: json.dumps({**json.loads(text), "date": None}), "None as its date"),
         (lambda text: json.dumps({**json.loads(text), "seed": "0"}), "'0' as its seed"),
-        (lambda text: json.dumps({**json.loads(text), "metrics": {"l1": 3}}), "'3' as its l1"),
+        (lambda text: json.dumps({**json.loads(text), "metrics": {"l1": 3}}), "3 as its l1"),
         (lambda text: json.dumps({**json.loads(text), "metrics": {"l1": {"value": "x"}}}), "as its l1"),
         (lambda text: text.replace("0.5", "NaN"), "NaN, which is no number"),
         (lambda text: text.replace("0.5", "-Infinity"), "-Infinity, which is no number"),
+        (lambda text: text.replace("0.5", "1e999"), "1e999, which is no number"),
+        (lambda text: text.replace("0.5", "true"), "as its l1"),
+        (lambda text: text.replace("0.5", f"1{'0' * 400}"), "as its l1"),
+        (lambda text: text.replace('"verified": true', '"proven": true'), "as its weights"),
+        (lambda text: text.replace('"date": "', '"date": "day'), "Invalid isoformat string"),
+        (lambda text: text.replace('"seed": 0', '"seed": 0, "seed": 1'), "a key twice"),
+        (lambda text: "[" * 100_000, "recursion"),
+        (lambda text: text.replace("0.5", "0.6"), "one that was changed since it was written"),
+        (lambda text: text.replace('"count": 3', '"count": 4'), "one that was changed since it was written"),
         (lambda text: text.replace("demo", "d\xe9mo").encode("latin-1"), "decode"),
         (None, "Is a directory"),
     ],
@@ -580,3 +589,68 @@ def test_who_scores_folders_is_told_of_toy_networks_and_not_of_toy_data(home):
     nowhere = f"paths.assets={home / 'nowhere'}"
     with pytest.raises(MissingAsset, match=r"put it there; extractor=toy needs none$"):
         score.main([f"fake={pictures}", "metrics=is", nowhere])
+
+
+# Clocks and file systems.
+
+
+def test_a_record_is_the_newest_also_where_the_clock_was_set_back_and_takes_no_other_s_place(tmp_path):
+    ahead = record(date="2099-01-01T00:00:00+00:00", config_hash="c")
+    ahead.write(tmp_path)
+    now = record(config_hash="c", metrics={"l1": {"value": 0.25, "std": None, "count": 3}})
+    for second in (1, 2):  # twice in one second of its own clock
+        written = now.behind(tmp_path)
+        assert written.date == f"2099-01-01T00:00:0{second}+00:00"
+        written.write(tmp_path)
+    assert len(list(tmp_path.rglob("*.json"))) == 3
+    assert results.by_configuration(tmp_path, "demo")["c"].metrics["l1"]["value"] == 0.25
+    assert results.newest(tmp_path, "demo", run_key="k" * 64).metrics["l1"]["value"] == 0.25
+    other = record(seed=1)
+    assert other.behind(tmp_path) is other, "another seed has a clock of its own"
+
+
+def test_looking_for_the_record_of_a_run_reads_no_other(tmp_path, monkeypatch):
+    for number in range(9):
+        record(run_key=f"{number}" * 64, config_hash=str(number)).write(tmp_path)
+    read = []
+    monkeypatch.setattr(results, "read_record", lambda path, real=results.read_record: read.append(path) or real(path))
+    assert results.newest(tmp_path, "demo", run_key="7" * 64).config_hash == "7"
+    assert len(read) == 1
+
+
+def test_a_record_from_before_it_had_a_sum_is_read(tmp_path):
+    path = record().write(tmp_path)
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert results.read_record(path).metrics["l1"]["value"] == 0.5
+
+
+def lockless(monkeypatch, number):
+    """Lets the file system lock nothing, and say so by an error of that number."""
+
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock._unix.fcntl.flock", refused)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ESTALE])
+def test_a_file_system_that_cannot_lock_is_one_line(tmp_path, monkeypatch, number):
+    lockless(monkeypatch, number)
+    wanted = f"run: expected to write this file, found {os.strerror(number)}"
+    with pytest.raises(CannotWrite, match=wanted), locked(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_who_waits_for_an_owner_that_died_on_another_machine_is_told_what_to_remove(tmp_path, monkeypatch, capsys):
+    lockless(monkeypatch, errno.ENOSYS)
+    monkeypatch.setattr(files, "PATIENCE", 0.05)
+    left = tmp_path / ".run.lock"
+    left.write_text("4711\nnode-17\n")
+    threading.Timer(0.5, left.unlink).start()
+    with locked(tmp_path / "run"):
+        pass
+    told = f"(process 4711 on node-17; if that is gone, remove {left})"
+    assert capsys.readouterr().err == f"waiting for another run, which is at work on {tmp_path / 'run'} {told}\n"

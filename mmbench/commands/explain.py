@@ -1,13 +1,12 @@
 """Explains why two numbers differ."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmbench.core import catalogue, command_line, config
-from mmbench.core.results import Result
+from mmbench.core.results import Result, read_record
 
 HELP = """usage: mmbench explain record=A against=B [metric=NAME[:NAME]] [method=NAME data=NAME key=value ...]
        mmbench explain record=A against=published experiment=NAME
@@ -28,10 +27,7 @@ def _side(name: str, words: Sequence[str]) -> tuple[dict[str, Any], Result | Non
     path = Path(name)
     if path.suffix != ".json":
         return config.composed([f"protocol={name}", *words]), None
-    try:
-        record = Result(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: expected a record, found {type(error).__name__}: correct the path") from None
+    record = read_record(path)
     if "method" not in record.config:
         raise ValueError(f"{path}: expected a record of `mmbench evaluate`, found one of `mmbench score`")
     row = [f"method={record.row['method']}", f"data={record.row['data']}", f"data.source={record.row['source']}"]

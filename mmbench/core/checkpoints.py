@@ -10,6 +10,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mmbench.core.files import written_atomically
 from mmbench.core.method import Method
+from mmbench.core.weights import is_plain, require_sums
 
 # What Lightning needs in order to go on.
 NEEDED = ("state_dict", "optimizer_states", "epoch", "global_step", "loops", "pytorch-lightning_version")
@@ -55,14 +56,18 @@ class WholeCheckpoints(TorchCheckpointIO):
         remedy = f"move {Path(path).name} elsewhere to train from the beginning"
         wanted = f"{path}: expected a checkpoint of {type(self.method).__name__} to go on with"
         try:
+            require_sums(path)
             found = super().load_checkpoint(path, map_location, weights_only)
         except Exception:  # torch.load raises whatever a damaged file provokes
             raise ValueError(f"{wanted}, found a damaged file or one of another kind: {remedy}") from None
         if not isinstance(found, dict) or (absent := [key for key in NEEDED if key not in found]):
             lacks = f"a file without {absent[0]}" if isinstance(found, dict) else f"a {type(found).__name__}"
             raise ValueError(f"{wanted}, found {lacks}: {remedy}")
+        states = found["state_dict"]
+        if not isinstance(states, dict) or not all(map(is_plain, states.items())):
+            raise ValueError(f"{wanted}, found one whose state_dict holds more than tensors: {remedy}")
         ours = {key: one.shape for key, one in self.method.state_dict().items()}
-        theirs = {key: one.shape for key, one in found["state_dict"].items()}
+        theirs = {key: one.shape for key, one in states.items()}
         different = [key for key in sorted(ours.keys() | theirs.keys()) if ours.get(key) != theirs.get(key)]
         if different:
             raise ValueError(

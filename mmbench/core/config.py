@@ -3,7 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, fields
 from functools import cache
@@ -18,7 +19,7 @@ from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from mmbench.core import catalogue, command_line
 from mmbench.core.catalogue import ROOT
@@ -290,8 +291,9 @@ def _settled(
     as_in_file = _plain(whole.protocol.metrics) if is_told else {}
     for key, value in values:
         if not key.startswith(f"{STAGES}."):
-            is_list = OmegaConf.is_list(OmegaConf.select(whole, key, throw_on_missing=False))
-            OmegaConf.update(whole, key, value, merge=not is_list, force_add=True)
+            with _one_line():
+                is_list = OmegaConf.is_list(OmegaConf.select(whole, key, throw_on_missing=False))
+                OmegaConf.update(whole, key, value, merge=not is_list, force_add=True)
     if given:  # what is said of a stage's data is said of them alone, and outweighs what is said of all
         whole.data = _laid_over(_container(whole.data), own_data)
     found = _plain(whole)
@@ -615,8 +617,23 @@ def construct(node: Mapping[str, Any], **arguments: Any) -> Any:
 
 
 def _plain(cfg: DictConfig) -> Any:
-    """A resolved configuration as dicts, lists and scalars."""
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    """A resolved configuration as dicts, lists and scalars.
+
+    Raises:
+        ValueError: a value is missing, or refers to what there is not.
+    """
+    with _one_line():
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Raises ValueError where a word of the command line is none that a configuration can take."""
+    try:
+        yield
+    except (OmegaConfBaseException, GrammarParseError, RecursionError) as error:
+        key, what = getattr(error, "full_key", "") or "each key", (str(error).splitlines() or ["nothing"])[0]
+        raise ValueError(f"expected a value that {key} can have, found one that is none ({what}): correct it") from None
 
 
 def scientific(value: Any) -> Any:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 RESULTS, RUNS, ASSETS = (  # what names the folders of a run
     "paths.results= (or MMBENCH_RESULTS)", "paths.runs= (or MMBENCH_RUNS)", "paths.assets= (or MMBENCH_HOME)",
@@ -22,7 +22,7 @@ PATIENCE = 2.0  # seconds after which who waits for another run says so
 OF_THE_PLACE = frozenset(
     {
         errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-        errno.ENAMETOOLONG, errno.EFBIG, errno.EIO,
+        errno.ENAMETOOLONG, errno.EFBIG, errno.EIO, errno.ENOLCK, errno.EOPNOTSUPP, errno.ESTALE,
     }
 )  # fmt: skip
 
@@ -143,11 +143,8 @@ def write_json(path: str | Path, value: Any) -> None:
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Holds the lock that guards `path`, an artefact several runs may want to make at once.
-
-    The operating system drops the lock when its owner dies, so a killed run never blocks the next one. Who waits for
-    another run says so on standard error. The other processes of a distributed run work under the lock that their
-    leader holds.
+    """Holds the lock that guards `path`, as `held`, for all processes of a distributed run: they work under the one
+    that their leader holds.
 
     Raises:
         CannotWrite: there is no place for the lock.
@@ -155,6 +152,21 @@ def locked(path: str | Path) -> Iterator[None]:
     if any(int(os.environ.get(place, "0")) > 0 for place in ("RANK", "NODE_RANK", "LOCAL_RANK")):
         yield
         return
+    with held(path):
+        yield
+
+
+@contextmanager
+def held(path: str | Path) -> Iterator[None]:
+    """Holds the lock that guards `path`, an artefact several runs may want to make at once.
+
+    The operating system drops the lock when its owner dies, so a killed run never blocks the next one. Who waits for
+    another run says so on standard error. A file system that locks nothing keeps the lock of an owner that died on
+    another machine; who waits for that says which file to remove.
+
+    Raises:
+        CannotWrite: there is no place for the lock.
+    """
     path = Path(path)
     lock = FileLock(_lock_of(path))
     with _one_line(path):
@@ -162,7 +174,7 @@ def locked(path: str | Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=PATIENCE)
         except Timeout:
-            print(f"waiting for another run, which is at work on {path}", file=sys.stderr, flush=True)
+            print(f"waiting for another run, which is at work on {path}{_holder(lock)}", file=sys.stderr, flush=True)
             lock.acquire()
     try:
         yield
@@ -187,6 +199,17 @@ def is_locked(path: str | Path) -> bool:
 
 def _lock_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
+
+
+def _holder(lock: Any) -> str:
+    """Whose a lock is that is a file and nothing more, and what to do if they are gone; "" of the system's locks."""
+    if not isinstance(lock, SoftFileLock):
+        return ""
+    try:
+        process, machine, *_ = Path(lock.lock_file).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        process, machine = "unknown", "an unknown machine"
+    return f" (process {process} on {machine}; if that is gone, remove {lock.lock_file})"
 
 
 def _umask() -> int:

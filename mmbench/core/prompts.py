@@ -20,11 +20,13 @@ def read_prompts(path: str | Path) -> list[str]:
         raise ValueError(
             f"{wanted}, found byte {error.object[error.start]:#04x} at {error.start}: save it as UTF-8"
         ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{wanted}, found no JSON ({error.msg}): correct the file") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{wanted}, found no JSON ({error}): correct the file") from None
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise ValueError(f"{wanted}, found another JSON value: correct the file")
     prompts = [line.strip() for line in lines if line.strip()]
+    if halves := [prompt for prompt in prompts if any("\ud800" <= letter <= "\udfff" for letter in prompt)]:
+        raise ValueError(f"{wanted}, found half a character in {halves[0]!r}: correct the file")
     if not prompts:
         raise ValueError(f"{wanted}, found none: add one")
     return prompts

@@ -1,15 +1,17 @@
 """Results: one append-only JSON record per row and seed."""
 
-import datetime
 import json
+import math
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn, get_origin, get_type_hints
 
-from mmbench.core.files import write_json
+from mmbench.core.files import sha256_json, write_json
 
 RECORDED_PACKAGES = (
     "mmbench", "torch", "torchvision", "pytorch-lightning", "hydra-core", "torchmetrics", "torch-fidelity", "lpips",
@@ -41,6 +43,8 @@ class Result:
         outdated: why the values are no longer what this version would compute, in a few words; "" where they are. A
             table shows such a value and judges it not.
         commit, versions, device, date: provenance, not hashed.
+        sha256: of all other keys as they were written, so that a record that was damaged or changed by hand is told
+            from a whole one; "" in one that was not written yet, or written before records had it.
     """
 
     experiment: str
@@ -62,7 +66,8 @@ class Result:
     commit: str = field(default_factory=lambda: commit())
     versions: dict[str, str] = field(default_factory=lambda: versions())
     device: str = field(default_factory=lambda: device())
-    date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+    date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    sha256: str = field(default="", compare=False)
 
     def path(self, results: str | Path) -> Path:
         """Where the record lies, below `results`/<experiment> under a name of its own."""
@@ -74,11 +79,65 @@ class Result:
     def write(self, results: str | Path, path: str | Path | None = None) -> Path:
         """Writes the record where `Result.path` says, or to `path`; returns the path."""
         path = Path(path) if path else self.path(results)
-        write_json(path, asdict(self))
+        content = json.loads(json.dumps(asdict(self), allow_nan=False))  # as it will be read
+        write_json(path, {**content, "sha256": _seal(content)})
         return path
+
+    def behind(self, results: str | Path) -> "Result":
+        """The record, dated behind all that its row and seed have below `results`.
+
+        It is then the newest and takes no other's place, also where the clock was set back since those were written, or
+        where two come in one second.
+        """
+        path = self.path(results)
+        row, _, _ = path.name.partition(f"-{self.run_key[:12]}-")
+        dates = [found for other in path.parent.glob(f"{row}-*.json") if (found := _date_in(other.stem))]
+        last = max(dates, default=None)
+        if last is None or last < _moment(self.date):
+            return self
+        return replace(self, date=(last + timedelta(seconds=1)).isoformat(timespec="seconds"))
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return sha256_json({key: value for key, value in content.items() if key != "sha256"})
+
+
+def _moment(date: str) -> datetime:
+    """The moment of a record's `date`; ValueError where it is none."""
+    found = datetime.fromisoformat(date)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _date_in(name: str) -> datetime | None:
+    """The moment in the name of a record; None where somebody named it otherwise."""
+    try:
+        return _moment(name.rpartition("-")[2])
+    except ValueError:
+        return None
 
 
 KINDS = {name: get_origin(kind) or kind for name, kind in get_type_hints(Result).items()}  # of a record's keys
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= MAX_NUMBER
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+MAX_NUMBER = 1.7e308  # whole numbers beyond it are none of a score
+# What tables and the command line read inside a record's keys, and how to know it.
+PARTS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "row": dict.fromkeys(("method", "data", "source"), lambda value: isinstance(value, str)),
+    "weights": {"verified": lambda value: isinstance(value, bool)},
+}
+OF_A_SCORE: dict[str, Callable[[Any], bool]] = {
+    "value": _is_number,
+    "std": lambda value: value is None or _is_number(value),
+    "count": _is_count,
+}
 
 
 class Unwritten(ValueError):
@@ -102,41 +161,91 @@ def read(results: str | Path, experiment: str) -> list[Result]:
     Raises:
         ValueError: a file is no record; names it.
     """
-    found = []
-    for path in sorted((Path(results) / experiment).glob("*.json")):
-        if path.name.startswith("."):
-            continue
-        try:
-            found.append(_parsed(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise ValueError(
-                f"{path}: expected a record of this version of mmbench, found {reason}: move it out of this folder"
-            ) from None
-    return sorted(found, key=lambda record: record.date)
+    return _read(_listed(results, experiment))
+
+
+def _listed(results: str | Path, experiment: str, pattern: str = "*.json") -> list[Path]:
+    return [path for path in (Path(results) / experiment).glob(pattern) if not path.name.startswith(".")]
+
+
+def _read(paths: list[Path]) -> list[Result]:
+    return sorted(map(read_record, sorted(paths)), key=lambda record: _moment(record.date))
+
+
+def read_record(path: Path) -> Result:
+    """One record.
+
+    Raises:
+        ValueError: the file is none, or was damaged or changed since it was written; names it.
+    """
+    try:
+        return _parsed(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(
+            f"{path}: expected a record of this version of mmbench, found {reason}: move it out of this folder"
+        ) from None
 
 
 def _parsed(text: str) -> Result:
     """A record from its JSON.
 
     Raises:
-        ValueError, TypeError: it is none; says why in a few words.
+        ValueError, TypeError, RecursionError: it is none; says why in a few words.
     """
-    content = json.loads(text, parse_constant=_refuse)
+    content = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_each_once)
     if not isinstance(content, dict):
         raise ValueError(f"a {type(content).__name__}")
     if strangers := sorted(content.keys() - KINDS.keys()):
         raise ValueError(f"the unknown key {strangers[0]!r}")
-    if wrong := [key for key, value in content.items() if not isinstance(value, KINDS[key])]:
-        raise ValueError(f"{content[wrong[0]]!r} as its {wrong[0]}")
+    if wrong := [key for key, value in content.items() if not _is_kind(value, KINDS[key])]:
+        raise ValueError(f"{_shown(content[wrong[0]])} as its {wrong[0]}")
+    for key, parts in PARTS.items():
+        if key in content:
+            _require_parts(content[key], parts, key)
     for name, score in content.get("metrics", {}).items():
-        if not isinstance(score, dict) or not isinstance(score.get("value"), int | float):
-            raise ValueError(f"{str(score)[:80]!r} as its {name}")
-    return Result(**content)
+        _require_parts(score, OF_A_SCORE, name)
+    if not all(map(_is_number, content.get("costs", {}).values())):
+        raise ValueError(f"{_shown(content['costs'])} as its costs")
+    if not all(map(_is_count, content.get("size", []))):
+        raise ValueError(f"{_shown(content['size'])} as its size")
+    if "date" in content:
+        _moment(content["date"])
+    found = Result(**content)
+    if found.sha256 and found.sha256 != _seal(content):
+        raise ValueError("one that was changed since it was written")
+    return found
+
+
+def _is_kind(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _require_parts(node: Any, parts: Mapping[str, Callable[[Any], bool]], name: str) -> None:
+    if not isinstance(node, dict) or not all(key in node and fits(node[key]) for key, fits in parts.items()):
+        raise ValueError(f"{_shown(node)} as its {name}")
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant}, which is no number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        _refuse(text)
+    return number
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which a key stands once: of two, readers differ in which one counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key twice")
+    return found
 
 
 def by_configuration(results: str | Path, experiment: str) -> dict[str, Result]:
@@ -148,13 +257,16 @@ def by_configuration(results: str | Path, experiment: str) -> dict[str, Result]:
     return {record.config_hash: record for record in read(results, experiment)}
 
 
-def newest(results: str | Path, experiment: str, **wanted: str) -> Result | None:
-    """The newest record whose attributes equal `wanted` (`run_key=...` or `config_hash=...`); None if there is none."""
-    matching = [
-        record
-        for record in read(results, experiment)
-        if all(getattr(record, name) == value for name, value in wanted.items())
-    ]
+def newest(results: str | Path, experiment: str, run_key: str) -> Result | None:
+    """The newest record of a run; None if there is none.
+
+    Only files that are named after the run are read (`Result.path`): a table of a thousand rows asks a thousand times.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    named = _read(_listed(results, experiment, f"*-{run_key[:12]}-*.json"))
+    matching = [record for record in named if record.run_key == run_key]
     return matching[-1] if matching else None
 
 

@@ -120,10 +120,13 @@ class Vocabulary:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(tuple(content["words"]), content["captions_sha256"])
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            words, captions = content["words"], content["captions_sha256"]
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise TypeError("words of another kind")
+        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             found = "none" if isinstance(error, FileNotFoundError) else "another file"
             raise ValueError(f"{path}: expected a vocabulary in JSON, found {found}: make it again") from None
+        return cls(tuple(words), captions)
 
     def knows(self, caption: str) -> bool:
         """Whether a caption has a word of the vocabulary at all."""

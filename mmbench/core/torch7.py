@@ -154,7 +154,8 @@ class _Reader:
         storage = self.value()
         if storage is None or not dimensions:
             return np.empty(0, np.float32)
-        last = start + int(((shape - 1) * strides).sum())
+        # Python's own numbers, which do not overflow into a place that looks right.
+        last = start + sum((size - 1) * step for size, step in zip(shape.tolist(), strides.tolist(), strict=True))
         if not isinstance(storage, np.ndarray) or (shape < 1).any() or (strides < 0).any() or start < 0:
             raise ValueError("a tensor of another layout")
         if max(last + 1, math.prod(shape.tolist())) > len(storage):

@@ -3,11 +3,13 @@
 Members that lead out of it, links, devices, and archives that grow out of all proportion are refused.
 """
 
+import errno
 import gzip
 import lzma
 import os
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -31,8 +33,9 @@ ENCRYPTED = 1  # among the flags of a member of a zip archive
 # What the libraries raise of damaged and encrypted archives, and the system of names that are file and folder in one.
 DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError),
-    *(NotImplementedError, RuntimeError),
+    *(NotImplementedError, RuntimeError, OverflowError, IndexError, struct.error),
 )
+NONE_OF_DISKS = (None, errno.EINVAL)  # numbers of system errors by which libraries speak of what they unpack
 CONTRADICTORY = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
@@ -100,10 +103,17 @@ def _unpack(
                 report(file.tell(), size)
         except DiskFull:
             raise
-        except (*DAMAGED, *CONTRADICTORY, ValueError) as error:
+        except (*DAMAGED, OSError, ValueError) as error:
+            if _is_of_disks(error):
+                raise
             found = str(error) if isinstance(error, _Refused) else f"expected a whole archive, found {_words(error)}"
             raise ValueError(f"{name}: {_shown(entry.name)}: {found}: {remedy}") from None
     return bounds.members
+
+
+def _is_of_disks(error: Exception) -> bool:
+    """Whether an error is the system's own, and says nothing of the archive."""
+    return isinstance(error, OSError) and not isinstance(error, CONTRADICTORY) and error.errno not in NONE_OF_DISKS
 
 
 class _Refused(ValueError):
@@ -220,7 +230,9 @@ def extract(archive: Path, member: str, path: Path, max_bytes: int, remedy: str)
                 raise _Refused(f"expected at most {max_bytes} bytes in {member}, found {entry.file_size}")
             with held.open(entry) as content, written_atomically(path) as partial, one_line_when_full(path):
                 _copy(content, partial, _Bounds(max_bytes))
-    except (*DAMAGED, _Refused) as error:
+    except (*DAMAGED, OSError, _Refused) as error:
+        if _is_of_disks(error):
+            raise
         whole = f"expected a zip archive with {member}, found {_words(error)}"
         raise ValueError(f"{archive}: {error if isinstance(error, _Refused) else whole}: {remedy}") from None
 

@@ -1,16 +1,21 @@
 """Weights: the authors' keys, strict loading, and files that hold tensors only."""
 
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from mmbench.core.files import sha256_bytes
 from mmbench.core.torch7 import parameters, read_t7
+
+SUM = "sha256"  # in the metadata of a safetensors file of ours
 
 
 @dataclass(frozen=True)
@@ -127,13 +132,11 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: expected a file of weights, found none: put it there or correct the path")
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except Exception as error:  # safetensors raises its own class, which is no subclass of a public one
-            raise ValueError(f"{path}: expected a safetensors file, found {error}: fetch it again") from None
+        return _safetensors(path)
     if path.suffix == ".t7":
         return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
     try:
+        require_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file provokes
         found, remedy = _refusal(error)
@@ -142,11 +145,30 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
         if not isinstance(state, Mapping) or key not in state:
             raise ValueError(f"{path}: expected {entry} in it, found no {key}: fetch the file that its card names")
         state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(map(is_plain, state.items())):
         raise ValueError(
             f"{path}: expected a mapping of names to tensors, found {_description(state)}: save its state dict alone"
         )
     return dict(state)
+
+
+def encoded(state: Mapping[str, Tensor]) -> bytes:
+    """A state dict as a safetensors file with the sum of its contents, by which `read_state` knows a damaged one."""
+    content = {name: value.detach().contiguous().cpu() for name, value in state.items()}
+    return save(content, {SUM: sha256_bytes(save(content))})
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            expected = (file.metadata() or {}).get(SUM)
+        found = sha256_bytes(save(state)) if expected else None
+    except Exception as error:  # safetensors raises its own class, which is no subclass of a public one
+        raise ValueError(f"{path}: expected a safetensors file, found {error}: fetch it again") from None
+    if found != expected:
+        raise ValueError(f"{path}: expected contents with sha256 {expected}, found {found}: fetch it again")
+    return state
 
 
 def _refusal(error: Exception) -> tuple[str, str]:
@@ -156,8 +178,32 @@ def _refusal(error: Exception) -> tuple[str, str]:
     return "a damaged file or one of another kind", "fetch it again"
 
 
+def require_sums(path: str | Path) -> None:
+    """Compares the sums in a PyTorch file of today's kind, a zip archive, which PyTorch itself does not.
+
+    Raises:
+        BadZipFile: one differs.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+
+
+def is_plain(entry: tuple[Any, Any]) -> bool:
+    """Whether an entry of a state dict is a name and a dense tensor of real numbers, as networks here have them."""
+    name, value = entry
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_complex())
+    )
+
+
 def _description(state: Any) -> str:
     if not isinstance(state, Mapping):
         return type(state).__name__
-    other = next(key for key, value in state.items() if not isinstance(value, Tensor))
-    return f"{other!r} of type {type(state[other]).__name__} among them"
+    name, value = next(entry for entry in state.items() if not is_plain(entry))
+    kind = f"{str(value.dtype).removeprefix('torch.')} {value.layout}" if isinstance(value, Tensor) else ""
+    return f"{name!r} of type {type(value).__name__}{f' ({kind})' if kind else ''} among them"

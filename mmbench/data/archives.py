@@ -73,11 +73,25 @@ def lacking(path: Path, remedy: str, found: str = "none") -> str:
 
 
 def receipts(root: Path) -> dict[str, dict[str, Any]]:
-    """What is written down of the archives that were unpacked below `root`, by file name: size, sums, date, members."""
-    return {
-        path.name.removesuffix(RECEIPT): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((root / "archives").glob(f"*{RECEIPT}"))
-    }
+    """What is written down of the archives that were unpacked below `root`, by file name: size, sums, date, members.
+
+    Raises:
+        ValueError: a file of it is damaged; names it.
+    """
+    return {path.name.removesuffix(RECEIPT): _receipt(path) for path in sorted((root / "archives").glob(f"*{RECEIPT}"))}
+
+
+def _receipt(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in ("md5", "sha256")):
+        raise ValueError(
+            f"{path}: expected what was written down of an archive, found a damaged file: remove it, and the archive "
+            "is taken for the first one"
+        )
+    return found
 
 
 def checked(archive: Archive, path: Path, root: Path, name: str = "", remedy: str = "") -> Sums:

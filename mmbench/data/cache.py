@@ -2,13 +2,15 @@
 
 What is kept is what `View.resized` gives: the whole region at its new size, on which no random choice depends. A folder
 holds `pixels.npy`, the bytes of all pictures one after another (uint8, memory-mapped), and `index.npy`, a row of int64
-for each picture in the order of the records: where its bytes begin, its height and width, and the width and height of
-the picture in its file. Samples are those of files, bit by bit. Any such folder may be removed when no run uses it.
+for each picture in the order of the records: where its bytes begin, its height and width, the width and height of the
+picture in its file, and the CRC-32 of its bytes, which is compared the first time that they are read. Samples are those
+of files, bit by bit. Any such folder may be removed when no run uses it.
 """
 
 import errno
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -16,14 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from filelock import FileLock
 
-from mmbench.core.files import sha256_json
+from mmbench.core.files import held, sha256_json
 from mmbench.core.images import decoder, opened, rgb
 from mmbench.core.progress import track
 from mmbench.data.records import Look, Record, Seen, region_of
 
-VERSION = 1  # of the folder's format
+VERSION = 2  # of the folder's format
+COLUMNS = 6  # of `index.npy`
 
 Value = TypeVar("Value")
 
@@ -52,9 +54,7 @@ def prepared(
     key = sha256_json([VERSION, identity, decoder()])
     folder = cache / f"{name}-{key[:16]}"
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        # Not `locked`: every process of a distributed run comes here by itself, and not under its leader's lock.
-        with FileLock(cache / f".{folder.name}.lock"):
+        with held(folder):  # not `locked`: every process of a distributed run comes here by itself
             if not folder.is_dir():
                 _build(folder, records, look, max(1, num_threads))
     return Cached(folder, records)
@@ -73,11 +73,11 @@ class Cached:
         self.folder = folder
         self.index = self._loaded("index.npy")
         self.rows = {record.id: row for row, record in enumerate(records)}
-        expected, found = len(records), len(self.index)
-        if found == expected:
-            expected, found = int((self.index[:, 1] * self.index[:, 2] * 3).sum()), len(self.pixels)
-        if found != expected:
-            raise self._damaged(str(expected), str(found))
+        self.sound = np.zeros(len(records), bool)
+        if (shape := self.index.shape) != (len(records), COLUMNS):
+            raise self._damaged(f"{len(records)} rows of {COLUMNS} numbers in index.npy", str(shape))
+        if (found := self.pixels.shape) != (expected := (int((self.index[:, 1] * self.index[:, 2] * 3).sum()),)):
+            raise self._damaged(f"{expected} bytes in pixels.npy", str(found))
 
     @cached_property
     def pixels(self) -> np.ndarray:
@@ -93,11 +93,16 @@ class Cached:
         return {name: value for name, value in vars(self).items() if name != "pixels"}
 
     def __call__(self, record: Record, look: Look) -> Seen:
-        begin, height, width, *size = self.index[self.rows[record.id]].tolist()
+        row = self.rows[record.id]
+        begin, height, width, *size, crc = self.index[row].tolist()
         view = look(region_of(record, (size[0], size[1])))
         if view.size != (width, height):
             raise self._damaged(f"{record.id} of {view.size}", f"it of {(width, height)}")
-        whole = self.pixels[begin : begin + height * width * 3].reshape(height, width, 3)
+        content = self.pixels[begin : begin + height * width * 3]
+        if not self.sound[row] and zlib.crc32(content) != crc:
+            raise self._damaged(f"the pixels of {record.id} as they were written", "others")
+        self.sound[row] = True
+        whole = content.reshape(height, width, 3)
         return Seen(view.window(whole), view, (size[0], size[1]))
 
     def _damaged(self, expected: str, found: str) -> ValueError:
@@ -113,9 +118,10 @@ def _build(folder: Path, records: Sequence[Record], look: Look, num_threads: int
         raise _no_room(folder, total, f"{free:,}")
     try:
         temporary.mkdir()
-        np.save(temporary / "index.npy", index)
         pixels = _in_order(partial(_resized, look=look), records, num_threads)
-        _write(temporary / "pixels.npy", total - index.nbytes, zip(track(records, "preparing images"), pixels))
+        pictures = zip(track(records, "preparing images"), pixels, strict=True)
+        sums = _write(temporary / "pixels.npy", total - index.nbytes, pictures)
+        np.save(temporary / "index.npy", np.column_stack([index, sums]))
         temporary.replace(folder)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -161,11 +167,15 @@ def _in_order(
             yield from pool.map(function, records[start : start + step])
 
 
-def _write(path: Path, total: int, pictures: Iterator[tuple[Record, np.ndarray]]) -> None:
-    """Written and not memory-mapped: a full disk is then an error and not the end of the process."""
+def _write(path: Path, total: int, pictures: Iterator[tuple[Record, np.ndarray]]) -> list[int]:
+    """CRC-32 of each picture. Written and not memory-mapped: a full disk is then an error and not the process's end."""
+    sums = []
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (total,)})
         for _, pixels in pictures:
-            file.write(np.ascontiguousarray(pixels).data)
+            content = np.ascontiguousarray(pixels)
+            file.write(content.data)
+            sums.append(zlib.crc32(content))
         file.flush()
         os.fsync(file.fileno())
+    return sums

@@ -17,6 +17,7 @@ def place(assets: str | Path, root: str | Path, split_scheme: str) -> Path:
 def read(path: Path) -> dict[str, Any] | None:
     """What a mark says (`DataModule.verify`); None where there is none, or no whole one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) and isinstance(found.get("fingerprint"), str) else None

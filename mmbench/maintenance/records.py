@@ -17,7 +17,7 @@ from typing import Any
 
 from mmbench.core import catalogue, command_line, config
 from mmbench.core.protocol import Protocol
-from mmbench.core.results import Result
+from mmbench.core.results import Result, read_record
 from mmbench.pipeline.rows import described
 
 HELP = """usage: python -m mmbench.maintenance.records [write=true] [results=FOLDER]
@@ -142,9 +142,9 @@ def main(arguments: list[str]) -> int:
     count = 0
     for path in sorted(results.glob("*/*.json")):
         try:
-            record = Result(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            print(f"{path}: stays: expected a record, found {type(error).__name__}")
+            record = read_record(path)
+        except ValueError as error:
+            print(f"stays: {error}")
             continue
         if "method" not in record.config:  # of `mmbench score`, which composes no row
             continue

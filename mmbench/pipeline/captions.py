@@ -177,5 +177,8 @@ def _has_surrogate(row: Sequence[Any]) -> bool:
 
 
 def _shown(row: Sequence[Any]) -> str:
-    text = repr(tuple(row))
+    try:
+        text = repr(tuple(row))
+    except RecursionError:
+        text = f"{type(row[-1]).__name__}s within each other"
     return text if len(text) <= 100 else f"{text[:97]}..."

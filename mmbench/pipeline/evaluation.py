@@ -116,7 +116,7 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             config=described(run.plain),
         )
         try:
-            record = by_sample.keep(record, values, results_folder)
+            record = by_sample.keep(record.behind(results_folder), values, results_folder)
             record.write(results_folder)
         except CannotWrite as error:
             raise results.Unwritten(record, error) from None

@@ -8,13 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from safetensors.torch import save
 
 from mmbench.core import catalogue, config
 from mmbench.core.files import sha256_json, write_json, written_atomically
 from mmbench.core.method import Method
 from mmbench.core.noise import Noise
 from mmbench.core.protocol import Protocol
+from mmbench.core.weights import encoded
 from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite, build_suite, described
@@ -95,8 +95,7 @@ class Selection(Callback):
         self.found[str(epoch)] = value
         if is_best and trainer.is_global_zero:
             with written_atomically(self.weights) as partial_file:
-                state = {name: tensor.contiguous().cpu() for name, tensor in pl_module.state_dict().items()}
-                partial_file.write_bytes(save(state))
+                partial_file.write_bytes(encoded(pl_module.state_dict()))
         if trainer.is_global_zero:
             write_json(self.wanted.folder / "selection.json", {**self.select, "found": self.found})
 

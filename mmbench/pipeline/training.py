@@ -9,7 +9,6 @@ import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
-from safetensors.torch import save
 
 from mmbench.core import application, config, results, threads
 from mmbench.core.batch_norm import synchronised
@@ -18,6 +17,7 @@ from mmbench.core.files import locked, write_json, written_atomically
 from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import console, progress_bar
+from mmbench.core.weights import encoded
 from mmbench.data.base import DataModule
 from mmbench.pipeline import costs, mirrors
 from mmbench.pipeline.assembly import assembled, load_start, prepared_data
@@ -285,7 +285,7 @@ def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) ->
         best.weights.replace(wanted.weights)
         return
     with written_atomically(wanted.weights) as partial:
-        partial.write_bytes(save({name: value.contiguous().cpu() for name, value in method.state_dict().items()}))
+        partial.write_bytes(encoded(method.state_dict()))
 
 
 def _loggers(wanted: Stage, profiler: Profiler) -> list[Any]:

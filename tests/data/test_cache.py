@@ -238,3 +238,17 @@ def test_a_cache_of_other_sizes_is_refused(tmp_path, records):
     read = _prepared(tmp_path, records)
     with pytest.raises(ValueError, match=r"expected 3 of \(8, .*: remove the folder"):
         read(records[3], partial(ShorterSide().evaluation, side=8))
+
+
+def test_a_picture_of_which_a_bit_has_turned_is_found_out(tmp_path, records):
+    read = _prepared(tmp_path, records)
+    path = read.folder / "pixels.npy"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    again = Cached(read.folder, records)
+    again(records[0], _look)
+    with pytest.raises(
+        ValueError, match=r"expected the pixels of .* as they were written, found others: remove the fol"
+    ):
+        again(records[-1], _look)
