@@ -11,7 +11,6 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-import test_contract
 import torch
 import torch.multiprocessing
 from pytorch_lightning.callbacks import Callback
@@ -25,7 +24,6 @@ from mmbench.losses.stylegan2 import StyledGAN
 from mmbench.methods.synthesis.published_embeddings import PublishedEmbeddings
 from mmbench.pipeline import stages, training
 
-place = test_contract.place
 RELATIVE, OF_THE_WHOLE = 1e-6, 1e-9  # of a parameter's gradient, and of all of them, where a parameter's is none
 SGD = partial(torch.optim.SGD, lr=0.01)
 PATIENCE = 60  # seconds that processes wait for each other
@@ -236,6 +234,6 @@ def compared(names, processes, folder):
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:.*fork")
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_every_method_learns_on_several_processes_what_it_learns_on_one(tmp_path, processes):
-    faults = compared([*filter(learns, catalogue.names("method"))], processes, tmp_path)
+def test_every_method_learns_on_several_processes_what_it_learns_on_one(home, processes):
+    faults = compared([*filter(learns, catalogue.names("method"))], processes, home)
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())

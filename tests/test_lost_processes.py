@@ -122,7 +122,7 @@ def test_a_run_that_loses_a_process_ends_with_a_line_that_names_it_and_goes_on(a
         assert lines == [interrupts.LOST.format(number, ", ended by SIGKILL" if number else "")]
     else:  # what torchrun itself reports
         assert [line for line in lines if f"local_rank: {number}" in line], told(alone)
-        assert [line for line in lines if line.startswith(("mmbench", "Error executing"))] == [interrupts.LINE]
+        assert [line for line in lines if line.startswith(("mmbench:", "Error executing"))] == [interrupts.LINE]
 
     assert started(alone, LAUNCHERS[launcher], 40).wait() == 0, told(alone)
     assert ", resumed" in told(alone)
