@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo demo-seeds test test-slow lint bench-data bench-metrics bench-attention bench-train list tables \
+.PHONY: help demo demo-seeds test test-slow test-gpu lint bench-data bench-metrics bench-attention bench-train list tables \
 	publish-demo regression-baseline toy-networks drill clean
 .DEFAULT_GOAL := help
 
@@ -33,6 +33,9 @@ test: $(READY) ## set up and run the tests, one process on each core
 
 test-slow: $(READY) ## run the tests that CI cannot afford
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-gpu: $(READY) ## run the tests that need a CUDA device: every method there is what it is on the processor
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu $(ARGS)
 
 lint: $(READY) ## check style, format and types
 	$(BIN)/ruff check .

@@ -18,10 +18,11 @@ COMMANDS = {
     "explain": "say what of the difference of two numbers lies in their protocols",
     "prepare": "fetch or make a data set and check it",
     "table": "print the table of an experiment from the records that are there",
+    "wandb": "build the workspace of an experiment on Weights & Biases",
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
-LIGHT = ("table", "list")  # compute nothing
+LIGHT = ("table", "wandb", "list")  # compute nothing
 
 HELP = """usage: mmbench COMMAND [key=value ...]
 

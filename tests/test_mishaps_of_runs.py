@@ -22,7 +22,7 @@ from torch import nn
 
 from mmbench.__main__ import main
 from mmbench.commands import evaluate, score
-from mmbench.core import application, command_line, config, files, progress, results
+from mmbench.core import application, command_line, config, files, results
 from mmbench.core.checkpoints import NEEDED, WholeCheckpoints
 from mmbench.core.download import MissingAsset
 from mmbench.core.files import CannotWrite, locked
@@ -31,7 +31,7 @@ from mmbench.core.outputs import IMAGES
 from mmbench.core.results import Result
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.data.coco_annotations import read_captions
-from mmbench.pipeline import tables
+from mmbench.pipeline import mirrors, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict
 from mmbench.pipeline.experiments import load, seeds_of
 from mmbench.pipeline.generation import Run
@@ -451,7 +451,7 @@ def test_a_key_that_weights_and_biases_refuses_is_found_out_before_the_work(home
 def test_the_mode_that_a_user_has_set_is_the_mode(monkeypatch, mode):
     monkeypatch.setenv("WANDB_MODE", mode)
     monkeypatch.setenv("WANDB_API_KEY", "short")
-    assert progress.wandb_mode() == mode
+    assert mirrors.wandb_mode() == mode
 
 
 # Terminals and pipes.

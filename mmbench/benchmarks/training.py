@@ -6,7 +6,10 @@ these compute twice or for nothing.
 Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once. They have the
 published size and random weights: how fast they are does not depend on what they know. Optimisers are Adam as PyTorch
 has it, not fused. Each side has a process of its own and they take turns step by step, so that whatever else the
-machine does falls on both.
+machine does falls on both. Both compute in float32: a graphics card rounds no product to TF32.
+
+Beside the seconds stand the products of a step, of convolutions and matrices, forward and backward, as PyTorch counts
+them. Where these take all of the time, no schedule is faster than their ratio.
 """
 
 import copy
@@ -25,7 +28,9 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import flop_registry
 
 from mmbench.benchmarks.schedules import Theirs, rescaled
 from mmbench.benchmarks.schedules_attngan import TheirsAttnGAN
@@ -45,9 +50,10 @@ from mmbench.core.text import END, Vocabulary
 
 HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
-Prints what a step of training takes, ours beside the authors' schedule, and the memory of each at its peak; exits with
-1 where their losses differ. Methods: manigan_main, manigan, attngan, tagan, sisgan, tdanet, picnet, csa, stackganpp,
-dfgan (default: all, with batches that fit a computer of 16 GB). Many minutes on a CPU.
+Prints what a step of training takes, ours beside the authors' schedule, in seconds and in products, and the memory of
+each at its peak; exits with 1 where their losses differ. Methods: manigan_main, manigan, attngan, tagan, sisgan,
+tdanet, picnet, csa, stackganpp, dfgan (default: all, with batches that fit a computer of 16 GB). Many minutes on a
+CPU.
 
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
@@ -163,27 +169,63 @@ class StillAtFirst:
             group["lr"] = rate
 
 
-class Turns(Callback):
-    """Waits before each step until it is this side's turn; then says how long it took, and its terms."""
+class Products(TorchDispatchMode):
+    """Counts the products of convolutions and matrices (PyTorch's own counter refuses the gradient of a gradient)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if counted := flop_registry.get(func._overloadpacket):
+            self.count += counted(*args, **(kwargs or {}), out_val=made) // 2  # it counts sums as well
+        return made
+
+
+class Clock:
+    """Waits before each step until it is this side's turn; then says what it took, and its terms.
+
+    Of the first step that is the number of its products, of the others seconds.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.products: Products | None = Products()
+
+    def start(self) -> None:
+        self.connection.recv()
+        if self.products:
+            self.products.__enter__()
+        self.began = time.perf_counter()
+
+    def stop(self) -> None:
+        if self.products:
+            self.products.__exit__(None, None, None)
+            self.took, self.products = float(self.products.count), None
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.took = time.perf_counter() - self.began
+
+    def say(self, terms: Mapping[str, Tensor]) -> None:
+        self.connection.send((self.took, {name: float(term.detach()) for name, term in terms.items()}))
+
+
+class Turns(Callback):
+    """Has a step timed from the batch that is there to the weights that it makes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, step: int) -> None:
-        self.connection.recv()
-        self.start = time.perf_counter()
+        self.clock.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *step: Any) -> None:
-        self.seconds = elapsed(self.start)
+        self.clock.stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.connection.send((self.seconds, {name: float(term) for name, term in trainer.callback_metrics.items()}))
-
-
-def elapsed(start: float) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+        self.clock.say(trainer.callback_metrics)
 
 
 def train_ours(method: Method, batch: Batch, rounds: int, callback: Callback) -> None:
@@ -199,27 +241,28 @@ def train_ours(method: Method, batch: Batch, rounds: int, callback: Callback) ->
     trainer.fit(method, DataLoader(dataset=[batch], batch_size=None))
 
 
-def train_theirs(theirs: type[Theirs], method: Method, batch: Batch, rounds: int, connection: Connection) -> None:
+def train_theirs(theirs: type[Theirs], method: Method, batch: Batch, rounds: int, clock: Clock) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     method.to(device).train()
     schedule = theirs(method)
     batch = {field: value.to(device) if hasattr(value, "to") else value for field, value in batch.items()}
     for _ in range(rounds):
-        connection.recv()
-        start = time.perf_counter()
+        clock.start()
         losses = schedule.step(batch)
-        connection.send((elapsed(start), {name: float(term.detach()) for name, term in losses.items()}))
+        clock.stop()
+        clock.say(losses)
 
 
 def side(connection: Connection, name: str, batch_size: int, ours: bool) -> None:
     """The process of one side: a step each time it is its turn, at the end the memory at its peak in GB."""
-    case, method = CASES[name], assembled(name, "published")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    case, method, clock = CASES[name], assembled(name, "published"), Clock(connection)
     register_optimizer_step_pre_hook(StillAtFirst())
     batch = random_batch(case.size, batch_size)
     if ours:
-        train_ours(method, batch, 1 + ROUNDS, Turns(connection))
+        train_ours(method, batch, 1 + ROUNDS, Turns(clock))
     else:
-        train_theirs(case.theirs, method, batch, 1 + ROUNDS, connection)
+        train_theirs(case.theirs, method, batch, 1 + ROUNDS, clock)
     connection.send(peak_memory())
 
 
@@ -281,22 +324,27 @@ def bench(name: str, batch_size: int) -> bool:
     That both train the same over several steps is for `check` to show, in double precision.
     """
     context = multiprocessing.get_context("spawn")
-    sides = []
+    sides, processes = [], []
     for ours in (True, False):
         connection, other_end = context.Pipe()
-        context.Process(target=side, args=(other_end, name, batch_size, ours), daemon=True).start()
+        processes.append(context.Process(target=side, args=(other_end, name, batch_size, ours), daemon=True))
+        processes[-1].start()
         other_end.close()  # so that a side that fails is heard of
         sides.append(connection)
-    difference = largest_difference(*(turn(connection)[1] for connection in sides))
+    (our_products, our_terms), (their_products, their_terms) = map(turn, sides)
+    difference = largest_difference(our_terms, their_terms)
     what = f"{name}, {CASES[name].size} pixels, batch of {batch_size}"
     if difference > TOLERANCE:
         print(f"{what}: expected equal losses in the first step, found a relative difference of {difference:.1e}")
+        for process in processes:
+            process.kill()
         return False
     seconds = [[turn(connection)[0] for connection in sides] for _ in range(ROUNDS)]
     ours, theirs = map(median, zip(*seconds, strict=True))
     memory = [connection.recv() for connection in sides]
     print(
-        f"{what:<45} authors' schedule / ours {theirs / ours:5.2f} x  goal >= 1.3  {theirs:.2f} s / {ours:.2f} s, "
+        f"{what:<45} authors' schedule / ours {theirs / ours:5.2f} x  goal >= 1.3  "
+        f"products {their_products / our_products:5.2f} x  {theirs:.2f} s / {ours:.2f} s, "
         f"{memory[1]:.2f} GB / {memory[0]:.2f} GB, relative difference of losses {difference:.1e}",
         flush=True,
     )

@@ -11,12 +11,14 @@ from mmbench.core.results import Unwritten
 
 def report(plain: dict[str, Any]) -> None:
     """Evaluates one row and says where everything is."""
+    if plain["profile"]:
+        raise ValueError("expected profile of a training, found it for an evaluation: leave it out, or `mmbench train`")
     paths = plain["paths"]
     require_writable(Path(paths["results"]) / (plain["experiment"] or plain["method"]["name"]), RESULTS)
     require_writable(paths["runs"], RUNS)
     require_assets(paths)
-    from mmbench.core.progress import require_loggers
     from mmbench.pipeline.evaluation import evaluate
+    from mmbench.pipeline.mirrors import require_loggers
     from mmbench.pipeline.stages import require_hardware
 
     require_hardware(plain)
@@ -59,7 +61,7 @@ Generates the images that the protocol asks for, scores them and writes one reco
   weights                  official (default), trained, none (as initialised), or a file
   protocol.KEY=VALUE       any key of the protocol's YAML; protocol.metrics.is.splits=1 gives a score is(splits=1)
   seed                     of training and of the noise (default 0)
-  logger                   csv (default) or wandb (offline where no key is set)
+  logger                   csv (default), wandb (offline where no key is set), tensorboard or mlflow
   experiment               folder below results/ that the record goes to (default: the method's name)
   --multirun               sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
 """

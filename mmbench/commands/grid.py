@@ -39,7 +39,7 @@ words have one scale.
 """.format(kinds="\n".join(f"  {kind:<15}  {shown}" for kind, (shown, _) in KINDS.items()), num_draws=DRAWS)
 # What changes no picture: scores and where they go, the draws that kind=draws counts itself, and several processes.
 DEAF = re.compile(
-    r"judges|logger(\..+)?|experiment|paths\.results|trainer\.(devices|strategy)"
+    r"judges|logger(\..+)?|profile|experiment|paths\.results|trainer\.(devices|strategy)"
     r"|protocol\.((metrics|extractors)\..+|reference|reference_classes|draws)"
 )
 

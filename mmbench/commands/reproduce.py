@@ -52,9 +52,9 @@ def reproduce(
     require_assets(paths)
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
-    from mmbench.core.progress import require_loggers
     from mmbench.pipeline import curves, reproducing, tables
     from mmbench.pipeline.cells import cells_of
+    from mmbench.pipeline.mirrors import require_loggers, show_table
     from mmbench.pipeline.stages import require_hardware
 
     require_hardware(plain)
@@ -74,8 +74,10 @@ def reproduce(
     print(f"table: {path}")
     if experiment.curve and (drawn := curves.write(path, experiment, whole)):
         print(f"curve: {drawn}")
-    for grid in reproducing.write_grids(experiment, source, outcome, Path(paths["results"])):
+    grids = reproducing.write_grids(experiment, source, outcome, Path(paths["results"]))
+    for grid in grids:
         print(f"grid: {grid}")
+    show_table(experiment, source, seeds, plain, whole, grids)
     if outcome.reasons:
         lacking = len({key[:2] for key in outcome.reasons})
         print(f"{lacking} of {len(rows)} rows did not run: see the last column, then run this command again")

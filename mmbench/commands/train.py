@@ -10,8 +10,8 @@ def report(plain: dict[str, Any]) -> None:
     """Trains and says where the weights are."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    from mmbench.core.progress import require_loggers
     from mmbench.pipeline.assembly import prepared_data, protocols_for
+    from mmbench.pipeline.mirrors import require_loggers
     from mmbench.pipeline.stages import require_hardware
     from mmbench.pipeline.training import require_training, trained
 
@@ -47,7 +47,9 @@ used as it is; a run that was stopped goes on from its last checkpoint.
   method.training.epochs=N   any key of the method's YAML can be set; a changed one is another training
   trainer                    auto (default, one accelerator), cpu, or ddp (all accelerators)
   trainer.precision          32-true (default), bf16-mixed or 16-mixed: faster on a GPU; losses and images stay float32
-  logger                     csv (default) or wandb (offline where no key is set)
+  logger                     csv (default), wandb (offline where no key is set), tensorboard or mlflow
+  profile=true               says at the end which share of the time went into data, forward, backward, optimiser,
+                             metrics and writing; on a GPU it waits for the device at each change, and takes longer
   --multirun                 sweep: method=a,b seed=0,1,2;  --cfg job: print the configuration
 """
 

@@ -1,7 +1,8 @@
 """The base of methods that train several networks against each other."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -64,8 +65,9 @@ class Adversarial(Method):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         stepped = [optimizers[self.order.index(name)] for name in names]
         if self.first_part:
-            for optimizer in stepped:
-                optimizer.zero_grad()
+            with self.timed("optimizer_zero_grad"):
+                for optimizer in stepped:
+                    optimizer.zero_grad()
         self.manual_backward(loss / self.accumulate)
         self.gradient_clip = gradient_clip
         if self.last_part:
@@ -75,7 +77,12 @@ class Adversarial(Method):
     def follow(self, average: EMA, network: nn.Module) -> None:
         """A moving average takes in its network, once its optimiser has been stepped."""
         if self.last_part:
-            average.update(network)
+            with self.timed("average"):
+                average.update(network)
+
+    def timed(self, action: str) -> AbstractContextManager[Any]:
+        """Inside is an action of its own to the trainer's profiler."""
+        return self.trainer.profiler.profile(action)  # type: ignore[attr-defined]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here, since gradients of float16 are at their own scale no earlier.

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mmbench.core import catalogue, command_line, config
+from mmbench.core import catalogue, command_line, config, interrupts
 
 # Hydra's flags: those that say what to do, and those that are followed by a word of their own.
 FLAGS = ("-m", "--multirun", "--run", "-r", "--resolve", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -36,6 +36,9 @@ def application(run: Callable[[dict[str, Any]], Any]) -> Callable[[], None]:
         hydra_config = HydraConfig.get()
         try:
             run(config.composed(hydra_config.overrides.task))
+        except RuntimeError:
+            interrupts.wait_for_loss()
+            raise
         except ValueError as error:
             line = f"mmbench: error: {' '.join(str(error).split())}"
             if hydra_config.mode != RunMode.MULTIRUN:

@@ -72,7 +72,7 @@ BLOCKS = {"method": ("on", "toy", "tiny"), "data": ("toy", "small"), "protocol":
 HARDWARE = frozenset(
     {
         "accelerator", "devices", "strategy", "precision", "sync_batchnorm", "deterministic", "benchmark", "profiler",
-        "detect_anomaly", "plugins",
+        "num_nodes", "detect_anomaly", "plugins",
     }
 )  # fmt: skip
 
@@ -319,12 +319,16 @@ def _require_values(found: dict[str, Any]) -> None:
     """Refuses values of a run's own keys that nothing could use, and gives each spelling of a precision one name.
 
     Raises:
-        ValueError: a seed is no whole number, a folder has no name, there is no choice of weights, or a block of the
-            protocol is none.
+        ValueError: a seed is no whole number, a folder has no name, there is no choice of weights, a block of the
+            protocol is none, or `profile` is neither true nor false, or is asked for beside a profiler of the trainer.
     """
     seed, precision = found["seed"], found["trainer"]["precision"]
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise ValueError(f"expected seed=N, a whole number from 0 to 2^63 - 1, found {seed!r}: correct it")
+    if not isinstance(found["profile"], bool):
+        raise ValueError(f"expected profile=true or false, found {found['profile']!r}: choose one")
+    if found["profile"] and found["trainer"].get("profiler"):
+        raise ValueError("expected one of profile and trainer.profiler, found both: leave one out")
     if not isinstance(found["weights"], str) or not found["weights"]:
         raise ValueError(f"expected weights=official, trained, none or a file, found {found['weights']!r}: choose one")
     for key, folder in found["paths"].items():

@@ -148,7 +148,7 @@ def locked(path: str | Path) -> Iterator[None]:
     Raises:
         CannotWrite: there is no place for the lock.
     """
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+    if any(int(os.environ.get(place, "0")) > 0 for place in ("RANK", "NODE_RANK", "LOCAL_RANK")):
         yield
         return
     with held(path):

@@ -1,5 +1,7 @@
 """SIGINT and SIGTERM: one line says that the run was interrupted, what it made is kept, and it ends within seconds.
 
+So it does where another process of a distributed run has died (killed for memory, say), for which this one would wait.
+
 An exception leaves the work, so that locks are given back and parts of files removed. It can be lost (in a destructor)
 or late (a process waits for another one in a library), so that a thread ends the process where it does not go itself.
 """
@@ -20,9 +22,13 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 LINE = "mmbench: interrupted: the same command goes on where this one stopped"
+LOST = (
+    "mmbench: error: expected all processes of the run to go on, found process {} gone{}: start the same command again"
+)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 3.0  # seconds in which the work has to be left; Docker kills after ten
 SAME = 0.5  # seconds in which a second signal is the first one again: `timeout` and terminals tell a process twice
+TOLD = 2.0  # seconds in which a launcher, or the thread here, ends a process that has lost another one
 
 
 class Interrupted(BaseException):
@@ -46,11 +52,20 @@ def end_with_us(processes: "list[Popen[bytes]]") -> None:
     _processes.append(processes)
 
 
-def say() -> None:
-    """Prints the line, once, and of the processes of a distributed run in one."""
-    if not _said and os.environ.get("LOCAL_RANK", "0") == "0":
-        _said.append(LINE)
-        os.write(2, f"{LINE}\n".encode())  # which, unlike print, a signal may interrupt anywhere
+def say(line: str = LINE, by: str = "0") -> None:
+    """Prints a line, once, and of the processes of a distributed run in one of a machine, the first one by default."""
+    if not _said and os.environ.get("LOCAL_RANK", "0") == by:
+        _said.append(line)
+        os.write(2, f"{line}\n".encode())  # which, unlike print, a signal may interrupt anywhere
+
+
+def wait_for_loss() -> None:
+    """Where a process of a distributed run may have failed since another one died, waits to be ended because of that.
+
+    What it has to say itself is of a connection, and of no use to anybody.
+    """
+    if "LOCAL_RANK" in os.environ:
+        time.sleep(TOLD)
 
 
 @contextmanager
@@ -120,7 +135,20 @@ def _watch(reading: int) -> None:
         if code and now - since > GRACE:
             _end(code)
         if parent is not None and os.getppid() != parent:
+            say(LOST.format(0, ""), by="1")
             _end(1)
+        if not code and (killed := _killed()):
+            say(LOST.format(*killed))
+            _end(1)
+
+
+def _killed() -> tuple[int, str] | None:
+    """The first process of those that this one has started that a signal has ended: its number, and by which."""
+    for processes in _processes:
+        for number, process in enumerate(processes, 1):
+            if (code := process.poll() or 0) < 0:
+                return number, f", ended by {signal.Signals(-code).name}"
+    return None
 
 
 def _end_processes() -> None:

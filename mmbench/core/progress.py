@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -60,37 +60,3 @@ def progress_bar() -> list[Any]:
 
 # For every Trainer: Lightning's own bar only where there is a terminal, and no table of submodules.
 TRAINER_OPTIONS = {"enable_progress_bar": console.is_terminal, "enable_model_summary": False}
-
-
-def wandb_mode() -> str:
-    """Weights & Biases' mode: what WANDB_MODE says, else `online` where it has a key for this user.
-
-    Without a key it is `offline`, in the run's own folder.
-
-    Raises:
-        ValueError: it does not take the key, or cannot be asked about it.
-    """
-    if mode := os.environ.get("WANDB_MODE"):
-        return mode
-    import wandb
-
-    try:
-        return "online" if wandb.login(prompt=False) else "offline"
-    except wandb.Error as error:
-        raise ValueError(
-            f"expected a key that Weights & Biases takes, found {' '.join(str(error).split())}: correct WANDB_API_KEY, "
-            "or set WANDB_MODE=offline"
-        ) from None
-
-
-def require_loggers(logger: Mapping[str, Any]) -> None:
-    """Refuses a logger that cannot be reached, before anything is done.
-
-    Args:
-        logger: the block `logger` of a configuration.
-
-    Raises:
-        ValueError: as `wandb_mode`.
-    """
-    if logger["wandb"]:
-        wandb_mode()

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmbench.core.processes import averaged
 from mmbench.losses.precision import in_float32
 
 
@@ -16,6 +17,12 @@ def cross_entropy_real(logits: Tensor) -> Tensor:
 def cross_entropy_fake(logits: Tensor) -> Tensor:
     """Mean of -log(1 - sigmoid(logits)): binary cross-entropy against "fake"."""
     return F.softplus(logits).mean()
+
+
+@in_float32
+def cross_entropy_mismatched(logits: Tensor) -> Tensor:
+    """As `cross_entropy_fake`, of (M,) pairs of which processes that share a batch have different numbers."""
+    return averaged(F.softplus(logits))
 
 
 def matching_aware_discriminator(
@@ -34,7 +41,7 @@ def matching_aware_discriminator(
         fake_matched: (N,) logits of generated images with their sentences.
     """
     genuine = cross_entropy_real(real) + cross_entropy_real(real_matched)
-    false = cross_entropy_fake(fake) + cross_entropy_fake(fake_matched) + cross_entropy_fake(real_mismatched)
+    false = cross_entropy_fake(fake) + cross_entropy_fake(fake_matched) + cross_entropy_mismatched(real_mismatched)
     return genuine / 2 + false / 3
 
 
@@ -54,7 +61,7 @@ def matching_aware_pairs(real_matched: Tensor, real_mismatched: Tensor, fake_mat
         real_mismatched: (M,) logits of real images with others' sentences.
         fake_matched: (N,) logits of generated images with their sentences.
     """
-    false = cross_entropy_fake(real_mismatched) + cross_entropy_fake(fake_matched)
+    false = cross_entropy_mismatched(real_mismatched) + cross_entropy_fake(fake_matched)
     return cross_entropy_real(real_matched) + false / 2
 
 

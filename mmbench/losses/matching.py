@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, einsum
 from torch.linalg import vector_norm
 
-from mmbench.core.processes import gathered, gathered_sequences
+from mmbench.core.processes import gathered, gathered_sequences, own
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.precision import in_float32
 from mmbench.networks.damsm import EncodedImage, EncodedText
@@ -110,9 +110,14 @@ def word_level_term(
 def row_before(rows: Tensor) -> Tensor:
     """Row n - 1 in the place of row n, the last row in that of the first: each image with the text of another one.
 
-    Where a batch is divided among processes, that of another one of its own part.
+    Where a batch is divided among processes, rows are those of the whole batch.
     """
-    return rows.roll(1, dims=0)
+    return own(gathered(rows).roll(1, dims=0))
+
+
+def sequence_before(rows: Tensor) -> Tensor:
+    """As `row_before`, of (N, L, ...), which zeros fill up to the longest L of all processes."""
+    return own(gathered_sequences(rows).roll(1, dims=0))
 
 
 def _region_weights(scores: Tensor, word_mask: Tensor, gamma1: float) -> Tensor:

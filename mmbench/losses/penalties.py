@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from mmbench.core.processes import averaged, batch_mean
+
 
 def r1_penalty(image: Tensor, logits: Tensor) -> Tensor:
     """Mean squared norm of the discriminator's gradient at real images.
@@ -56,15 +58,15 @@ def path_length_penalty(lengths: Tensor, average: Tensor, decay: float) -> tuple
     """Mean squared distance of path lengths from their moving average, which they are part of.
 
     Args:
-        lengths: (N,).
+        lengths: (N,), of this process; N may differ between those that share a batch.
         average: scalar, before these lengths.
         decay: weight of their mean in the average.
 
     Returns:
         The penalty, a scalar, and the new average, without a gradient.
     """
-    average = average.lerp(lengths.mean(), decay)
-    return (lengths - average).square().mean(), average.detach()
+    average = average.lerp(batch_mean(lengths), decay)
+    return averaged((lengths - average).square()), average.detach()
 
 
 def off_diagonal_penalty(weight: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.noise import Noise
+from mmbench.core.processes import batch_mean, num_processes, own_of_first
 from mmbench.losses.penalties import path_length_penalty, path_lengths
 from mmbench.networks.damsm import EncodedText
 from mmbench.networks.stylegan2 import Generator, mixed, truncated
@@ -90,7 +91,7 @@ class StyledGAN(Adversarial):
         first, second = (
             self.mapped(self.generator, self.latent(noise, f"{use} {which}"), text) for which in ("first", "second")
         )
-        self.w_average.lerp_(first.detach().mean(dim=0).float(), 1 - W_AVERAGE_DECAY)
+        self.w_average.lerp_(batch_mean(first.detach()).to(self.w_average), 1 - W_AVERAGE_DECAY)
         num_styles = self.generator.synthesis.num_styles
         chance, place = noise.uniform(f"{use} mixing", 2).unbind(dim=1)  # (N,)
         crossover = torch.where(chance < self.mixing, 1 + (place * (num_styles - 1)).long(), num_styles)
@@ -105,8 +106,9 @@ class StyledGAN(Adversarial):
         return [noise.normal(f"{use} map {place}", 1, size, size) for place, size in enumerate(sizes)]
 
     def path_terms(self, noise: Noise, text: EncodedText | None = None) -> dict[str, Tensor]:
-        """Equation 4, on part of the batch."""
-        part = noise.samples[: max(1, len(noise.samples) // PATH_BATCH_SHRINK)]
+        """Equation 4, on the first part of the batch."""
+        count = own_of_first(len(noise.samples) * num_processes() // PATH_BATCH_SHRINK)
+        part = noise.samples[: max(1, count)]
         noise = type(noise)(noise.seed, part, noise.device)
         text = text and EncodedText(*(column[: len(part)] for column in text))
         image, styles = self.fake(noise, "path", text)

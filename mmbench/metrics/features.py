@@ -86,7 +86,7 @@ class Extractor(Frozen):
             features = self._in_parts(source if source.dtype == torch.uint8 else to_uint8(source))
             self._seen.append((source, version, features))
         else:
-            with _one_thread():
+            with one_thread():
                 features = self.network(source)
             self._seen.append((tuple(source), version, features))
         return features
@@ -106,8 +106,11 @@ class Extractor(Frozen):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Products of so few rows as texts have are divided by threads, with other sums; processes share the threads."""
+def one_thread() -> Iterator[None]:
+    """Inside, products are the same to the bit whatever the number of threads, which processes share.
+
+    Those of so few rows as texts have, and of sums over many rows, are divided by threads, with other sums.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -5,8 +5,10 @@ import torch
 from scipy.linalg.lapack import dpstrf
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, Metric, Score, finite
-from mmbench.metrics.features import Extractor
+from mmbench.metrics.base import Batch, Metric, Score, finite, joined
+from mmbench.metrics.features import Extractor, one_thread
+
+BLOCK = 1024  # rows whose products are added up at a time
 
 
 class FID(Metric):
@@ -14,7 +16,9 @@ class FID(Metric):
 
     FID = |m - m'|^2 + tr S + tr S' - 2 tr (S S')^(1/2), with means and unbiased covariances over images, from sums in
     float64. Source: Heusel et al., NeurIPS 2017, arXiv:1706.08500, equation 6. `count` is the number of generated
-    images; no spread is defined.
+    images; no spread is defined. The features of generated images are kept, as by metrics of both sets, which hold the
+    same memory, and added up in an order of their own: the value does not depend on that of the images, on batches or
+    on the number of processes, to the bit. Of the real set, which one process sees, sums are kept.
 
     Args:
         extractor: gives `features` (N, D), and its network says D as `num_features`; for the published metric,
@@ -27,40 +31,62 @@ class FID(Metric):
     needs_reference = True
     higher_is_better = False
     least_count = 2  # of a covariance
+    features: list[Tensor]
+    reference_sum: Tensor
+    reference_products: Tensor
+    reference_count: Tensor
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__(extractor)
         dim = extractor.network.num_features
-        for prefix in ("", "reference_"):
-            self.add_state(f"{prefix}sum", torch.zeros(dim, dtype=torch.float64), dist_reduce_fx="sum")
-            self.add_state(f"{prefix}products", torch.zeros(dim, dim, dtype=torch.float64), dist_reduce_fx="sum")
-            self.add_state(f"{prefix}count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("features", default=[], dist_reduce_fx="cat")
+        self.add_state("reference_sum", torch.zeros(dim, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("reference_products", torch.zeros(dim, dim, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("reference_count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, batch: Batch) -> None:
-        self._accumulate("", images)
+        self.features.append(self._finite(images))
 
     def update_reference(self, batch: Batch) -> None:
-        self._accumulate("reference_", batch["image"])
+        features = self._finite(batch["image"])
+        _add_up(features, self.reference_sum, self.reference_products)
+        self.reference_count.add_(len(features))
 
     def compute(self) -> Score:
-        for prefix, kind in (("", "generated"), ("reference_", "real")):
-            if (found := int(getattr(self, f"{prefix}count"))) < 2:
+        features = joined(self.features)
+        for found, kind in ((len(features), "generated"), (int(self.reference_count), "real")):
+            if found < 2:
                 raise ValueError(
                     f"expected at least 2 {kind} images for the covariance in FID, found {found}: add {kind} images"
                 )
-        distance = frechet_distance(*self._gaussian(""), *self._gaussian("reference_"))
-        return Score(distance, None, int(self.count))
+        with one_thread():
+            total, products = torch.zeros_like(self.reference_sum), torch.zeros_like(self.reference_products)
+            for block in features[_order(features)].split(BLOCK):
+                _add_up(block, total, products)
+            generated = _gaussian(total, products, len(features))
+            real = _gaussian(self.reference_sum, self.reference_products, int(self.reference_count))
+            return Score(frechet_distance(*generated, *real), None, len(features))
 
-    def _accumulate(self, prefix: str, images: Tensor) -> None:
-        features = finite(self.extractor(images)["features"], "features for FID").double()
-        getattr(self, f"{prefix}sum").add_(features.sum(dim=0))
-        getattr(self, f"{prefix}products").addmm_(features.T, features)  # in place: 32 MiB for 2048 features
-        getattr(self, f"{prefix}count").add_(len(features))
+    def _finite(self, images: Tensor) -> Tensor:
+        return finite(self.extractor(images)["features"], "features for FID")
 
-    def _gaussian(self, prefix: str) -> tuple[Tensor, Tensor]:
-        count = getattr(self, f"{prefix}count")
-        mean = getattr(self, f"{prefix}sum") / count
-        return mean, (getattr(self, f"{prefix}products") - count * torch.outer(mean, mean)) / (count - 1)
+
+def _order(features: Tensor) -> Tensor:
+    """An order of rows (N, D) that depends on nothing but what they are: (N,) int64."""
+    rows = np.ascontiguousarray(features.cpu().numpy())
+    return torch.from_numpy(np.argsort(rows.view(f"S{rows[0].nbytes}").ravel())).to(features.device)
+
+
+def _add_up(features: Tensor, total: Tensor, products: Tensor) -> None:
+    features = features.double()
+    total.add_(features.sum(dim=0))
+    products.addmm_(features.T, features)  # in place: 32 MiB for 2048 features
+
+
+def _gaussian(total: Tensor, products: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and unbiased covariance (D, D)."""
+    mean = total / count
+    return mean, (products - count * torch.outer(mean, mean)) / (count - 1)
 
 
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:

@@ -14,6 +14,7 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
+from mmbench.core.processes import next_rows
 from mmbench.core.weights import KeyMap
 from mmbench.layers.conditioning_augmentation import ConditioningAugmentation
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm, conv3x3
@@ -249,8 +250,7 @@ class Discriminator(nn.Module):
         """Everything that the discriminator is trained on, for N >= 2.
 
         Real and generated images go through in two batches, as in the authors' code: batch normalisation sees each
-        kind alone. Where a batch is divided among processes, each takes the next sentence from its own part: another
-        draw of as good false captions, one fewer for each further process, and no process needs what others hold.
+        kind alone. The next sentence is a false caption.
 
         Args:
             real: (N, 3, image_size, image_size) in [-1, 1].
@@ -258,10 +258,11 @@ class Discriminator(nn.Module):
             sentence: (N, D).
         """
         real_features, fake_features = self(real), self(fake.detach())
+        others = next_rows(sentence)
         return PairLogits(
             real=self.unconditional(real_features),
             real_matched=self.conditional(real_features, sentence),
-            real_mismatched=self.conditional(real_features[:-1], sentence[1:]),
+            real_mismatched=self.conditional(real_features[: len(others)], others),
             fake=self.unconditional(fake_features),
             fake_matched=self.conditional(fake_features, sentence),
         )
@@ -276,10 +277,10 @@ class ConditionalDiscriminator(Discriminator):
 
     def judge_matches(self, real: Tensor, fake: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What it is trained on: `real_matched`, `real_mismatched` and `fake_matched` of `PairLogits`."""
-        features = self(real)
+        features, others = self(real), next_rows(sentence)
         return (
             self.conditional(features, sentence),
-            self.conditional(features[:-1], sentence[1:]),
+            self.conditional(features[: len(others)], others),
             self.conditional(self(fake.detach()), sentence),
         )
 

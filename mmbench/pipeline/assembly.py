@@ -11,6 +11,7 @@ from mmbench.core.fasttext import WordEmbedding
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.method import Method
 from mmbench.core.pickles import read_captions
+from mmbench.core.processes import first_alone
 from mmbench.core.task import Task
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import load_strictly, read_state
@@ -171,7 +172,8 @@ def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule
             f"expected the fields {', '.join(missing)} for {task.name} with {plain['method']['name']}, found "
             f"{plain['data']['name']} without them: choose another data set"
         )
-    data.prepare_data()
+    with first_alone():
+        data.prepare_data()
     return data
 
 

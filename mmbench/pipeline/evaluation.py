@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from mmbench.core import config, results
 from mmbench.core.files import CannotWrite, locked, write_text
 from mmbench.core.method import Batch
 from mmbench.core.outputs import TEXTS
-from mmbench.core.progress import wandb_mode
 from mmbench.core.results import Result
 from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite, build_suite
-from mmbench.pipeline import by_sample, canary, costs, grid, scoring
+from mmbench.pipeline import by_sample, canary, costs, grid, mirrors, scoring
+from mmbench.pipeline.experiments import printed
 from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest
 from mmbench.pipeline.rows import described
 
@@ -144,22 +143,34 @@ def _draw_grid(run: Run) -> None:
 
 
 def log(run: Run, record: Result) -> None:
-    """Writes the scores to metrics.csv in the run folder and, on request, to Weights & Biases with table and grid."""
-    rows = [{"metric": name, **score} for name, score in sorted(record.metrics.items())]
-    frame = pd.DataFrame(rows)
+    """Writes the scores to metrics.csv in the run folder, and shows them to mirrors with table, grid and texts.
+
+    Scores are `score/NAME`, with the names of the record, and what was published `published/NAME`.
+    """
+    frame = pd.DataFrame([{"metric": name, **score} for name, score in sorted(record.metrics.items())])
     write_text(run.folder / "metrics.csv", frame.to_csv(index=False))
-    if options := run.plain["logger"]["wandb"]:
-        logger = WandbLogger(
-            **options,
-            name="-".join([*run.row.values(), f"s{record.seed}"]),
-            save_dir=run.folder,
-            mode=wandb_mode(),
-            config=record.config,
-        )
-        logger.log_metrics({name: score["value"] for name, score in record.metrics.items()})
-        logger.log_table("metrics", dataframe=frame)
-        logger.log_image("grid", [str(run.folder / "grid.png")])
+    values = {f"score/{name}": score["value"] for name, score in record.metrics.items()}
+    values |= {f"published/{name}": value for name, value in printed(record).items()}
+    for mirror in mirrors.mirrors(run.plain["logger"], _facts(run, record), record.config):
+        for end in (0, 1):  # of a line, which a point is not
+            mirror.log_metrics(values, step=end)
+        mirror.log_table("metrics", list(frame), frame.astype(object).where(frame.notna(), None).to_numpy().tolist())
+        mirror.log_image("grid", run.folder / "grid.png")
         if run.output is TEXTS:
-            rows = [[sample.name, TEXTS.read(run.file(sample))] for sample in run.samples]
-            logger.log_table("texts", columns=["sample", "text"], data=rows)
-        logger.experiment.finish()
+            texts = [[sample.name, TEXTS.read(run.file(sample))] for sample in run.samples]
+            mirror.log_table("texts", ["sample", "text"], texts)
+        mirror.finalize("success")
+
+
+def _facts(run: Run, record: Result) -> dict[str, str]:
+    """What mirrors call an evaluation."""
+    return {
+        "job": "evaluate",
+        "group": record.experiment,
+        "name": "-".join([*run.row.values(), run.protocol.name, f"s{record.seed}"]),
+        "id": mirrors.identity("evaluate", record.experiment, record.run_key),
+        "seed": str(record.seed),
+        "method": run.row["method"],
+        "data": f"{run.row['data']} ({run.row['source']})",
+        "folder": str(run.folder),
+    }

@@ -12,6 +12,7 @@ import yaml
 
 from mmbench.core.catalogue import names, shipped, unknown
 from mmbench.core.command_line import integers
+from mmbench.core.results import Result
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 COSTS = {  # as a table shows them: key of a record's `costs`, and what they are
@@ -395,6 +396,25 @@ def published(experiment: Experiment, row: Row) -> dict[str, Published]:
     for selected, wanted in parts.items():
         numbers = _numbers(experiment, row, dict(selected), {metric for _, metric in wanted})
         found |= {shown: numbers[metric] for shown, metric in wanted if metric in numbers}
+    return found
+
+
+def printed(record: Result) -> dict[str, float]:
+    """The published numbers that a record's scores are compared with, by the names of these; often none."""
+    if record.experiment not in names("experiment"):
+        return {}
+    experiment, source = load(record.experiment), record.row["source"]
+    if source != experiment.sources[0]:
+        return {}
+    found: dict[str, float] = {}
+    for row in experiment.on(source).rows:
+        if (row.method, row.data) != (record.row["method"], record.row["data"]):
+            continue
+        for shown, number in published(experiment, row).items():
+            if shown in experiment.places:
+                name, protocol = experiment.metric(shown, row, source), experiment.protocol_of(shown, row.data)
+                if name in record.metrics and protocol == record.protocol["name"]:
+                    found.setdefault(name, number.value)
     return found
 
 

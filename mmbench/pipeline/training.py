@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from mmbench.core import application, config, results, threads
 from mmbench.core.batch_norm import synchronised
@@ -16,11 +16,12 @@ from mmbench.core.checkpoints import WholeCheckpoints
 from mmbench.core.files import locked, write_json, written_atomically
 from mmbench.core.method import Method, last_checkpoint
 from mmbench.core.noise import random_stream
-from mmbench.core.progress import console, progress_bar, wandb_mode
+from mmbench.core.progress import console, progress_bar
 from mmbench.core.weights import encoded
 from mmbench.data.base import DataModule
-from mmbench.pipeline import costs
+from mmbench.pipeline import costs, mirrors
 from mmbench.pipeline.assembly import assembled, load_start, prepared_data
+from mmbench.pipeline.profiling import MEMORY, SPEED, Log, Parts, Profile, Throughput
 from mmbench.pipeline.selection import Selection, told
 from mmbench.pipeline.stages import Stage, learns, num_epochs, predecessors, stage, trainer_of
 
@@ -49,6 +50,8 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
     with locked(wanted.folder):
         if not wanted.weights.is_file():
             _fit(wanted, data)
+        elif plain["profile"]:
+            console.print(f"{wanted.name} is trained already: paths.runs=FOLDER profiles it anew", highlight=False)
     return wanted
 
 
@@ -166,13 +169,11 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         highlight=False,
     )
     start = time.monotonic()
-    trainer = _trainer(wanted, method, data)
+    profile = Profile(Parts()) if plain["profile"] else None
+    trainer = _trainer(wanted, method, data, profile)
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.is_global_zero and (advice := threads.advice()):
         console.print(advice, highlight=False)
-    data.batch_size = share_of_batch(plain, trainer.world_size)
-    data.whole_batch, data.steps_per_epoch = training["batch_size"], training.get("steps_per_epoch")
-    if trainer.world_size > 1 and plain["trainer"]["sync_batchnorm"]:
-        synchronised(method, native=not isinstance(trainer.accelerator, CPUAccelerator))
+    divide(plain, method, data, trainer)
     try:
         with application.within_memory(data.batch_size, "lower method.training.batch_size"):
             trainer.fit(method, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -188,8 +189,23 @@ def _fit(wanted: Stage, data: DataModule) -> None:
         raise
     if trainer.is_global_zero:
         _keep(wanted, method, trainer, time.monotonic() - start)
+        if profile:
+            console.print(profile.table(wanted.name))
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # what comes next reads the weights that the first process wrote
+
+
+def divide(plain: dict[str, Any], method: Method, data: DataModule, trainer: pl.Trainer) -> None:
+    """Gives each of a trainer's processes its share of a batch, which is normalised by the statistics of all of it.
+
+    Raises:
+        ValueError: as `share_of_batch`.
+    """
+    training = plain["method"]["training"]
+    data.batch_size = share_of_batch(plain, trainer.world_size)
+    data.whole_batch, data.steps_per_epoch = training["batch_size"], training.get("steps_per_epoch")
+    if trainer.world_size > 1 and plain["trainer"]["sync_batchnorm"]:
+        synchronised(method, native=not isinstance(trainer.accelerator, CPUAccelerator))
 
 
 def share_of_batch(plain: dict[str, Any], processes: int) -> int:
@@ -220,9 +236,10 @@ def share_of_batch(plain: dict[str, Any], processes: int) -> int:
     return share
 
 
-def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
+def _trainer(wanted: Stage, method: Method, data: DataModule, profile: Profile | None) -> pl.Trainer:
     plain, folder, training = wanted.plain, wanted.folder, wanted.plain["method"]["training"]
     parts = training.get("accumulate", 1)
+    profiler = profile.parts if profile else PassThroughProfiler()
     method.accumulate = parts
     trainer = trainer_of(
         plain,
@@ -230,6 +247,8 @@ def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
         # Methods that step their optimisers by hand see to it themselves.
         accumulate_grad_batches=parts if method.automatic_optimization else 1,
         callbacks=[
+            *([profile] if profile else []),
+            Throughput(),
             SeededSteps(plain["seed"]),
             FiniteWeights(),
             *([Selection(wanted, data)] if "select" in training else []),
@@ -237,7 +256,8 @@ def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
             ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
             *progress_bar(),
         ],
-        logger=_loggers(wanted),
+        logger=_loggers(wanted, profiler),
+        **({"profiler": profiler} if profile else {}),
         default_root_dir=folder,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
@@ -249,8 +269,13 @@ def _trainer(wanted: Stage, method: Method, data: DataModule) -> pl.Trainer:
 def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) -> None:
     """Writes what is known of a training that ended, and last its weights."""
     spent = {"seconds": round(seconds, 1), **costs.of_fit(trainer, method.accumulate)}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Throughput):
+            spent |= callback.found
+        if isinstance(callback, Profile):
+            spent["profile"] = callback.shares
     facts = {"key": wanted.key, **spent, "commit": results.commit()}
-    terms = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    terms = {name: float(value) for name, value in trainer.callback_metrics.items() if name not in (SPEED, MEMORY)}
     write_json(wanted.folder / "training.json", {**facts, "versions": results.versions(), "terms": terms})
     for name, own in method.beside.items():
         own.write(wanted.folder / name)
@@ -263,16 +288,19 @@ def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) ->
         partial.write_bytes(encoded(method.state_dict()))
 
 
-def _loggers(wanted: Stage) -> list[Any]:
-    loggers: list[Any] = [CSVLogger(wanted.folder, name="log")]
-    if options := wanted.plain["logger"]["wandb"]:
-        loggers.append(
-            WandbLogger(
-                **options,
-                name=f"train-{wanted.folder.parent.name}",
-                save_dir=wanted.folder,
-                mode=wandb_mode(),
-                config=config.scientific(wanted.plain["method"]),
-            )
-        )
-    return loggers
+def _loggers(wanted: Stage, profiler: Profiler) -> list[Any]:
+    plain = wanted.plain
+    data = plain["data"]
+    facts = {
+        "job": "train",
+        "group": plain["experiment"] or wanted.name,
+        "name": f"train-{wanted.folder.parent.name}",
+        "id": mirrors.identity("train", wanted.key),
+        "seed": str(plain["seed"]),
+        "method": wanted.name,
+        "data": f"{data['name']} ({data['source']})",
+        "folder": str(wanted.folder),
+    }
+    described = {key: facts[key] for key in ("job", "data")}
+    described |= {"seed": plain["seed"], "scale": plain["scale"], "method": config.scientific(plain["method"])}
+    return [Log(wanted.folder, profiler), *mirrors.mirrors(plain["logger"], facts, described)]

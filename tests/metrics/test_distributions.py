@@ -103,7 +103,17 @@ def test_fid_does_not_depend_on_batch_size_or_order(make_extractor, pixels):
         metric.update(part, {})
     for part in real.flip(0).split(11):
         metric.update_reference({"image": from_uint8(part)})
-    assert metric.compute().value == pytest.approx(expected, rel=1e-10)
+    assert metric.compute().value == pytest.approx(expected, rel=1e-10)  # of real images sums are kept
+
+
+@pytest.mark.parametrize("size", [1, 7, 30])
+def test_fid_of_generated_images_in_any_order_and_batches_is_the_same_to_the_bit(make_extractor, pixels, size):
+    images, real = torch.cat((pixels(30), pixels(2))), pixels(30, 1)  # two of them twice
+    metric = FID(make_extractor())
+    for part in images.flip(0).split(size):
+        metric.update(part, {})
+    metric.update_reference({"image": from_uint8(real)})
+    assert metric.compute() == fid(FID(make_extractor()), images, real)
 
 
 def test_inception_score_errors(make_extractor, pixels, batch_of):

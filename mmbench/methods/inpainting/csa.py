@@ -35,6 +35,7 @@ from mmbench.core.holes import require_known, require_mask, require_sides
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.processes import batch_mean
 from mmbench.core.schedules import Schedule, set_learning_rates
 from mmbench.core.task import TEXT_GUIDED_INPAINTING
 from mmbench.core.weights import KeyMap
@@ -240,9 +241,10 @@ def relativistic_least_squares(above: Tensor, below: Tensor) -> Tensor:
     """Logits of one kind are to lie one above the mean of the other's, and those one below the mean of these.
 
     Of real above generated images for a discriminator, of generated above real ones for a generator. Means are over all
-    of the batch.
+    of the batch, whatever processes share it.
     """
-    return ((above - below.mean() - 1).square().mean() + (below - above.mean() + 1).square().mean()) / 2
+    above_mean, below_mean = (batch_mean(logits.flatten()) for logits in (above, below))
+    return ((above - below_mean - 1).square().mean() + (below - above_mean + 1).square().mean()) / 2
 
 
 @in_float32

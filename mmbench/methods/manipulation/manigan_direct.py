@@ -30,6 +30,7 @@ from mmbench.core.ema import EMA
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.processes import num_processes, own_of_first
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.layers.convolution import conv3x3
@@ -102,7 +103,7 @@ class ManiGANDirect(Adversarial):
         gamma1, gamma2, gamma3: smoothing factors of DAMSM.
         lambda_damsm: weight of the DAMSM terms.
         lambda_perceptual: weight of the perceptual term.
-        own_share: share of a batch that is given with its own captions, one image at least (of each process's part).
+        own_share: share of a batch that is given with its own captions, one image at least.
         decay: of the generator's moving average, which makes the images.
     """
 
@@ -164,7 +165,7 @@ class ManiGANDirect(Adversarial):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         real = batch["image"]
-        num_own = max(1, round(self.own_share * len(real)))
+        num_own = own_of_first(max(1, round(self.own_share * len(real) * num_processes())))
         text, mismatched = self.guide.captions(batch), self.guide.mismatched(batch)
         prompt = first_of(text, mismatched, num_own)
         fake = self.generator(real, self.guide.images(real).regions, prompt.words, prompt.word_mask)

@@ -31,6 +31,7 @@ from mmbench.core.images import require_size
 from mmbench.core.learner import Learner, OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.processes import gathered, own
 from mmbench.core.schedules import halved, set_learning_rates
 from mmbench.core.task import TEXT_GUIDED_EDITING, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
@@ -263,9 +264,13 @@ DISCRIMINATOR = KeyMap(
 
 
 def relevant_texts(text: Tensor) -> Tensor:
-    """What the generator is asked for: the first half of (N, D) shifted by one within itself, the rest as it is."""
-    half = len(text) // 2
-    return torch.cat((text[:half].roll(-1, dims=0), text[half:]))
+    """What the generator is asked for: the first half of (N, D) shifted by one within itself, the rest as it is.
+
+    Where a batch is divided among processes, halves are those of the whole batch.
+    """
+    whole = gathered(text)
+    half = len(whole) // 2
+    return own(torch.cat((whole[:half].roll(-1, dims=0), whole[half:])))
 
 
 class SISGANEmbedding(Learner):
@@ -363,7 +368,7 @@ class SISGAN(Adversarial):
         judge = self.discriminator
         seen = judge.features(real)
         terms = {"L_D_real": cross_entropy_real(judge(seen, text))}
-        if len(text) > 1:
+        if len(gathered(text)) > 1:
             wrong = judge(seen, row_before(text))
             terms["L_D_mismatched"] = self.lambda_mismatched * cross_entropy_fake(wrong)
         terms["L_D_fake"] = self.lambda_fake * cross_entropy_fake(judge(judge.features(fake), relevant))

@@ -40,7 +40,7 @@ from mmbench.layers.initialisation import initialise_normally
 from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.losses.kl import kl_to_standard_normal
-from mmbench.losses.matching import row_before
+from mmbench.losses.matching import row_before, sequence_before
 from mmbench.losses.precision import in_float32
 
 
@@ -157,8 +157,8 @@ class WordJudges(NamedTuple):
 
     def rolled(self) -> Self:
         """The judges of the text one row before, for each row."""
-        weights, attention = (row_before(tensor) for tensor in (self.level_weights, self.attention))
-        return type(self)([row_before(level) for level in self.filters], weights, attention)
+        weights, attention = (sequence_before(tensor) for tensor in (self.level_weights, self.attention))
+        return type(self)([sequence_before(level) for level in self.filters], weights, attention)
 
 
 class Discriminator(nn.Module):

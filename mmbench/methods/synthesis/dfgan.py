@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.processes import gathered, own
 from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import conv3x3
@@ -270,7 +271,8 @@ class DFGAN(SentenceToImage):
             features = self.discriminator.features(real)
             matched = self.discriminator.match(features, sentence)
             penalty = matching_aware_penalty(real, sentence, matched, self.penalty_power)
-        mismatched = self.discriminator.match(features.roll(-1, dims=0), sentence)
+        others = own(gathered(features).roll(-1, dims=0))  # of the next image of the whole batch
+        mismatched = self.discriminator.match(others, sentence)
         return {
             "L_D_real": hinge_real(matched),
             "L_D_fake": hinge_fake(self.discriminator(fake, sentence)) / 2,

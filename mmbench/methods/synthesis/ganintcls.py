@@ -36,12 +36,14 @@ from mmbench.core.images import require_size
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
+from mmbench.core.processes import averaged, batch_mean, gathered, own
 from mmbench.core.schedules import halved, set_learning_rates
 from mmbench.core.sentence_to_image import SentenceToImage
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import BATCHES_TRACKED, ConvNorm
 from mmbench.layers.initialisation import initialise_normally
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
+from mmbench.losses.precision import in_float32
 
 SIZE = 64  # of the images: the discriminator's last convolution covers 4x4, a sixteenth of it
 
@@ -194,9 +196,13 @@ DISCRIMINATOR = KeyMap(
 
 
 def interpolated(sentence: Tensor) -> Tensor:
-    """Half way between sentences of the first half of (N, D) and those of the second: (N // 2, D)."""
-    half = len(sentence) // 2
-    return (sentence[:half] + sentence[half : 2 * half]) / 2
+    """Half way between sentences of the first half of (N, D) and those of the second: (N // 2, D).
+
+    Where a batch is divided among processes, halves are those of the whole batch, and each has its part of the results.
+    """
+    whole = gathered(sentence)
+    half = len(whole) // 2
+    return own((whole[:half] + whole[half : 2 * half]) / 2)
 
 
 class GANINTCLS(SentenceToImage):
@@ -278,7 +284,8 @@ class GANINTCLS(SentenceToImage):
         logits = self.judged(self.generator(sentence, noise[: len(sentence)]), sentence)
         return {
             "L_G": cross_entropy_real(logits[:count]),
-            "L_G_interpolated": self.lambda_interpolated * cross_entropy_real(logits[count:]),  # equation 5
+            # Equation 5; processes that share a batch can have one more or less of them.
+            "L_G_interpolated": self.lambda_interpolated * averaged(in_float32(F.softplus)(-logits[count:])),
         }
 
     def drawn(self, sentence: Tensor, noise: Noise, name: str = "z") -> Tensor:
@@ -331,9 +338,9 @@ class GANCLSFeatures(GANINTCLS):
         image, real = self.drawn(sentence, batch["noise"]), batch["image"]
         features = self.discriminator.features(image)
         with torch.no_grad():
-            wanted = self.discriminator.features(real).mean(dim=0)
+            wanted = batch_mean(self.discriminator.features(real))
         return {
             "L_G": cross_entropy_real(self.discriminator(features, sentence)),
-            "features": self.lambda_features * F.mse_loss(features.mean(dim=0), wanted),
+            "features": self.lambda_features * F.mse_loss(batch_mean(features), wanted),
             "pixels": self.lambda_pixels * F.l1_loss(image, real),
         }
