@@ -147,12 +147,13 @@ class Place:
         """Ends what still runs here."""
         for run in self.running:
             if run.poll() is None:
-                os.killpg(run.pid, signal.SIGKILL)
+                os.kill(run.pid, signal.SIGKILL)
                 run.ended()
 
     def start(self, command: str, words: Sequence[str] = (), before: Callable[[], Any] = lambda: None) -> Running:
         """Starts a command of `WORDS` with further words; `before` comes first in its process."""
         errors = self.root / f"{command}-{len(list(self.root.glob('*.err')))}.err"
+        errors.touch()  # it may be asked for before the process has written anything
         sys.stdout.flush()
         sys.stderr.flush()
         if pid := os.fork():
