@@ -141,14 +141,24 @@ class Place:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.running: list[Running] = []
+
+    def leave(self) -> None:
+        """Ends what still runs here."""
+        for run in self.running:
+            if run.poll() is None:
+                os.kill(run.pid, signal.SIGKILL)
+                run.ended()
 
     def start(self, command: str, words: Sequence[str] = (), before: Callable[[], Any] = lambda: None) -> Running:
         """Starts a command of `WORDS` with further words; `before` comes first in its process."""
         errors = self.root / f"{command}-{len(list(self.root.glob('*.err')))}.err"
+        errors.touch()  # it may be asked for before the process has written anything
         sys.stdout.flush()
         sys.stderr.flush()
         if pid := os.fork():
-            return Running(pid, errors)
+            self.running.append(Running(pid, errors))
+            return self.running[-1]
         code: Any = 70
         try:
             os.setsid()
@@ -185,10 +195,10 @@ class Place:
             if ended.code:
                 raise Fault(f"{name} ended with exit code {ended.code}: {ended.said}")
 
-    def only(self, pattern: str) -> Path:
-        """The one file of a pattern that is no part of a file."""
-        found = [path for path in self.root.glob(pattern) if not path.name.startswith(".")]
-        assert len(found) == 1, (pattern, found)
+    def first(self, pattern: str) -> Path:
+        """The first file of a pattern that is no part of a file."""
+        found = sorted(path for path in self.root.glob(pattern) if not path.name.startswith("."))
+        assert found, pattern
         return found[0]
 
     def found(self) -> dict[str, Any]:
@@ -232,7 +242,11 @@ class Drill:
         """A place where all has been done that a command builds upon."""
         with tempfile.TemporaryDirectory(dir=self.folder) as root:
             shutil.copytree(self.stages[command], root, dirs_exist_ok=True)
-            yield Place(Path(root))
+            place = Place(Path(root))
+            try:
+                yield place
+            finally:
+                place.leave()
 
     def require_right(self, place: Place) -> None:
         """Raises Fault where a place has other values than the undisturbed run."""
@@ -296,10 +310,10 @@ def damaged(drill: Drill, command: str, pattern: str, damage: Callable[[Drill, b
     Where a command says so in one line, the file is removed, or what it lies in where the line says that.
     """
     with drill.place("") as place:
-        path = place.only(pattern)
+        path = place.first(pattern)
         path.write_bytes(damage(drill, path.read_bytes()))
         for other in absent:
-            place.only(other).unlink()
+            place.first(other).unlink()
         line = ""
         ended = place.run(command)
         if ended.code:
@@ -356,7 +370,7 @@ def full(drill: Drill, command: str, folder: str, kilobytes: int) -> str:
 def clock_set_back(drill: Drill) -> str:
     """All that is there is from years ahead; then the data change, so that there is a newer record."""
     with drill.place("") as place:
-        path = place.only("results/drill/*.json")
+        path = place.first("results/drill/*.json")
         ahead = replace(results.read_record(path), date=(datetime.now(UTC) + LATE).isoformat(timespec="seconds"))
         path.unlink()
         ahead.write(place.root / "results")
