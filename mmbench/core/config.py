@@ -315,14 +315,26 @@ def _settled(
     return found
 
 
+def _endless(value: Any, key: str = "") -> Iterator[str]:
+    """`KEY=VALUE` of each number that is infinite or none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{key}={value}"
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from _endless(part, f"{key}.{name}" if key else str(name))
+
+
 def _require_values(found: dict[str, Any]) -> None:
     """Refuses values of a run's own keys that nothing could use, and gives each spelling of a precision one name.
 
     Raises:
         ValueError: a seed is no whole number, a folder has no name, there is no choice of weights, a block of the
-            protocol is none, or `profile` is neither true nor false, or is asked for beside a profiler of the trainer.
+            protocol is none, or `profile` is neither true nor false, or is asked for beside a profiler of the trainer;
+            or a number anywhere is none that a hash or a record can have.
     """
     seed, precision = found["seed"], found["trainer"]["precision"]
+    if endless := next(_endless(found), ""):
+        raise ValueError(f"expected finite numbers, found {endless}: correct it")
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise ValueError(f"expected seed=N, a whole number from 0 to 2^63 - 1, found {seed!r}: correct it")
     if not isinstance(found["profile"], bool):
@@ -550,7 +562,7 @@ def _compose(overrides: Sequence[str], root: str = ROOT, **options: bool) -> Dic
         with initialize_config_dir(str(catalogue.shipped("conf")), version_base="1.3"):
             return compose(root, list(overrides), **options)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(f"expected words that compose, found {' '.join(str(error).split())}: correct them") from None
     finally:
         GlobalHydra.instance().hydra = previous  # a command that is itself a Hydra application goes on with its own
 
