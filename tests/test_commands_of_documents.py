@@ -66,6 +66,7 @@ HOW = {
     "make reproduce-tdanet_guidance DATA=toy": Expanded("mmbench reproduce experiment=tdanet_guidance data.source=toy"),
     "make reproduce-dfgan DATA=real": Expanded("mmbench reproduce experiment=dfgan data.source=real"),
     "make table-manigan": Expanded("mmbench table experiment=manigan data.source=real"),
+    "make drill": Named("test_drill.py runs a short one"),
     "make resume-manigan": Expanded("mmbench reproduce experiment=manigan data.source=real"),
     "mmbench reproduce experiment=demo data.source=toy hydra/launcher=joblib hydra.launcher.n_jobs=4": Named(
         "test_launching.py runs it on fewer images"

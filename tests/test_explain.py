@@ -128,7 +128,7 @@ def test_a_published_number_is_explained_as_far_as_the_card_goes(home, capsys):
         (["record=strikt", "against=manigan", *WORDS], "expected a protocol, found 'strikt': did you mean strict"),
         (["record=strict", "against=tdanet_centre", *WORDS], "expected a metric that both protocols have, found none"),
         (["record=strict", "against=manigan", "metric=psnr", *WORDS], "expected a metric of manigan-toy, found 'psnr'"),
-        (["record=nowhere.json", "against=strict"], "nowhere.json: expected a record, found FileNotFoundError"),
+        (["record=nowhere.json", "against=strict"], "nowhere.json: expected a record of this version"),
         (["record=strict", "against=published", *WORDS], "expected experiment=NAME with against=published"),
         (
             ["record=strict", "against=published", "experiment=manigan", *WORDS],

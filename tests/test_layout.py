@@ -29,7 +29,7 @@ BELOW = {
     "pipeline": {"core", "data", "metrics"},
     "commands": {"core", "data", "metrics", "pipeline"},
     "benchmarks": {"core", "layers", "networks", "losses", "methods", "data", "metrics", "pipeline"},
-    "maintenance": {"core", "layers", "networks", "data", "metrics", "pipeline"},
+    "maintenance": {"core", "layers", "networks", "data", "metrics", "pipeline", "__main__"},
     "__main__": {"core", "commands"},
     "__init__": {"core"},
 }

@@ -1,6 +1,5 @@
 """Values by sample: scores are their means, any number of processes writes the same file, and the file is checked."""
 
-import dataclasses
 import math
 
 import pytest
@@ -87,8 +86,16 @@ def show_real(suite):
 
 
 def record_of(**changes):
-    known = {"experiment": "birds", "row": {"method": "m", "data": "d", "source": "toy"}, "seed": 0, "weights": {}}
-    facts = {"run_key": "0" * 64, "config_hash": "", "data": {}, "config": {}, "metrics": {}, "protocol": {}}
+    known = {"experiment": "birds", "row": {"method": "m", "data": "d", "source": "toy"}, "seed": 0}
+    facts = {
+        "weights": {"verified": True},
+        "run_key": "0" * 64,
+        "config_hash": "",
+        "data": {},
+        "config": {},
+        "metrics": {},
+        "protocol": {},
+    }
     return Result(**(known | facts | changes))
 
 
@@ -224,7 +231,7 @@ def test_an_evaluation_keeps_its_values_beside_the_record(home):
     for name, of_samples in values.items():
         assert math.fsum(of_samples.values()) / len(of_samples) == record.metrics[name]["value"]
     again, _ = evaluation.evaluate(config.composed(list(WORDS)))
-    assert dataclasses.asdict(again) == dataclasses.asdict(record)
+    assert again == record
 
 
 def test_there_is_no_record_where_the_values_could_not_be_written(home, monkeypatch):
