@@ -27,6 +27,7 @@ def engine(name, package, *marks):
 
 JOBLIB = engine("joblib", "hydra_joblib_launcher")
 SUBMITIT = engine("slurm_local", "hydra_submitit_launcher")
+SLOW_SUBMITIT = engine("slurm_local", "hydra_submitit_launcher", pytest.mark.slow, pytest.mark.timeout(600))
 RAY = engine("ray", "hydra_ray_launcher", pytest.mark.slow, pytest.mark.timeout(600))
 
 
@@ -70,7 +71,7 @@ def run(home, monkeypatch, capsys):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("word", [JOBLIB, SUBMITIT, RAY])
+@pytest.mark.parametrize("word", [JOBLIB, SLOW_SUBMITIT, RAY])
 def test_rows_and_seeds_of_a_table_run_at_once_and_share_what_they_stand_on(home, run, monkeypatch, word):
     monkeypatch.setenv("MMBENCH_HOME", str(home / "own"))  # in which nothing was made yet
     words = ["experiment=demo", "method=identity,real", *SMALL]
