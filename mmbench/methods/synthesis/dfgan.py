@@ -228,7 +228,7 @@ class DFGAN(SentenceToImage):
         image_size: height and width of images, a power of two from 32 on.
         width, noise_dim: as `Generator`; the discriminator has the same width.
         max_words: captions longer than this keep so many of their words.
-        sentence_scale: what sentence embeddings are multiplied by, 1.
+        sentence_scale: what sentence embeddings are multiplied by, 1 as published.
         penalty_weight: k of the gradient penalty.
         penalty_power: p of it.
         truncation: what noise is multiplied by, once it is cut off, where images are made to be looked at.
