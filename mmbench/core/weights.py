@@ -132,7 +132,7 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: expected a file of weights, found none: put it there or correct the path")
     if path.suffix == ".safetensors":
-        return _safetensors(path)
+        return read_safetensors(path)
     if path.suffix == ".t7":
         return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
     try:
@@ -152,13 +152,24 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
     return dict(state)
 
 
-def encoded(state: Mapping[str, Tensor]) -> bytes:
-    """A state dict as a safetensors file with the sum of its contents, by which `read_state` knows a damaged one."""
+def encoded(state: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:
+    """Named tensors as a safetensors file with the sum of its contents, by which a damaged one is known.
+
+    As bytes, since the library's own writer raises no OSError of a full disk.
+
+    Args:
+        about: what its metadata say beside the sum.
+    """
     content = {name: value.detach().contiguous().cpu() for name, value in state.items()}
-    return save(content, {SUM: sha256_bytes(save(content))})
+    return save(content, {**(about or {}), SUM: sha256_bytes(save(content))})
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, compared with its sum where it has one (`encoded`).
+
+    Raises:
+        ValueError: it is damaged, or no such file; names it.
+    """
     try:
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)

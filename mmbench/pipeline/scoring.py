@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmbench.core.application import within_memory
-from mmbench.core.files import locked, sha256_bytes, sha256_json, written_atomically
+from mmbench.core.files import locked, sha256_json, written_atomically
 from mmbench.core.images import decoder
 from mmbench.core.noise import Sample
 from mmbench.core.progress import track
+from mmbench.core.weights import encoded, read_safetensors
 from mmbench.data.batches import collate
 from mmbench.metrics.batch import RangeWarning
 from mmbench.metrics.features import Cutting
@@ -169,21 +168,15 @@ def add_reference(
 
 
 def _write(path: Path, states: Mapping[str, Tensor], facts: Any) -> None:
-    about = {"of": json.dumps(facts), "sha256": sha256_bytes(save(dict(states)))}
     with written_atomically(path) as partial:
-        partial.write_bytes(save(dict(states), about))  # of a full disk safetensors' own writer raises no OSError
+        partial.write_bytes(encoded(states, {"of": json.dumps(facts)}))
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, "pt") as file:
-            states = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-            sound = (file.metadata() or {}).get("sha256") == sha256_bytes(save(states))
-    except Exception:  # safetensors raises its own class, which is no subclass of a public one
-        sound = False
-    if not sound:
-        raise ValueError(f"{path}: expected statistics of real images, found a damaged file: remove it")
-    return states
+        return read_safetensors(path)
+    except ValueError:
+        raise ValueError(f"{path}: expected statistics of real images, found a damaged file: remove it") from None
 
 
 def results_of(suite: MetricSuite) -> dict[str, dict[str, Any]]:
