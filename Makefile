@@ -23,10 +23,10 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## set up, make toy data, generate, score, print published beside reproduced
-	$(BIN)/mmbench reproduce experiment=demo data.source=toy trainer=cpu $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/mmbench reproduce experiment=demo data.source=toy trainer=cpu $(ARGS)
 
 demo-seeds: $(READY) ## does a trained method edit, in each of three seeds?
-	$(BIN)/mmbench reproduce experiment=demo_seeds data.source=toy trainer=cpu $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/mmbench reproduce experiment=demo_seeds data.source=toy trainer=cpu $(ARGS)
 
 test: $(READY) ## set up and run the tests, one process on each core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto $(ARGS)

@@ -47,7 +47,6 @@ TOY = ("extractor=toy", "trainer=cpu")
 MINUTES = "it trains for minutes"
 HOW = {
     "make demo": Expanded("mmbench reproduce experiment=demo data.source=toy"),
-    "OMP_NUM_THREADS=1 make demo": Expanded("mmbench reproduce experiment=demo data.source=toy"),
     "make demo-seeds": Expanded("mmbench reproduce experiment=demo_seeds data.source=toy"),
     "make test": Expanded("-m pytest"),
     "make lint test": Expanded("ruff check ."),
