@@ -570,10 +570,12 @@ def _compose(overrides: Sequence[str], root: str = ROOT, **options: bool) -> Dic
 def of_protocol(protocol: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a data module that a protocol gives at evaluation, and not in training.
 
-    They say where the holes are and how pictures become squares. A `default_preprocessing` is for methods that have
-    none of their own.
+    They say where the holes are, how large pictures are and how they become squares. A `default_preprocessing` is for
+    methods that have none of their own.
     """
     given = {key: protocol[key] for key in ("mask", "preprocessing") if protocol.get(key)}
+    if protocol.get("size"):
+        given["image_size"] = protocol["size"]
     if protocol.get("default_preprocessing") and not data["module"].get("preprocessing"):
         given.setdefault("preprocessing", protocol["default_preprocessing"])
     return {**given, **protocol.get("data", {}).get(data["name"], {})}
