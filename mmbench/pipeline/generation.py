@@ -4,7 +4,7 @@ Images are PNG files in a folder named by everything they depend on, so that a r
 image and a new metric does not draw them again.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,8 +202,14 @@ def generate(run: Run) -> None:
         if run.output is VIDEOS:
             known.add("frame_rate")
         items = run.items(missing, {*run.method.task.inputs, *known}, told=True)
-        loader = _loader(run, items, partial(with_noise, seed=run.plain["seed"]))
-        with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
+        at_once = min(run.data.batch_size, run.method.at_once or run.data.batch_size)
+        loader = DataLoader(
+            dataset=items,
+            batch_size=at_once,
+            num_workers=run.data.num_workers,
+            collate_fn=partial(with_noise, seed=run.plain["seed"]),
+        )
+        with application.within_memory(at_once, "lower data.module.batch_size"):
             trainer.predict(run.method, loader, return_predictions=False)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the first process reads what all of them wrote
@@ -213,12 +219,6 @@ def with_noise(items: Sequence[dict[str, Any]], seed: int) -> Batch:
     """Items as one batch, with the noise of their samples."""
     batch = collate(items)
     return {**batch, "noise": Noise(seed, batch["sample"])}
-
-
-def _loader(run: Run, dataset: Dataset, make_batch: Callable[..., Batch] = collate) -> DataLoader:
-    return DataLoader(
-        dataset=dataset, batch_size=run.data.batch_size, num_workers=run.data.num_workers, collate_fn=make_batch
-    )
 
 
 def write_manifest(run: Run) -> None:
