@@ -27,7 +27,7 @@ from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
 from mmbench.data.prompts import following, telling
 from mmbench.pipeline.assembly import built, prepared_data
-from mmbench.pipeline.costs import ParametersRead
+from mmbench.pipeline.costs import GeneratingTime, ParametersRead
 from mmbench.pipeline.rows import ROW, described
 from mmbench.pipeline.stages import trainer_of
 
@@ -192,7 +192,7 @@ def generate(run: Run) -> None:
     if missing:
         trainer = trainer_of(
             run.plain,
-            callbacks=[ParametersRead(run.folder), Writer(run), *progress_bar()],
+            callbacks=[GeneratingTime(run.folder), ParametersRead(run.folder), Writer(run), *progress_bar()],
             logger=False,
             enable_checkpointing=False,
             default_root_dir=run.folder,
