@@ -22,6 +22,7 @@ from mmbench.pipeline.experiments import load
 DATA = {
     "strict": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_synthesis": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_synthesis_64": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_unconditional": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_inpainting": ["cub", "coco", "oxford102", "celeba_hq"],
