@@ -9,6 +9,7 @@ Features attend to themselves where they are smaller than the image by one of `a
 at the image size of training. Key maps are in `mmbench.networks.vqgan_keys`.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ class Level(nn.Module):
     def __init__(self, in_channels: int, channels: int, num_blocks: int, attends: bool, num_groups: int) -> None:
         super().__init__()
         widths = [in_channels, *[channels] * num_blocks]
-        self.blocks = nn.ModuleList(ResidualBlock(*pair, num_groups) for pair in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(ResidualBlock(*pair, num_groups) for pair in itertools.pairwise(widths))
         self.attentions = nn.ModuleList(
             PixelAttention(channels, num_groups) if attends else nn.Identity() for _ in range(num_blocks)
         )
@@ -257,7 +258,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         widths = [width * min(2**layer, 8) for layer in range(num_layers + 1)]
         self.layers = nn.ModuleList([nn.Sequential(nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2))])
-        for layer, (before, channels) in enumerate(zip(widths, widths[1:], strict=False), 1):
+        for layer, (before, channels) in enumerate(itertools.pairwise(widths), 1):
             stride = 1 if layer == num_layers else 2
             convolution = nn.Conv2d(before, channels, 4, stride, 1, bias=False)
             self.layers.append(nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2)))
