@@ -19,8 +19,7 @@ from mmbench.layers.cached_attention import KeyValueCache
 from mmbench.layers.scaled_transformer import GatedFeedForward, HeadedAttention, ScaledBranch
 from mmbench.layers.token_shift import NOTHING, History, TokenShift
 from mmbench.networks.clip import AS_VECTOR, block_keys
-
-PADDING = 0  # of texts, and what a sequence begins with
+from mmbench.networks.text_to_codes import PADDING, guided
 
 # From the length of the text with its beginning, T, and the side of the map of codes, S, to which tokens each may look
 # at: (T + S * S, T + S * S) bool.
@@ -142,8 +141,7 @@ class DALLETransformer(nn.Module):
 
     def embedded_text(self, text: Tensor) -> Tensor:
         """Words (N, max_words) int64 with `PADDING` behind, and a beginning before them: (N, max_words + 1, dim)."""
-        places = torch.arange(self.num_words, self.num_text_tokens, device=text.device)
-        tokens = F.pad(torch.where(text == PADDING, places, text), (1, 0), value=PADDING)
+        tokens = F.pad(self.word_targets(text), (1, 0), value=PADDING)
         return self._embedded(F.embedding(tokens, self.logits.weight) if self.shared else self.words(tokens))
 
     def embedded_codes(self, codes: Tensor) -> Tensor:
@@ -226,14 +224,6 @@ class DALLETransformer(nn.Module):
             codes.append(drawn(logits, uniform[:, place], temperature, top_k))
             x = self.embedded_codes(codes[-1][:, None].repeat(copies, 1))
         return torch.stack(codes, dim=1).unflatten(1, (self.side, self.side))
-
-
-def guided(logits: Tensor, guidance: float) -> Tensor:
-    """Logits with a text, and behind them, unless guidance is 1, those without: null + guidance * (with - null)."""
-    if guidance == 1:
-        return logits
-    with_text, without = logits.chunk(2)
-    return without + guidance * (with_text - without)
 
 
 def _sources(text_length: int, side: int) -> Tensor:

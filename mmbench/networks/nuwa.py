@@ -10,6 +10,7 @@ A sequence is a beginning and behind it the tokens of a video, frame by frame an
 frame.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,9 +19,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, einsum, nn
 
+from mmbench.core.categorical import drawn
 from mmbench.core.weights import KeyMap
 from mmbench.layers.cached_attention import KeyValueCache
-from mmbench.layers.token_shift import NOTHING, TokenShift
+from mmbench.layers.scaled_transformer import GatedFeedForward, ScaledBlock, ScaledBranch
+from mmbench.layers.token_shift import NOTHING, History, TokenShift
+from mmbench.networks.text_to_codes import PADDING, guided
 
 Size = tuple[int, int, int]  # frames, rows, columns
 
@@ -235,3 +239,179 @@ def video_shift(video: Size, from_frame: bool, from_image: bool) -> TokenShift:
     # Numbers count from the beginning, which is 0 and its own source.
     sources = [F.pad(torch.where(axis > 0, number - step + 1, NOTHING), (1, 0), value=0) for axis, step in steps]
     return TokenShift(torch.stack(sources), num_chunks=len(steps) + 2)
+
+
+class TextAttention(nn.Module):
+    """Attention to words, or to a learned key that stands for none: (N, L, D) to (N, L, D).
+
+    Args:
+        dim: D of tokens and of words.
+        num_heads, head_dim: of the attention.
+    """
+
+    def __init__(self, dim: int, num_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        width = num_heads * head_dim
+        self.none = nn.Parameter(torch.randn(2, num_heads, 1, head_dim))  # its key and its value
+        self.query = nn.Linear(dim, width, bias=False)
+        self.key_value = nn.Linear(dim, 2 * width, bias=False)
+        self.out = nn.Linear(width, dim)
+
+    def forward(self, x: Tensor, words: Tensor, known: Tensor) -> Tensor:
+        """Tokens x (N, L, D) look at words (N, M, D), known (N, M) bool, False where there is none."""
+        query = rearrange(self.query(x), "n l (h d) -> n h l d", h=self.num_heads)
+        both = rearrange(self.key_value(words), "n m (part h d) -> part n h m d", part=2, h=self.num_heads)
+        none = self.none[:, None].expand(-1, len(x), -1, -1, -1).to(both.dtype)
+        key, value = torch.cat((none, both), dim=3)
+        allowed = F.pad(known, (1, 0), value=True)[:, None, None]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        return self.out(rearrange(attended, "n h l d -> n l (h d)"))
+
+
+class Memory(NamedTuple):
+    """What decoding keeps of the tokens so far, for each layer.
+
+    Attributes:
+        attention: keys and values.
+        shifts: what the token shift of attention and that of the feed-forward part have seen.
+    """
+
+    attention: list[KeyValueCache]
+    shifts: list[tuple[History, History]]
+
+    @property
+    def size(self) -> int:
+        """How many tokens it knows."""
+        return self.attention[0].size
+
+
+class NUWA(nn.Module):
+    """Logits of the next code of a video, after a text and the codes before: an encoder of words, and a decoder.
+
+    Args:
+        num_words: of the vocabulary, `PADDING` among them.
+        max_words: places of the text.
+        num_codes: K of the codebook.
+        video: frames, rows and columns of codes.
+        kernel: extent of the neighbourhood on each of these axes.
+        dilations: distance of its codes on each axis, of the decoder's layers in turn.
+        dim, num_heads, head_dim: of encoder and decoder.
+        text_depth: layers of the encoder.
+        depth: layers of the decoder.
+    """
+
+    def __init__(
+        self,
+        num_words: int,
+        max_words: int,
+        num_codes: int,
+        video: Size,
+        kernel: Size,
+        dilations: Sequence[Size],
+        dim: int,
+        num_heads: int,
+        head_dim: int,
+        text_depth: int,
+        depth: int,
+    ) -> None:
+        super().__init__()
+        self.video, self.length, self.num_codes = video, math.prod(video), num_codes
+        self.words = nn.Embedding(num_words, dim)
+        self.word_positions = nn.Embedding(max_words, dim)
+        self.text_encoder = nn.ModuleList(ScaledBlock(dim, num_heads, head_dim, n) for n in range(1, text_depth + 1))
+        self.text_norm = nn.LayerNorm(dim)
+        self.beginning = nn.Parameter(torch.randn(dim))
+        self.codes = nn.Embedding(num_codes, dim)
+        self.positions = nn.ParameterList(nn.Parameter(torch.randn(size, dim)) for size in video)
+        shift = video_shift(video, from_frame=video[0] > 1, from_image=True)
+        self.blocks = nn.ModuleList()
+        for n in range(1, depth + 1):
+            near = NearbyAttention(dim, num_heads, head_dim, video, kernel, dilations[(n - 1) % len(dilations)])
+            text = TextAttention(dim, num_heads, head_dim)
+            block = {
+                "near": ScaledBranch(dim, near, n, sandwiched=True, shift=shift),
+                "text": ScaledBranch(dim, text, n, sandwiched=True),
+                "feed_forward": ScaledBranch(dim, GatedFeedForward(dim), n, sandwiched=True, shift=shift),
+            }
+            self.blocks.append(nn.ModuleDict(block))
+        self.norm = nn.LayerNorm(dim)
+        self.logits = nn.Linear(dim, num_codes)
+
+    def encoded(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Texts (N, M) int64 to words (N, M, dim) and which there are, (N, M) bool; there may be none."""
+        known = text != PADDING
+        x = self.words(text) + self.word_positions.weight[: text.shape[1]]
+        # Where there is none, padding sees itself, which the decoder never does.
+        seen = known | ~known.any(dim=1, keepdim=True)
+        for block in self.text_encoder:
+            x = block(x, seen[:, None, None])
+        return self.text_norm(x), known
+
+    def embedded_codes(self, codes: Tensor, start: int) -> Tensor:
+        """Codes (N, L) int64, of which the first has the number `start` in the video, to (N, L, dim)."""
+        frames, rows, columns = self.positions
+        places = frames[:, None, None] + rows[:, None] + columns
+        return self.codes(codes) + places.flatten(0, 2)[start : start + codes.shape[1]]
+
+    def first(self, count: int) -> Tensor:
+        """The beginning of so many sequences, (N, 1, dim)."""
+        return self.beginning.expand(count, 1, -1)
+
+    def memory(self) -> Memory:
+        """An empty one, with room for a whole sequence."""
+        depth = len(self.blocks)
+        return Memory(
+            [KeyValueCache(self.length) for _ in range(depth)], [(History(), History()) for _ in range(depth)]
+        )
+
+    def read(self, x: Tensor, words: Tensor, known: Tensor, memory: Memory | None = None) -> Tensor:
+        """Logits of what follows embedded tokens x (N, L, dim), which go on behind those that `memory` knows.
+
+        Args:
+            x: (N, L, dim).
+            words, known: as `encoded` gives them.
+            memory: of the tokens before; is extended by x.
+
+        Returns:
+            (N, L, num_codes).
+        """
+        for number, block in enumerate(self.blocks):
+            cache, (before, then) = (memory.attention[number], memory.shifts[number]) if memory else (None, (None,) * 2)
+            x = block["near"](x, before, cache=cache)
+            x = block["text"](x, words=words, known=known)
+            x = block["feed_forward"](x, then)
+        return self.logits(self.norm(x))
+
+    def forward(self, text: Tensor, codes: Tensor) -> Tensor:
+        """Logits of every code, and of the next one where there is one.
+
+        Args:
+            text: (N, max_words) int64, `PADDING` behind.
+            codes: (N, M) int64, frame by frame and row by row.
+
+        Returns:
+            (N, min(M + 1, frames * rows * columns), num_codes).
+        """
+        told = self.embedded_codes(codes[:, : self.length - 1], 0)
+        return self.read(torch.cat((self.first(len(text)), told), dim=1), *self.encoded(text))
+
+    def sample(self, text: Tensor, uniform: Tensor, temperature: float, top_k: int | None, guidance: float) -> Tensor:
+        """Codes of a video for each text, (N, frames, rows, columns) int64.
+
+        Args:
+            text: (N, max_words) int64, `PADDING` behind.
+            uniform: (N, frames * rows * columns) in [0, 1), for the draws.
+            temperature: that logits are divided by.
+            top_k: so many of the likeliest codes may be drawn; None: all.
+            guidance: how far to go from what is told without a text to what is told with it; 1: there.
+        """
+        copies = 1 if guidance == 1 else 2
+        rows = text if guidance == 1 else torch.cat((text, torch.full_like(text, PADDING)))
+        words, known = self.encoded(rows)
+        memory, codes, x = self.memory(), [], self.first(len(rows))
+        for place in range(self.length):
+            logits = guided(self.read(x, words, known, memory)[:, -1], guidance)
+            codes.append(drawn(logits, uniform[:, place], temperature, top_k))
+            x = self.embedded_codes(codes[-1][:, None].repeat(copies, 1), place)
+        return torch.stack(codes, dim=1).unflatten(1, self.video)

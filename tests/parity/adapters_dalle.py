@@ -11,6 +11,7 @@ from mmbench.losses.kl import kl_to_uniform
 from mmbench.losses.matching import sentence_loss
 from mmbench.networks import clip as clip_network
 from mmbench.networks import dalle, dalle_vae
+from mmbench.networks.text_to_codes import guided
 
 
 @torch.no_grad()
@@ -155,7 +156,7 @@ def transformer(fixture: dict) -> dict[str, Tensor]:
         "logits": joint(words, pictures),
         "partial_logits": joint(*network(text, codes[:, :7])),
         "text_only_logits": joint(*network(text, codes[:, :0])),
-        "guided_last": dalle.guided(torch.cat((with_text, without)), 3.0),
+        "guided_last": guided(torch.cat((with_text, without)), 3.0),
         "loss_text": loss_text,
         "loss_image": loss_image,
         "loss": (loss_text + config["loss_img_weight"] * loss_image) / (1 + config["loss_img_weight"]),

@@ -25,20 +25,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmbench.core.categorical import gumbel, require_settings
+from mmbench.core.categorical import gumbel
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import Learner, OptimizerPartial
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise
 from mmbench.core.processes import averaged, summed
 from mmbench.core.schedules import set_learning_rates
-from mmbench.core.task import RECONSTRUCTION, TEXT_TO_IMAGE
+from mmbench.core.task import RECONSTRUCTION
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
 from mmbench.losses.kl import kl_to_uniform
 from mmbench.networks import dalle_vae
-from mmbench.networks.dalle import PADDING, DALLETransformer, Pattern
+from mmbench.networks.dalle import DALLETransformer, Pattern
 from mmbench.networks.dalle_vae import OPENAI, OpenAIDecoder, OpenAIEncoder, Relaxation
+from mmbench.networks.text_to_codes import TextToCodes
+from mmbench.networks.token_transformer import token_cross_entropy
 
 EVERY = 100  # steps, between changes of temperature and learning rate
 
@@ -223,33 +225,18 @@ def cosine(first: float, last: float, step: int, steps: int) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
 
 
-class DALLE(Learner):
+class DALLE(TextToCodes):
     """The transformer over words and codes.
 
     Args:
-        vocabulary: of the captions.
-        first_stage: trained; has `encode`, `decode`, `num_codes` and `factor`, as `CodingStage`.
+        vocabulary, first_stage, image_size, max_words, text_dropout, temperature, top_k, guidance, optimizer,
+            gradient_clip: as of `TextToCodes`.
         clip: trained; has `encode_text` and `encode_image`.
-        image_size: side of the images, in pixels.
-        max_words: of longer captions the beginning is read.
         dim, depth, num_heads, head_dim, patterns, shifted, sandwiched, stable, shared: of the transformer, see
             `networks.dalle.DALLETransformer`.
         lambda_image: what codes weigh beside words.
-        text_dropout: share of captions that are left out in training, for guidance.
-        temperature: that logits are divided by.
-        top_k: so many of the likeliest codes may be drawn; None: all.
-        guidance: how far to go from what is told without a text to what is told with it; 1: there.
         num_candidates: images drawn for a caption, of which CLIP keeps one.
-        optimizer: partial of the optimiser.
-        gradient_clip: largest norm of the gradient.
-
-    Raises:
-        ValueError: the first stage has no map of codes for such an image, there are not so many codes, or guidance
-            needs a branch without text that is not trained.
     """
-
-    task = TEXT_TO_IMAGE
-    trains_on = frozenset({"image", "caption"})
 
     def __init__(
         self,
@@ -268,23 +255,16 @@ class DALLE(Learner):
         stable: bool,
         shared: bool,
         lambda_image: float,
-        text_dropout: float,
-        temperature: float,
-        top_k: int | None,
-        guidance: float,
         num_candidates: int,
-        optimizer: OptimizerPartial,
-        gradient_clip: float,
+        **others: Any,
     ) -> None:
-        super().__init__(optimizer, gradient_clip)
-        self.vocabulary = vocabulary
-        self.first_stage, self.clip = Frozen(first_stage), Frozen(clip)
-        coding: Any = first_stage
+        super().__init__(vocabulary, first_stage, image_size, max_words, **others)
+        self.clip = Frozen(clip)
         self.network = DALLETransformer(
             len(vocabulary),
             max_words,
-            coding.num_codes,
-            codes_in_a_row(image_size, coding.factor),
+            self.num_codes,
+            self.side,
             dim,
             depth,
             num_heads,
@@ -295,45 +275,23 @@ class DALLE(Learner):
             stable,
             shared,
         )
-        self.lambda_image, self.text_dropout = lambda_image, text_dropout
-        require_settings(coding.num_codes, temperature, top_k)
-        require_branch(guidance, text_dropout)
-        self.temperature, self.top_k, self.guidance = temperature, top_k, guidance
+        self.lambda_image = lambda_image
         self.num_candidates = num_candidates
-
-    @property
-    def beside(self) -> dict[str, Vocabulary]:
-        """The words that its embedding knows."""
-        return {"vocabulary.json": self.vocabulary}
-
-    def tokens(self, captions: list[str]) -> Tensor:
-        """N captions as words, (N, max_words) int64, `PADDING` behind.
-
-        Raises:
-            ValueError: a caption has no known word.
-        """
-        tokens, _ = self.vocabulary.first_words(captions, self.network.max_words)
-        return F.pad(tokens, (0, self.network.max_words - tokens.shape[1]), value=PADDING).to(self.device)
-
-    def codes(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [-1, 1] to codes row by row, (N, side * side) int64, the same in any precision."""
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            return self.first_stage.network.encode(images).flatten(1)
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """The likelihood of words and of codes, weighed (section 2.2)."""
-        text, codes = self.tokens(batch["caption"]), self.codes(batch["image"])
-        if self.text_dropout:
-            left_out = batch["noise"].uniform("left out", 1) < self.text_dropout
-            text = text.masked_fill(left_out, PADDING)
+        text, codes = self.shown_tokens(batch), self.codes(batch["image"])
         words, pictures = self.network(text, codes)
-        of_words = F.cross_entropy(words.mT, self.network.word_targets(text), reduction="none")
-        of_codes = F.cross_entropy(pictures.mT, codes, reduction="none")
         share = 1 / (1 + self.lambda_image)
-        return {"L_text": share * averaged(of_words), "L_image": (1 - share) * averaged(of_codes)}
+        return {
+            "L_text": share * averaged(token_cross_entropy(words, self.network.word_targets(text))),
+            "L_image": (1 - share) * averaged(token_cross_entropy(pictures, codes)),
+        }
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        text, captions = self.tokens(batch["caption"]), batch["caption"]
+        """The candidate whose picture CLIP finds closest to the caption (section 2.6)."""
+        captions = batch["caption"]
+        text = self.tokens(captions)
         best = self.candidate(text, noise, 0)
         if self.num_candidates == 1:
             return best
@@ -348,37 +306,9 @@ class DALLE(Learner):
 
     def candidate(self, text: Tensor, noise: Noise, number: int) -> Tensor:
         """One image for each of (N, max_words) texts, (N, 3, H, W) in [-1, 1]; each number gives others."""
-        uniform = noise.uniform(f"candidate {number}", self.network.side**2)
-        codes = self.network.sample(text, uniform, self.temperature, self.top_k, self.guidance)
-        return self.first_stage.network.decode(codes)
+        uniform = noise.uniform(f"candidate {number}", self.side**2)
+        return self.decoded(self.network.sample(text, uniform, self.temperature, self.top_k, self.guidance))
 
     def closeness(self, images: Tensor, wanted: Tensor) -> Tensor:
         """Cosines of images (N, 3, H, W) and of embedded captions (N, D), (N,)."""
         return (self.clip.network.encode_image(images) * wanted).sum(dim=1)
-
-
-def codes_in_a_row(image_size: int, factor: int) -> int:
-    """How many codes a row of an image has.
-
-    Raises:
-        ValueError: the side of the image is no multiple of `factor`.
-    """
-    if image_size % factor:
-        raise ValueError(
-            f"expected an image_size that is a multiple of {factor}, by which the first stage makes an image smaller, "
-            f"found {image_size}: choose another, or another first stage"
-        )
-    return image_size // factor
-
-
-def require_branch(guidance: float, text_dropout: float) -> None:
-    """Checks that there is something to guide away from.
-
-    Raises:
-        ValueError: guidance other than 1 of a model that never saw an image without a text.
-    """
-    if guidance != 1 and not text_dropout:
-        raise ValueError(
-            f"expected guidance=1 where text_dropout=0 trains no branch without text, found {guidance}: train with "
-            "text_dropout above 0"
-        )
