@@ -4,13 +4,14 @@ Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP Latents,
 OpenAI released no code. This is the re-implementation whose priors LAION trained, to which the key maps lead:
 https://github.com/lucidrains/DALLE2-pytorch/tree/680dfc4d93b70f9ab23c814a22ca18017a738ef6, dalle2_pytorch.py.
 
-Both networks drop conditions sample by sample: `*_keep` (N,) bool says where a condition stays; elsewhere what was
-learned for its absence stands in its place, which is the unconditional branch of classifier-free guidance.
+Both networks drop conditions sample by sample: `*_keep` says where a condition stays; elsewhere what was learned for
+its absence stands in its place, which is the unconditional branch of classifier-free guidance.
 """
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ KERNELS = (3, 7, 15)  # of the decoder's first convolutions
 
 
 def sinusoids(timesteps: Tensor, dim: int) -> Tensor:
-    """Timesteps (N,) to sines and then cosines (N, dim) at frequencies from 1 down to 1 / 10000, the last one included."""
+    """Timesteps (N,) to sines and then cosines (N, dim) at frequencies from 1 down to 1 / 10000, which is the last."""
     places = torch.arange(dim // 2, device=timesteps.device, dtype=torch.get_default_dtype())
     angles = timesteps.to(places)[:, None] * torch.exp(-math.log(10000) * places / (dim // 2 - 1))
     return torch.cat((angles.sin(), angles.cos()), dim=1)
@@ -48,6 +49,45 @@ def words_or_null(words: Tensor, keep: Tensor, null: Tensor) -> Tensor:
         )
     words = F.pad(words, (0, 0, 0, null.shape[1] - words.shape[1]))
     return torch.where(keep[:, None, None] & words.any(dim=2, keepdim=True), words, null.to(words.dtype))
+
+
+class PriorCondition(NamedTuple):
+    """What a prior is told.
+
+    Attributes:
+        text: text embeddings (N, D).
+        words: their words (N, T, D), all zeros where there is none.
+        text_keep: (N,) bool, where text and words stay.
+        image_keep: (N,) bool, where the noised image embedding does.
+    """
+
+    text: Tensor
+    words: Tensor
+    text_keep: Tensor
+    image_keep: Tensor
+
+    def dropped(self) -> Self:
+        """The same without any condition. The noised embedding goes, too: the re-implementation guides so."""
+        return self._replace(text_keep=self.text_keep & False, image_keep=self.image_keep & False)
+
+
+class DecoderCondition(NamedTuple):
+    """What a decoder is told.
+
+    Attributes:
+        image: image embeddings (N, D).
+        words: of texts, (N, T, text_dim), all zeros where there is none.
+        image_keep, text_keep: (N,) bool, where each stays.
+    """
+
+    image: Tensor
+    words: Tensor
+    image_keep: Tensor
+    text_keep: Tensor
+
+    def dropped(self) -> Self:
+        """The same without any condition."""
+        return self._replace(image_keep=self.image_keep & False, text_keep=self.text_keep & False)
 
 
 class SharedKeyAttention(nn.Module):
@@ -276,37 +316,27 @@ class Prior(nn.Module):
         self.transformer = transformer
 
     def forward(
-        self,
-        image: Tensor,
-        timesteps: Tensor,
-        text: Tensor,
-        words: Tensor,
-        text_keep: Tensor,
-        image_keep: Tensor,
-        previous: Tensor | None = None,
+        self, image: Tensor, timesteps: Tensor, condition: PriorCondition, previous: Tensor | None = None
     ) -> Tensor:
-        """The image embedding without noise, at its scale.
+        """Noised image embeddings (N, D) to what they were without noise, (N, D).
 
         Args:
-            image: noised image embeddings (N, D).
+            image: with entries that deviate by about 1, as noise does.
             timesteps: (N,) int64.
-            text: text embeddings (N, D).
-            words: their words (N, T, D), T up to `max_words`; all zeros where there is none.
-            text_keep: (N,) bool, where text and words stay.
-            image_keep: (N,) bool, where the noised embedding does.
+            condition: with up to `max_words` words.
             previous: (N, D), the estimate of a step before, where it is `self_conditioned`; None: none yet.
 
         Raises:
             ValueError: there are more words than it takes.
         """
-        words = words_or_null(words, text_keep, self.null_words)
-        text = chosen(text_keep, self._tokens(self.to_text_tokens(text)), self.null_text)
-        image = chosen(image_keep, self._tokens(self.to_image_tokens(image)), self.null_image)
+        words = words_or_null(condition.words, condition.text_keep, self.null_words)
+        text = chosen(condition.text_keep, self._tokens(self.to_text_tokens(condition.text)), self.null_text)
+        image = chosen(condition.image_keep, self._tokens(self.to_image_tokens(image)), self.null_image)
         time = self._tokens(self.to_time_tokens(timesteps))
-        query = self.learned_query.to(words.dtype).expand(len(words), 1, -1)
+        query = self.learned_query.expand(len(words), 1, -1)
         tokens = [words, text, time, image]
         if self.self_conditioned:
-            tokens.append((torch.zeros_like(query) if previous is None else previous[:, None]).to(words.dtype))
+            tokens.append(torch.zeros_like(query) if previous is None else previous[:, None])
         return self.transformer(torch.cat([*tokens, query], dim=1))[:, -1]
 
     def _tokens(self, flat: Tensor) -> Tensor:
@@ -516,28 +546,23 @@ class DecoderUNet(nn.Module):
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(
-        self, x: Tensor, timesteps: Tensor, image: Tensor, words: Tensor, image_keep: Tensor, text_keep: Tensor
-    ) -> Tensor:
+    @property
+    def stride(self) -> int:
+        """Which the sides of images are multiples of."""
+        return 2 ** (len(self.down) - 1)
+
+    def forward(self, x: Tensor, timesteps: Tensor, condition: DecoderCondition) -> Tensor:
         """Noised images (N, 3, H, W) to (N, out_channels, H, W).
 
         Args:
-            x: whose height and width the resolutions divide.
+            x: whose height and width are multiples of `stride`.
             timesteps: (N,) int64.
-            image: CLIP embeddings (N, image_dim).
-            words: (N, T, text_dim), T up to `max_words`; all zeros where there is none.
-            image_keep, text_keep: (N,) bool, where a condition stays.
+            condition: with up to `max_words` words.
 
         Raises:
-            ValueError: there are more words than it takes, or an image of a size that cannot be halved so often.
+            ValueError: there are more words than it takes.
         """
-        stride = 2 ** (len(self.down) - 1)
-        if x.shape[2] % stride or x.shape[3] % stride:
-            raise ValueError(
-                f"expected images whose sides are multiples of {stride}, found {x.shape[2]} x {x.shape[3]}: change the "
-                "data's image_size"
-            )
-        time, tokens, middle_tokens = self.conditions(timesteps, image, words, image_keep, text_keep)
+        time, tokens, middle_tokens = self.conditions(timesteps, condition)
         x = entered = torch.cat([convolution(x) for convolution in self.enter], dim=1)
         skips = []
         for level in self.down:
@@ -557,10 +582,9 @@ class DecoderUNet(nn.Module):
             x = level.resample(level.attention(x))
         return self.leave(self.final(torch.cat((x, entered), dim=1), time, tokens))
 
-    def conditions(
-        self, timesteps: Tensor, image: Tensor, words: Tensor, image_keep: Tensor, text_keep: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What blocks are told, as `forward` is: (N, 4 width), tokens (N, 6, D), the middle's (N, 6 + max_words, D)."""
+    def conditions(self, timesteps: Tensor, condition: DecoderCondition) -> tuple[Tensor, Tensor, Tensor]:
+        """What blocks are told: (N, 4 width), tokens (N, 6, D), and those of the middle (N, 6 + max_words, D)."""
+        image, words, image_keep, text_keep = condition
         hidden = self.time(sinusoids(timesteps, self.width))
         time = self.time_to_time(hidden) + chosen(image_keep, self.image_to_time(image), self.null_image_time)
         of_image = self.image_to_tokens(image).unflatten(1, (IMAGE_TOKENS, -1))

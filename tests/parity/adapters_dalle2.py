@@ -1,11 +1,20 @@
 """DALL-E 2 in the re-implementation whose priors LAION trained: the prior, its loss and sampling, the decoder."""
 
 import torch
+from diffusion_steps import DALLE2
 from fixture import inputs, outputs_of, state
 from torch import Tensor, nn
 
 from mmbench.core.weights import load_strictly
-from mmbench.networks.dalle2 import PRIOR, CausalTransformer, DecoderUNet, Prior, decoder_keys
+from mmbench.networks.dalle2 import (
+    PRIOR,
+    CausalTransformer,
+    DecoderCondition,
+    DecoderUNet,
+    Prior,
+    PriorCondition,
+    decoder_keys,
+)
 
 
 def _prior(config: dict) -> Prior:
@@ -43,9 +52,8 @@ def prior_network(fixture: dict) -> dict[str, Tensor]:
         modules |= {f"{layers}.{place}.{kind}": block for place, block in enumerate(blocks)}
 
     def told(keep: bool, words: Tensor) -> Tensor:
-        kept = _all(keep, words)
-        previous = given.get("self_cond")
-        return network(given["image_embed"], given["times"], given["text_embed"], words, kept, kept, previous)
+        condition = PriorCondition(given["text_embed"], words, _all(keep, words), _all(keep, words))
+        return network(given["image_embed"], given["times"], condition, given.get("self_cond"))
 
     with outputs_of(modules) as seen:
         found = told(True, words)
@@ -88,8 +96,8 @@ def decoder_unet(fixture: dict) -> dict[str, Tensor]:
     words = given["text_encodings"] * given["keep"][..., None]
 
     def told(keep: bool) -> Tensor:
-        kept = _all(keep, words)
-        return network(given["x"], given["times"], given["image_embed"], words, kept, kept)
+        condition = DecoderCondition(given["image_embed"], words, _all(keep, words), _all(keep, words))
+        return network(given["x"], given["times"], condition)
 
     with outputs_of(modules) as seen:
         out = told(True)
@@ -104,6 +112,7 @@ def released(fixture: dict) -> tuple[nn.Module, object]:
 
 
 ADAPTERS = {
+    **DALLE2,
     "dalle2/prior-network": prior_network,
     "dalle2/prior-network-options": prior_network,
     "dalle2/prior-network-full-layout": released,
