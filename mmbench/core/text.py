@@ -176,6 +176,15 @@ class Vocabulary:
         rng = rng or random_stream("words", caption)
         return [indices[place] for place in sorted(rng.permutation(len(indices))[:max_words].tolist())]
 
+    def first_words(self, captions: Sequence[str], max_words: int) -> tuple[Tensor, Tensor]:
+        """The first known words of captions, as `padded` gives them; of longer ones the rest is cut off.
+
+        Raises:
+            ValueError: a caption has no known word.
+        """
+        # None is longer than its letters: all its words are there, in order.
+        return padded([self.encode(caption, len(caption))[:max_words] for caption in captions])
+
     def encode_beginning(self, caption: str, max_words: int) -> tuple[list[int], int]:
         """TDANet's: indices of the first `max_words` known words, and how many known words there are uncut.
 

@@ -63,7 +63,9 @@ def words_loss(
 
 
 @in_float32
-def sentence_loss(code: Tensor, sentence: Tensor, class_ids: Tensor | None, gamma3: float) -> tuple[Tensor, Tensor]:
+def sentence_loss(
+    code: Tensor, sentence: Tensor, class_ids: Tensor | None, gamma3: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Contrastive loss of all N x N pairs of image and caption, compared as a whole.
 
     Args:
