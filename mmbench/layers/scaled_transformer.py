@@ -1,8 +1,8 @@
 """Transformer branches whose output is scaled by a small learned vector before it is added (LayerScale).
 
-Touvron et al., Going deeper with image transformers, ICCV 2021, https://arxiv.org/abs/2103.17239; with gated feed-forward
-parts (Shazeer, GLU variants improve transformer, https://arxiv.org/abs/2002.05202), as CLIP and DALL-E of
-https://github.com/lucidrains/DALLE-pytorch/tree/58c1e1a, dalle_pytorch/transformer.py, are built of.
+Touvron et al., Going deeper with image transformers, ICCV 2021, https://arxiv.org/abs/2103.17239; with gated
+feed-forward parts (Shazeer, GLU variants improve transformer, https://arxiv.org/abs/2002.05202), as
+https://github.com/lucidrains/DALLE-pytorch/tree/58c1e1a, dalle_pytorch/transformer.py.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from mmbench.layers.cached_attention import KeyValueCache
+from mmbench.layers.token_shift import History, TokenShift
 
 Rotation = Callable[[Tensor], Tensor]
 
@@ -24,21 +27,25 @@ class ScaledBranch(nn.Module):
         function: f, of (N, L, D) and whatever `forward` is given beside x.
         layer: its number from 1: the deeper, the smaller the scale starts.
         sandwiched: whether f is followed by a second normalisation.
+        shift: what f sees of the tokens before; None: nothing.
     """
 
-    def __init__(self, dim: int, function: nn.Module, layer: int, sandwiched: bool = False) -> None:
+    def __init__(
+        self, dim: int, function: nn.Module, layer: int, sandwiched: bool = False, shift: TokenShift | None = None
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
+        self.shift = shift
         self.function = function
         self.norm_after = nn.LayerNorm(dim) if sandwiched else nn.Identity()
         self.scale = nn.Parameter(torch.full((dim,), first_scale(layer)))
 
-    def added(self, x: Tensor, **given: Any) -> Tensor:
-        """What is added to x: (N, L, D)."""
-        return self.scale * self.norm_after(self.function(self.norm(x), **given))
-
-    def forward(self, x: Tensor, **given: Any) -> Tensor:
-        return x + self.added(x, **given)
+    def forward(self, x: Tensor, history: History | None = None, **given: Any) -> Tensor:
+        """(N, L, D) to the same shape; `history` is what a shift sees of tokens before the first of x."""
+        normed = self.norm(x)
+        if self.shift is not None:
+            normed = self.shift(normed, history)
+        return x + self.scale * self.norm_after(self.function(normed, **given))
 
 
 def first_scale(layer: int) -> float:
@@ -86,7 +93,7 @@ class HeadedAttention(nn.Module):
         x: Tensor,
         allowed: Tensor | None = None,
         rotation: Rotation | None = None,
-        append: Append | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
         """Each token attends to all, or to those that it may.
 
@@ -94,13 +101,13 @@ class HeadedAttention(nn.Module):
             x: (N, L, D).
             allowed: bool, broadcast to (N, heads, L, keys): True where a token may look. None: everywhere.
             rotation: of queries, keys and values alike, (N, heads, L, head_dim), by their positions.
-            append: puts keys and values of x behind those of earlier tokens and returns all of them.
+            cache: holds keys and values of the tokens before, and is extended by those of x.
         """
         query, key, value = rearrange(self.qkv(x), "n l (part h d) -> part n h l d", part=3, h=self.num_heads)
         if rotation is not None:
             query, key, value = rotation(query), rotation(key), rotation(value)
-        if append is not None:
-            key, value = append(key, value)
+        if cache is not None:
+            key, value = cache.extended(key, value)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
         return self.out(rearrange(attended, "n h l d -> n l (h d)"))
 
