@@ -1,11 +1,19 @@
 """DALL-E 2 in the re-implementation whose priors LAION trained: the prior, its loss and sampling, the decoder."""
 
+from collections.abc import Callable
+
 import torch
 from diffusion_steps import DALLE2
-from fixture import inputs, outputs_of, state
+from fixture import gradients, inputs, outputs_of, part, state
 from torch import Tensor, nn
 
 from mmbench.core.weights import load_strictly
+from mmbench.diffusion import objectives
+from mmbench.diffusion.denoisers import Denoiser, Network, predicts_denoised
+from mmbench.diffusion.guidance import classifier_free
+from mmbench.diffusion.samplers import ancestral
+from mmbench.diffusion.schedules import cosine
+from mmbench.methods.synthesis.dalle2 import of_embeddings, on_sphere, shifted_ddim
 from mmbench.networks.dalle2 import (
     PRIOR,
     CausalTransformer,
@@ -106,6 +114,55 @@ def decoder_unet(fixture: dict) -> dict[str, Tensor]:
     return {**seen, "out": out, "guided": null + config["cond_scale"] * (out - null)}
 
 
+def prior_loss(fixture: dict) -> dict[str, Tensor]:
+    given, weights = inputs(fixture), state(fixture)
+    network, schedule = _filled(fixture, part(weights, "net.")), cosine(fixture["config"]["timesteps"])
+    keep = (given[name].bool() for name in ("text_keep", "image_keep"))
+    condition = PriorCondition(given["text_embed"], given["text_encodings"], *keep)
+    clean = given["image_embed"] * fixture["config"]["dim"] ** 0.5
+
+    def mean(loss: Callable[..., Tensor], network: Network = network) -> Tensor:
+        return loss(network, schedule, clean, given["times"], given["noise"], condition).mean()
+
+    found = {
+        "x_start": mean(objectives.simple_denoised),
+        "x_start_clamped": mean(objectives.simple_denoised, lambda *asked: on_sphere(network(*asked))),
+        "v": mean(objectives.simple_velocity),
+        "noise": mean(objectives.simple_noise),
+    }
+    ours = dict(network.named_parameters())
+    known = {key: ours[PRIOR.name(key.removeprefix("net."))] for key, *_ in fixture["state"]}
+    loss = found["x_start"]
+    return {**found, "loss": loss, **gradients(fixture, loss, known)}
+
+
+@torch.no_grad()
+def prior_sample(fixture: dict) -> dict[str, Tensor]:
+    given, config = inputs(fixture), fixture["config"]
+    network, schedule = _filled(fixture, part(state(fixture), "net.")), cosine(config["timesteps"])
+    everywhere = _all(True, given["start"])
+    condition = PriorCondition(given["text_embed"], given["text_encodings"], everywhere, everywhere)
+    plain, used = predicts_denoised(network, schedule), []
+    guided = classifier_free(plain, config["cond_scale"], condition.dropped())
+
+    def in_turn(step: int) -> Tensor:
+        used.append(step)
+        return given["noise"][len(used) - 1]
+
+    by_ddim = shifted_ddim(guided, schedule, config["sample_timesteps"], given["start"], condition, in_turn)
+    last, scale = config["timesteps"] - 1, config["dim"] ** 0.5
+
+    def by_ddpm(denoiser: Denoiser, start: Tensor) -> Tensor:
+        return ancestral(denoiser, schedule, start, condition, lambda step: given["noise"][last - step])
+
+    return {
+        "ddpm": by_ddpm(guided, given["start"]) / scale,
+        "ddpm_clamped": on_sphere(by_ddpm(of_embeddings(plain), on_sphere(given["start"]))) / scale,
+        "ddim": by_ddim / scale,
+        "ddim_noises_used": torch.tensor(float(len(used))),
+    }
+
+
 def released(fixture: dict) -> tuple[nn.Module, object]:
     with torch.device("meta"):
         return _prior(fixture["config"]), PRIOR
@@ -117,4 +174,6 @@ ADAPTERS = {
     "dalle2/prior-network-options": prior_network,
     "dalle2/prior-network-full-layout": released,
     "dalle2/decoder-unet": decoder_unet,
+    "dalle2/prior-loss": prior_loss,
+    "dalle2/prior-sample": prior_sample,
 }
