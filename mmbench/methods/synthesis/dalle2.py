@@ -142,7 +142,7 @@ class Denoising(Learner):
         super().__init__(optimizer)
         self.network = network
         self.ema = EMA(network, decay)
-        self.schedule = schedule
+        self.noise_schedule = schedule
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -201,9 +201,9 @@ class DALLE2Prior(Denoising):
             clean = on_sphere(clip.encode_image(batch["image"]))
             text, words = clip.encode_text(batch["caption"]), clip.encode_words(batch["caption"])
         keep = (kept(noise, f"{name} kept", self.forgotten) for name in ("text", "image"))
-        eps, step = noise.normal("eps", clean.shape[1]), self.schedule.drawn(noise.uniform("step"))
+        eps, step = noise.normal("eps", clean.shape[1]), self.noise_schedule.drawn(noise.uniform("step"))
         condition = PriorCondition(text, words, *keep)
-        return {"L_prior": simple_denoised(self.network, self.schedule, clean, step, eps, condition).mean()}
+        return {"L_prior": simple_denoised(self.network, self.noise_schedule, clean, step, eps, condition).mean()}
 
     def embeddings(self, texts: list[str], noise: Noise) -> Tensor:
         """Image embeddings (N, D), unit vectors, that N texts may have; row n is drawn by sample n's noise."""
@@ -211,14 +211,14 @@ class DALLE2Prior(Denoising):
         text, words = clip.encode_text(texts), clip.encode_words(texts)
         everywhere = torch.ones(count * len(text), dtype=torch.bool, device=text.device)
         condition = PriorCondition(text.repeat(count, 1), words.repeat(count, 1, 1), everywhere, everywhere)
-        denoiser = predicts_denoised(self.ema, self.schedule)
+        denoiser = predicts_denoised(self.ema, self.noise_schedule)
         guided = of_embeddings(classifier_free(denoiser, self.guidance, condition.dropped()))
 
         def drawn(name: str) -> Tensor:
             return torch.cat([noise.normal(f"prior {k}: {name}", text.shape[1]) for k in range(count)])
 
         start, of_step = drawn("start"), lambda step: drawn(f"step {step}")
-        found = shifted_ddim(guided, self.schedule, self.num_steps, start, condition, of_step)
+        found = shifted_ddim(guided, self.noise_schedule, self.num_steps, start, condition, of_step)
         candidates = F.normalize(found, dim=1).unflatten(0, (count, -1))  # (K, N, D)
         nearest = (candidates * text).sum(dim=2).argmax(dim=0)
         return candidates[nearest, torch.arange(len(text), device=text.device)]
@@ -301,8 +301,8 @@ class Decoder(Denoising):
         image_keep = kept(noise, "image kept", self.forgotten)
         text_keep = kept(noise, "text kept", self.captions_forgotten)
         condition = DecoderCondition(embedding, words, image_keep, text_keep)
-        eps, step = noise.normal("eps", *image.shape[1:]), self.schedule.drawn(noise.uniform("step"))
-        return {"L_hybrid": hybrid(self.network, self.schedule, image, step, eps, condition).mean()}
+        eps, step = noise.normal("eps", *image.shape[1:]), self.noise_schedule.drawn(noise.uniform("step"))
+        return {"L_hybrid": hybrid(self.network, self.noise_schedule, image, step, eps, condition).mean()}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         texts = batch["caption"]
