@@ -73,13 +73,18 @@ class CLIP(nn.Module):
             tokens: (N, L) int64, L at most `max_words`.
             known: (N, L) bool, False at padding, which has no influence. None: there is no padding.
         """
-        x = self.words(tokens) + self.word_positions.weight[: tokens.shape[1]]
-        for block in self.text_encoder:
-            x = block(x, None if known is None else known[:, None, None])
+        x = self.encode_words(tokens, known)
         if known is None:
             return F.normalize(self.from_text(x.mean(dim=1)), dim=-1)
         weights = known.to(x.dtype)[..., None]
         return F.normalize(self.from_text((x * weights).sum(dim=1) / weights.sum(dim=1)), dim=-1)
+
+    def encode_words(self, tokens: Tensor, known: Tensor | None = None) -> Tensor:
+        """What the text encoder makes of each word, (N, L, text_dim), before it averages; arguments as `encode_text`."""
+        x = self.words(tokens) + self.word_positions.weight[: tokens.shape[1]]
+        for block in self.text_encoder:
+            x = block(x, None if known is None else known[:, None, None])
+        return x
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] as unit vectors, (N, D).

@@ -63,7 +63,7 @@ class CLIP(Learner):
         super().__init__(optimizer, gradient_clip)
         self.vocabulary = vocabulary
         self.max_words = max_words
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.word_dim = embedding_dim, text_dim
         self.network = clip.CLIP(
             len(vocabulary),
             max_words,
@@ -93,6 +93,16 @@ class CLIP(Learner):
         tokens, _ = self.vocabulary.first_words(captions, self.max_words)
         tokens = tokens.to(self.device)
         return self.network.encode_text(tokens, tokens != 0)
+
+    def encode_words(self, captions: list[str]) -> Tensor:
+        """The words of N captions, (N, L, word_dim): zeros behind a caption's end.
+
+        Raises:
+            ValueError: a caption has no known word.
+        """
+        tokens, _ = self.vocabulary.first_words(captions, self.max_words)
+        known = (tokens != 0).to(self.device)
+        return self.network.encode_words(tokens.to(self.device), known) * known[..., None]
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] as unit vectors, (N, D).
