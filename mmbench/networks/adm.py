@@ -30,7 +30,11 @@ def starting_at_zero(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:
     return layer
 
 
-class ResidualBlock(nn.Module):
+class Informed(nn.Module):
+    """A block that is told what is known of the image, as its second argument."""
+
+
+class ResidualBlock(Informed):
     """Two convolutions; what is known of the image scales and shifts the features between them (section 3.1).
 
     Args:
@@ -143,7 +147,7 @@ class Stage(nn.Sequential):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(N, C, H, W) and (N, embedding_dim) to (N, C', H', W')."""
         for block in self:
-            x = block(x, embedding) if isinstance(block, ResidualBlock) else block(x)
+            x = block(x, embedding) if isinstance(block, Informed) else block(x)
         return x
 
 
@@ -329,6 +333,11 @@ class UNet(Encoder):
             blocks.norm(channels), nn.SiLU(), starting_at_zero(nn.Conv2d(channels, out_channels, 3, padding=1))
         )
 
+    def known(self, timesteps: Tensor, condition: Tensor | None) -> Tensor:
+        """What is known of the images, of the time and beside it: (N, 4 * width)."""
+        embedding = self.embedded(timesteps)
+        return embedding if self.condition is None else embedding + self.condition(condition)
+
     def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
         """Noisy images at times.
 
@@ -343,9 +352,7 @@ class UNet(Encoder):
         Raises:
             ValueError: as `require_size`.
         """
-        embedding = self.embedded(timesteps)
-        if self.condition is not None:
-            embedding = embedding + self.condition(condition)
+        embedding = self.known(timesteps, condition)
         *skipped, hidden = self.features(x, embedding)
         for stage in self.up:
             hidden = stage(torch.cat((hidden, skipped.pop()), dim=1), embedding)
