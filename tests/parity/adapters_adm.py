@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """ADM: the U-Net, with and without its improvements, the one that enlarges, and the classifier with its poolings."""
 
 import torch
@@ -140,3 +141,10 @@ ADAPTERS = {
     "adm/unet-256-uncond-full-layout": unet_layout,
     "adm/classifier-256-full-layout": classifier_layout,
 }
+=======
+"""What the authors of ADM recorded."""
+
+from diffusion_steps import ADM
+
+ADAPTERS = {**ADM}
+>>>>>>> 5c2073e89443996f0e53cacba8eca2f89f2316c3
