@@ -10,7 +10,7 @@ close a residual branch, and the last one, start at zero, so that every branch b
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -142,7 +142,7 @@ class AttentionBlock(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Blocks one after the other, of which residual ones are told what is known of the image."""
+    """Blocks one after the other, of which some are told what is known of the image."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(N, C, H, W) and (N, embedding_dim) to (N, C', H', W')."""
@@ -210,6 +210,13 @@ class PlainBlocks:
         return UpsamplingConvolution(channels, channels, bias=True)
 
 
+@dataclass(frozen=True)
+class HeadsBlocks(PlainBlocks):
+    """As `Blocks`, with a number of heads in the place of their width: ADM's at 128 pixels, and those that enlarge."""
+
+    residual, down, up = Blocks.residual, Blocks.down, Blocks.up
+
+
 class Encoder(nn.Module):
     """The half that all networks share: features of a noisy image at falling sizes.
 
@@ -241,7 +248,7 @@ class Encoder(nn.Module):
         attention_sizes: Sequence[int],
     ) -> None:
         super().__init__()
-        self.width, self.embedding_dim = width, 4 * width
+        self.image_size, self.width, self.embedding_dim = image_size, width, 4 * width
         self.stride = 2 ** (len(multipliers) - 1)
         self.require_size(image_size, image_size)
         self.time = nn.Sequential(
@@ -301,8 +308,8 @@ class UNet(Encoder):
     Args:
         blocks, image_size, in_channels, width, multipliers, num_blocks, attention_sizes: as `Encoder`.
         out_channels: twice those of an image, where the variance is learned.
-        condition: a network from what is known of the images to (N, 4 * width), which is added to what is known of the
-            time: an `nn.Embedding` of classes, as published; None: nothing is known.
+        condition: makes a network, with so many outputs, of what else is known of the images; it is added to what is
+            known of the time. An `nn.Embedding` of classes, as published; None: nothing else is known.
     """
 
     def __init__(
@@ -315,10 +322,10 @@ class UNet(Encoder):
         num_blocks: int,
         attention_sizes: Sequence[int],
         out_channels: int,
-        condition: nn.Module | None = None,
+        condition: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__(blocks, image_size, in_channels, width, multipliers, num_blocks, attention_sizes)
-        self.condition = condition
+        self.condition = None if condition is None else condition(self.embedding_dim)
         skipped, channels = list(self.channels), self.channels[-1]
         self.up = nn.ModuleList()
         for level, multiplier in reversed(list(enumerate(multipliers))):
@@ -333,12 +340,12 @@ class UNet(Encoder):
             blocks.norm(channels), nn.SiLU(), starting_at_zero(nn.Conv2d(channels, out_channels, 3, padding=1))
         )
 
-    def known(self, timesteps: Tensor, condition: Tensor | None) -> Tensor:
-        """What is known of the images, of the time and beside it: (N, 4 * width)."""
+    def known(self, timesteps: Tensor, condition: Any) -> Any:
+        """What blocks are told of the images, of the time and beside it: (N, 4 * width)."""
         embedding = self.embedded(timesteps)
         return embedding if self.condition is None else embedding + self.condition(condition)
 
-    def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, condition: Any = None) -> Tensor:
         """Noisy images at times.
 
         Args:
@@ -352,18 +359,19 @@ class UNet(Encoder):
         Raises:
             ValueError: as `require_size`.
         """
-        embedding = self.known(timesteps, condition)
-        *skipped, hidden = self.features(x, embedding)
+        known = self.known(timesteps, condition)
+        *skipped, hidden = self.features(x, known)
         for stage in self.up:
-            hidden = stage(torch.cat((hidden, skipped.pop()), dim=1), embedding)
+            hidden = stage(torch.cat((hidden, skipped.pop()), dim=1), known)
         return self.out(hidden)
 
 
 class SuperResolutionUNet(UNet):
     """Sees a small image beside the noisy one, enlarged to its size: `in_channels` are those of both."""
 
-    def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None, small: Tensor) -> Tensor:  # type: ignore[override]
-        """As `UNet`, with small images (N, 3, h, w) in [-1, 1]."""
+    def forward(self, x: Tensor, timesteps: Tensor, condition: tuple[Any, Tensor]) -> Tensor:  # type: ignore[override]
+        """As `UNet`; behind the condition come small images (N, 3, h, w) in [-1, 1]."""
+        condition, small = condition
         enlarged = F.interpolate(small, x.shape[2:], mode="bilinear")
         return super().forward(torch.cat((x, enlarged), dim=1), timesteps, condition)
 

@@ -1,5 +1,6 @@
-<<<<<<< HEAD
 """ADM: the U-Net, with and without its improvements, the one that enlarges, and the classifier with its poolings."""
+
+from functools import partial
 
 import torch
 from fixture import gradients, inputs, outputs_of, state
@@ -46,8 +47,8 @@ def _half(config: dict) -> dict:
 
 
 def _unet(config: dict, kind: type[UNet] = UNet) -> tuple[UNet, KeyMap]:
-    width, classes = config["model_channels"], config["num_classes"]
-    condition = None if classes is None else nn.Embedding(classes, 4 * width)
+    classes = config["num_classes"]
+    condition = None if classes is None else partial(nn.Embedding, classes)
     half = _half(config)
     if kind is SuperResolutionUNet:
         half["in_channels"] *= 2
@@ -76,7 +77,7 @@ def superres(fixture: dict) -> dict[str, Tensor]:
     given, (network, keys) = inputs(fixture), _unet(fixture["config"], SuperResolutionUNet)
     load_strictly(network.eval(), keys(state(fixture), network), fixture["name"])
     with torch.no_grad(), outputs_of(_stages(network)) as seen:
-        out = network(given["x"], given["timesteps"], given["y"], given["low_res"])
+        out = network(given["x"], given["timesteps"], (given["y"], given["low_res"]))
     return {**seen, "out": out}
 
 
@@ -141,10 +142,3 @@ ADAPTERS = {
     "adm/unet-256-uncond-full-layout": unet_layout,
     "adm/classifier-256-full-layout": classifier_layout,
 }
-=======
-"""What the authors of ADM recorded."""
-
-from diffusion_steps import ADM
-
-ADAPTERS = {**ADM}
->>>>>>> 5c2073e89443996f0e53cacba8eca2f89f2316c3
