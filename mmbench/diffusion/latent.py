@@ -146,9 +146,7 @@ class LatentDiffusion(Learner):
         if self.last_part:
             self.ema.update(self.unet)
 
-    def sampled(
-        self, condition: Condition, unconditional: Condition, noise: Noise, height: int, width: int
-    ) -> Tensor:
+    def sampled(self, condition: Condition, unconditional: Condition, noise: Noise, height: int, width: int) -> Tensor:
         """Images (N, 3, height, width) in [-1, 1] of a condition, by guidance that leads away from another one.
 
         Raises:

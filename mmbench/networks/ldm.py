@@ -1,12 +1,11 @@
 """Latent diffusion (https://arxiv.org/abs/2112.10752): spatial transformer, U-Net, text encoder and autoencoders.
 
-Authors' code: https://github.com/CompVis/latent-diffusion/tree/a506df5756472e2ebaf9078affdde2c4f1502cd4, ldm/modules and
-ldm/models/autoencoder.py. Stable Diffusion 1 has the same networks, but its text encoder, which is CLIP's.
+Authors' code: https://github.com/CompVis/latent-diffusion/tree/a506df5, ldm/modules and ldm/models/autoencoder.py. Stable Diffusion 1 has the same networks, but its text encoder, which is CLIP's.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -182,7 +181,14 @@ class ConditionedUNet(UNet):
     """Denoises latents; tokens of a condition are looked at wherever features look at each other, in the middle too.
 
     Arguments are those of `UNet`, `blocks` being `ConditionedBlocks`.
+
+    Attributes:
+        context_dim: of the condition's tokens.
     """
+
+    def __init__(self, blocks: ConditionedBlocks, *args: Any, **kwargs: Any) -> None:
+        super().__init__(blocks, *args, **kwargs)
+        self.context_dim = blocks.context_dim
 
     def known(self, timesteps: Tensor, condition: Tensor) -> Known:  # type: ignore[override]
         """Times (N,) and the condition's tokens (N, M, context_dim), in one."""
@@ -202,6 +208,14 @@ UNET = keys_of(
     },
     head_dim=None,
 )
+
+
+class ConcatenatingUNet(UNet):
+    """Denoises latents beside a map of their size, whose channels follow theirs: `in_channels` are those of both."""
+
+    def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
+        """As `UNet`, with maps (N, C', H, W)."""
+        return super().forward(torch.cat((x, condition), dim=1), timesteps)
 
 
 class PlainDownBlock(PlainResidualBlock, DownBlock):

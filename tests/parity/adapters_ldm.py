@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from diffusion_steps import LDM
 from fixture import inputs, outputs_of, state
 from torch import Tensor, nn
 
@@ -55,7 +56,8 @@ def spatial_transformer(fixture: dict) -> dict[str, Tensor]:
 
 
 def _text_encoder(config: dict) -> TextEncoder:
-    assert config.get("heads", 8) == 8 and config.get("dim_head", 64) == 64
+    assert config.get("heads", 8) == 8
+    assert config.get("dim_head", 64) == 64
     return TextEncoder(config["vocab_size"], config["max_seq_len"], config["n_embed"], config["n_layer"])
 
 
@@ -186,6 +188,7 @@ def vq_autoencoder(fixture: dict) -> dict[str, Tensor]:
 
 
 ADAPTERS = {
+    **LDM,
     "ldm/spatial-transformer": spatial_transformer,
     "ldm/text-encoder": text_encoder,
     "ldm/text2img-large-text-encoder-full-layout": text_encoder_layout,
