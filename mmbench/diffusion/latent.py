@@ -1,4 +1,4 @@
-"""Diffusion among the latents of a trained autoencoder (LDM, https://arxiv.org/abs/2112.10752, sections 3.1 and 3.2)."""
+"""Diffusion among the latents of a trained autoencoder: LDM, https://arxiv.org/abs/2112.10752, section 3."""
 
 from collections.abc import Callable
 from typing import Any

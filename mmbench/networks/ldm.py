@@ -1,6 +1,7 @@
 """Latent diffusion (https://arxiv.org/abs/2112.10752): spatial transformer, U-Net, text encoder and autoencoders.
 
-Authors' code: https://github.com/CompVis/latent-diffusion/tree/a506df5, ldm/modules and ldm/models/autoencoder.py. Stable Diffusion 1 has the same networks, but its text encoder, which is CLIP's.
+Authors' code: https://github.com/CompVis/latent-diffusion/tree/a506df5, ldm/modules and ldm/models/autoencoder.py.
+Stable Diffusion 1 has the same networks, but its text encoder, which is CLIP's.
 """
 
 from collections.abc import Sequence

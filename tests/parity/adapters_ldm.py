@@ -1,14 +1,18 @@
 """LDM: spatial transformer, text encoder, U-Nets, autoencoders and their losses; schedules and samplers."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 from diffusion_steps import LDM
-from fixture import inputs, outputs_of, state
+from fixture import gradients, inputs, outputs_of, part, state
 from torch import Tensor, nn
 
 from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.layers.quantisers import LegacyVectorQuantiser
+from mmbench.losses.perceptual import perceptual_distance
+from mmbench.methods.synthesis.ldm import LDMAutoencoder
 from mmbench.networks.adm import PlainBlocks, UNet, unet_keys
 from mmbench.networks.ldm import (
     KL_AUTOENCODER,
@@ -19,12 +23,13 @@ from mmbench.networks.ldm import (
     ConditionedUNet,
     KLAutoencoder,
     Known,
+    Posterior,
     SpatialTransformer,
     TextEncoder,
     below,
 )
-from mmbench.networks.vqgan import Autoencoder
-from mmbench.networks.vqgan_keys import AUTOENCODER
+from mmbench.networks.vqgan import Autoencoder, PatchDiscriminator
+from mmbench.networks.vqgan_keys import AUTOENCODER, discriminator_keys
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,46 @@ def vq_autoencoder(fixture: dict) -> dict[str, Tensor]:
         }
 
 
+def kl_autoencoder_loss(fixture: dict) -> dict[str, Tensor]:
+    config, given, weights = fixture["config"], inputs(fixture), state(fixture)
+    judge = PatchDiscriminator(config["disc_ndf"], config["disc_num_layers"])
+    keys = discriminator_keys(config["disc_num_layers"])
+    load_strictly(judge, keys(part(weights, "discriminator."), judge), fixture["name"])
+    image, last = given["image"], given["last_layer"]
+    fake = F.conv2d(given["features"], last, padding=1)
+    stage = SimpleNamespace(
+        autoencoder=SimpleNamespace(decoder=SimpleNamespace(exit=SimpleNamespace(weight=last))),
+        discriminator=judge.train(),
+        # LPIPS' stand-in is a mean square, and sees levels.
+        perceptual=lambda levels: {"embedding": (levels / 127.5 - 1).flatten(1) / image[0].numel() ** 0.5},
+        log_variance=float(weights["logvar"]),
+        lambda_perceptual=config["perceptual_weight"],
+        lambda_adversarial=config["disc_weight"],
+    )
+    terms = LDMAutoencoder.reconstruction_terms(stage, image, fake)
+    likelihood, judged = sum(terms.values()), -judge(fake).mean()
+    weighed = LDMAutoencoder.adversarial_terms(stage, fake, likelihood)["L_G"]
+    mean, log_variance = given["moments"].chunk(2, dim=1)
+    divergence = Posterior(mean, log_variance.clamp(-30, 20)).divergence().mean()
+    judging = sum(LDMAutoencoder.discriminator_terms(stage, image, fake.detach()).values())
+    before = likelihood + config["kl_weight"] * divergence
+    found = {"loss": before + weighed}
+    for step, total, judged_by in ((99, before, 0 * judging), (100, before + weighed, judging)):
+        found |= {
+            f"step{step}/{name}": value
+            for name, value in {
+                "total": total,
+                "nll_loss": likelihood,
+                "d_weight": weighed / judged,
+                "g_loss": judged,
+                "rec_loss": (image - fake).abs().mean() + perceptual_distance(stage.perceptual, fake, image).mean(),
+                "kl_loss": divergence,
+                "disc_loss": judged_by,
+            }.items()
+        }
+    return found | gradients(fixture, found["loss"], given)
+
+
 ADAPTERS = {
     **LDM,
     "ldm/spatial-transformer": spatial_transformer,
@@ -198,5 +243,6 @@ ADAPTERS = {
     **{f"ldm/{name}-unet-full-layout": unet_layout for name in ("cin256-v2", "stable-diffusion-v1", "text2img-large")},
     "ldm/autoencoder-kl": kl_autoencoder,
     "ldm/autoencoder-kl-f8-full-layout": kl_autoencoder_layout,
+    "ldm/autoencoder-kl-loss": kl_autoencoder_loss,
     "ldm/autoencoder-vq": vq_autoencoder,
 }

@@ -4,8 +4,8 @@ Robin Rombach, Andreas Blattmann, Dominik Lorenz, Patrick Esser, Björn Ommer. C
 Authors' code: https://github.com/CompVis/latent-diffusion/tree/a506df5756472e2ebaf9078affdde2c4f1502cd4
 
 The autoencoder regularised by a KL term is here; the one that quantises is VQGAN's (`conf/method/ldm_autoencoder_vq`).
-What all second stages share is in `mmbench.diffusion.latent`, the networks are in `mmbench.networks.ldm`, and inpainting
-is `mmbench.methods.inpainting.ldm`.
+What all second stages share is in `mmbench.diffusion.latent`, the networks are in `mmbench.networks.ldm`, inpainting in
+`mmbench.methods.inpainting.ldm`.
 
 Where paper and released code differ, this is the code:
 - Samplers stop at the level of the schedule's first step, at which a little noise remains.
@@ -39,6 +39,7 @@ from mmbench.layers.classes import Classes
 from mmbench.losses.adaptive import adaptive_weight
 from mmbench.losses.adversarial import hinge_fake, hinge_real
 from mmbench.losses.perceptual import perceptual_distance
+from mmbench.losses.precision import in_float32
 from mmbench.networks.ldm import (
     KL_AUTOENCODER,
     TEXT_ENCODER,
@@ -111,7 +112,7 @@ class LDMAutoencoder(Adversarial):
         LPIPS counts at each number of the image, so that it weighs as much as all pixels do.
         """
         numbers, precision = image[0].numel(), exp(-self.log_variance)
-        pixels = (image - fake).abs().float().mean()
+        pixels = in_float32(F.l1_loss)(fake, image)
         distance = self.lambda_perceptual * perceptual_distance(self.perceptual, fake, image).mean()
         return {
             "L_rec": numbers * (precision * pixels + self.log_variance),
