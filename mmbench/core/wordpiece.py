@@ -1,6 +1,6 @@
 """WordPiece: texts as pieces of words, the way BERT reads them (https://arxiv.org/abs/1810.04805, uncased).
 
-Steps and order are those of https://github.com/google-research/bert/blob/eedf5716ce1268e56f0a50264a88cafad334ac61/tokenization.py.
+Steps and order are those of https://github.com/google-research/bert/blob/eedf571/tokenization.py.
 """
 
 import re
@@ -50,7 +50,7 @@ class WordPieces:
         return bool(words(caption))
 
     def encode(self, caption: str, max_words: int) -> list[int]:
-        """Indices of the pieces of a text between a start and an end, so many with these at most; the rest is cut off."""
+        """Indices of the pieces of a text between a start and an end: so many at most, the rest is cut off."""
         pieces = [piece for word in words(caption) for piece in self.pieces(word)]
         return [self.index[piece] for piece in (START, *pieces[: max_words - 2], END)]
 

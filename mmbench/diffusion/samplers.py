@@ -131,14 +131,14 @@ def plms(
     x, past = start, []
     for index in _descending(schedule):
         step = _steps(index, x)
-        noise = noise_from_denoised(schedule, x, step, denoiser(x, step, condition).denoised)
+        predicted = noise_from_denoised(schedule, x, step, denoiser(x, step, condition).denoised)
         if past:
-            used = _extrapolated([noise, *past])
+            used = _extrapolated([predicted, *past])
         else:
-            ahead, following = _moved_down(schedule, x, step, noise), (step - 1).clamp(min=0)
+            ahead, following = _moved_down(schedule, x, step, predicted), (step - 1).clamp(min=0)
             denoised = denoiser(ahead, following, condition).denoised
-            used = (noise + noise_from_denoised(schedule, ahead, following, denoised)) / 2
-        past = [noise, *past][:3]
+            used = (predicted + noise_from_denoised(schedule, ahead, following, denoised)) / 2
+        past = [predicted, *past][:3]
         x = _finite(_moved_down(schedule, x, step, used), index)
     return x
 
