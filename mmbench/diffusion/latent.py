@@ -81,7 +81,7 @@ class LatentDiffusion(Learner):
         first_stage: the trained stage, with an `autoencoder`.
         latents: what makes `Latents` of that.
         unet: network from noisy latents (N, C, h, w), timesteps (N,) and a condition to their noise.
-        schedule: of noise.
+        noise_schedule: of training.
         sampler: partial of one of `mmbench.diffusion.samplers`.
         num_steps: of sampling, taken evenly from the schedule's.
         guidance: scale of classifier-free guidance; 1 is none.
@@ -101,7 +101,7 @@ class LatentDiffusion(Learner):
         first_stage: nn.Module,
         latents: Callable[[nn.Module], Latents],
         unet: nn.Module,
-        schedule: Schedule,
+        noise_schedule: Schedule,
         sampler: Sampler,
         num_steps: int,
         guidance: float,
@@ -112,7 +112,7 @@ class LatentDiffusion(Learner):
         super().__init__(optimizer)
         self.latents = latents(first_stage.autoencoder)
         self.unet, self.ema = unet, EMA(unet, decay)
-        self.schedule, self.sampling = schedule, evenly_spaced(schedule, num_steps)
+        self.noise_schedule, self.sampling = noise_schedule, evenly_spaced(noise_schedule, num_steps)
         self.sampler, self.guidance = sampler, guidance
         self.standardises = scale is None
         self.register_buffer("scale", torch.tensor(1.0 if scale is None else scale))
@@ -128,7 +128,7 @@ class LatentDiffusion(Learner):
 
     def errors(self, latent: Tensor, step: Tensor, noise: Tensor, condition: Condition) -> Tensor:
         """How far the noise found is from the one that was added, (N,): equation 2."""
-        return simple_noise(self.unet, self.schedule, latent, step, noise, condition)
+        return simple_noise(self.unet, self.noise_schedule, latent, step, noise, condition)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if self.standardises and self.current_epoch == batch_idx == 0:
@@ -138,7 +138,7 @@ class LatentDiffusion(Learner):
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         noise = batch["noise"]
         latent = self.scale * self.latent(batch["image"], noise)
-        step = self.schedule.drawn(noise.uniform("step"))
+        step = self.noise_schedule.drawn(noise.uniform("step"))
         eps = noise.normal("noise", *latent.shape[1:]).to(latent)
         return {"L": self.errors(latent, step, eps, self.condition(batch)).mean()}
 

@@ -41,8 +41,8 @@ class LDMInpainting(LatentDiffusion):
 
     def errors(self, latent: Tensor, step: Tensor, noise: Tensor, condition: Condition) -> Tensor:
         """Mean absolute differences from the noise, (N,)."""
-        noisy = self.schedule.noised(latent, step, noise)
-        found = self.unet(noisy, self.schedule.timesteps.to(step.device)[step], condition)
+        noisy = self.noise_schedule.noised(latent, step, noise)
+        found = self.unet(noisy, self.noise_schedule.timesteps.to(step.device)[step], condition)
         return (found.to(noise) - noise).abs().flatten(1).mean(dim=1)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
