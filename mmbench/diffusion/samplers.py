@@ -1,7 +1,8 @@
 """Samplers: from noise x_T to an image x_0 by the steps of a schedule, each a function over the same denoiser.
 
 All take `start` (N, C, H, W), which is x_T, and return x_0 of that shape. `noise(step)` gives the standard normal
-numbers (N, C, H, W) of a step, so that an image does not depend on its batch. Fewer steps: hand on a schedule that has
+numbers (N, C, H, W) of a step, so that an image does not depend on its batch; samplers that draw nothing take it, too,
+and leave it alone, so that all are called alike. Fewer steps: hand on a schedule that has
 fewer (`schedules.respaced`). A latent that is no longer finite is refused, naming the step.
 """
 
@@ -119,7 +120,9 @@ def moved(x: Tensor, noise: Tensor, level: Tensor, other: Tensor) -> Tensor:
     return other.sqrt() * denoised + (1 - other).sqrt() * noise
 
 
-def plms(denoiser: Denoiser, schedule: Schedule, start: Tensor, condition: Condition) -> Tensor:
+def plms(
+    denoiser: Denoiser, schedule: Schedule, start: Tensor, condition: Condition, noise: Noise | None = None
+) -> Tensor:
     """Pseudo linear multi-step (Liu et al., https://arxiv.org/abs/2202.09778) as LDM has it.
 
     DDIM's step with the noise of the last four steps extrapolated (Adams-Bashforth); the first step, which has none
@@ -128,14 +131,14 @@ def plms(denoiser: Denoiser, schedule: Schedule, start: Tensor, condition: Condi
     x, past = start, []
     for index in _descending(schedule):
         step = _steps(index, x)
-        noise = noise_from_denoised(schedule, x, step, denoiser(x, step, condition).denoised)
+        predicted = noise_from_denoised(schedule, x, step, denoiser(x, step, condition).denoised)
         if past:
-            used = _extrapolated([noise, *past])
+            used = _extrapolated([predicted, *past])
         else:
-            ahead, following = _moved_down(schedule, x, step, noise), (step - 1).clamp(min=0)
+            ahead, following = _moved_down(schedule, x, step, predicted), (step - 1).clamp(min=0)
             denoised = denoiser(ahead, following, condition).denoised
-            used = (noise + noise_from_denoised(schedule, ahead, following, denoised)) / 2
-        past = [noise, *past][:3]
+            used = (predicted + noise_from_denoised(schedule, ahead, following, denoised)) / 2
+        past = [predicted, *past][:3]
         x = _finite(_moved_down(schedule, x, step, used), index)
     return x
 
@@ -154,7 +157,9 @@ def _extrapolated(noises: list[Tensor]) -> Tensor:
     return torch.stack([weight * noise for weight, noise in zip(ADAMS_BASHFORTH[len(noises)], noises)]).sum(0)
 
 
-def dpm_solver_pp_2m(denoiser: Denoiser, schedule: Schedule, start: Tensor, condition: Condition) -> Tensor:
+def dpm_solver_pp_2m(
+    denoiser: Denoiser, schedule: Schedule, start: Tensor, condition: Condition, noise: Noise | None = None
+) -> Tensor:
     """DPM-Solver++(2M) (Lu et al., https://arxiv.org/abs/2211.01095, algorithm 2): second order, one call a step.
 
     The first step, which has none before it, and the last, which may lead to no noise at all, are of first order.
