@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmbench.commands import train
-from mmbench.core import config
+from mmbench.core import catalogue, config
 from mmbench.core.cards import MissingAsset
 from mmbench.core.frozen import Frozen
 from mmbench.core.method import Method
@@ -111,6 +111,23 @@ def test_a_stage_that_sees_the_data_otherwise_is_trained_so(tiny, home):
         patch.setattr(training, "_fit", lambda wanted, data: (sizes.append(data.image_size), fit(wanted, data)))
         training.trained(plain, assembly.prepared_data(plain))
     assert sizes == [32, 64]
+
+
+def test_what_only_sampling_reads_is_in_the_key_of_a_row_and_of_no_training(conf, home):
+    def keys(*words):
+        plain = config.composed(["method=adm_text", "data.source=toy", "weights=trained", *words])
+        return stages.known_stage(plain, "f").key, config.config_hash(rows.described(plain))
+
+    plain, guided, faster = keys(), keys("method.module.guidance=7"), keys("method.module.respacing=ddim25")
+    assert plain[0] == guided[0] == faster[0]
+    assert len({plain[1], guided[1], faster[1]}) == 3
+    assert keys("method.module.left_out=0.2")[0] != plain[0]
+
+
+@pytest.mark.parametrize("name", catalogue.names("method"))
+def test_what_only_sampling_reads_are_arguments_of_the_method(name):
+    method = config.composed([f"method={name}"])["method"]
+    assert set(method.get("sampling", ())) <= method["module"].keys()
 
 
 def test_the_scale_is_in_the_key(conf, home):

@@ -79,7 +79,7 @@ HARDWARE = frozenset(
 # Arguments of a data module that say which data it has, and not how it shows them.
 OF_DATA = frozenset({"root", "assets", "split_scheme", "num_images", "toy_seed", "complete", "seed", "_target_"})
 OF_TRAINING = frozenset({"epochs", "steps", "steps_per_epoch", "batch_size", "accumulate", "select"})
-OF_METHOD = frozenset({"name", "module", "stages", "from_data", "start", "official", "training"})
+OF_METHOD = frozenset({"name", "module", "stages", "from_data", "start", "official", "training", "sampling"})
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up. Embeddings that lie somewhere
 # are in the fingerprint of the data. Of a method's `training`
