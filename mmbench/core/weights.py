@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mmbench.core.files import sha256_bytes
+from mmbench.core.pickled_modules import read_module
 from mmbench.core.torch7 import parameters, read_t7
 
 SUM = "sha256"  # in the metadata of a safetensors file of ours
@@ -118,7 +119,8 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
     """Reads a state dict from a safetensors file, a PyTorch file of any age that holds tensors only, or one of Torch7.
 
     PyTorch files are pickles; whatever is no tensor is refused before it is built, so that a file cannot run code. Of
-    Torch7's (`.t7`), keys are the places of modules (`torch7.parameters`).
+    Torch7's (`.t7`), keys are the places of modules (`torch7.parameters`). One that is called `.pkl` holds a whole
+    network as an object (`pickled_modules`).
 
     Args:
         path: of the file.
@@ -135,6 +137,8 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
         return read_safetensors(path)
     if path.suffix == ".t7":
         return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
+    if path.suffix == ".pkl":
+        return read_module(path)
     try:
         require_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
