@@ -1,11 +1,33 @@
 """Transformers over tokens: attention, caches, windows."""
 
+import math
+import sys
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 
+from mmbench.core import config
 from mmbench.core.categorical import drawn
+from mmbench.core.noise import Noise, Sample
+from mmbench.core.text import Vocabulary
+from mmbench.core.weights import load_strictly
 from mmbench.layers.cached_attention import CausalSelfAttention, KeyValueCache, SelfAttention, causal
+from mmbench.layers.quantisers import VectorQuantiser
+from mmbench.methods.synthesis.vqgan_transformer import (
+    VQGANClassToImage,
+    VQGANLayoutToImage,
+    VQGANTextToImage,
+    VQSegmentation,
+)
 from mmbench.networks.token_transformer import BidirectionalTransformer, TokenTransformer, places, sampled
+
+PARITY = Path(__file__).parent / "parity"
+sys.path.insert(0, str(PARITY))
+
+import paritykit  # noqa: E402
 
 
 def features(*shape, seed=0):
@@ -179,3 +201,180 @@ def test_weights_of_linear_layers_decay_and_nothing_else():
         if name.endswith("bias") or "norm" in name or name in ("embedding.weight", "position")
     }
     assert len(decayed["params"]) + len(kept["params"]) == len(names)
+
+
+class Stage(nn.Module):
+    """A first stage whose codes are the mean colours of squares, in four steps of each channel."""
+
+    num_codes, factor = 64, 4
+
+    def encode(self, images):
+        levels = (nn.functional.avg_pool2d((images + 1) * 2, 4) - 1e-4).long().clamp(0, 3)
+        return 16 * levels[:, 0] + 4 * levels[:, 1] + levels[:, 2]
+
+    def decode(self, codes):
+        levels = torch.stack((codes // 16, codes // 4 % 4, codes % 4), dim=1)
+        return (levels.float() / 1.5 - 1).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+
+
+class Layouts(nn.Module):
+    """A first stage of layouts: the class in the corner of each square."""
+
+    num_codes, factor = 80, 4
+
+    def encode(self, layout):
+        return layout[:, ::4, ::4]
+
+
+SMALL = partial(TokenTransformer, width=16, num_layers=1, num_heads=2)
+SETTINGS = {
+    "transformer": SMALL,
+    "window": 4,
+    "temperature": 1.0,
+    "top_k": 10,
+    "top_p": 1.0,
+    "keep": 1.0,
+    "optimizer": partial(torch.optim.AdamW, lr=0.01),
+}
+VOCABULARY = Vocabulary.from_captions(["a red bird", "a small blue bird"])
+
+
+def of_text(image_size=16, **more):
+    return VQGANTextToImage(Stage(), VOCABULARY, 3, image_size, **{**SETTINGS, **more}).eval()
+
+
+def of_class(image_size=16, **more):
+    return VQGANClassToImage(Stage(), [3, 7, 100], image_size, **{**SETTINGS, **more}).eval()
+
+
+def of_layout(layouts=None, **more):
+    return VQGANLayoutToImage(Stage(), layouts or Layouts(), **{**SETTINGS, **more}).eval()
+
+
+def samples(count):
+    return Noise(0, [Sample(f"bird{n}", 0, 0) for n in range(count)])
+
+
+def images(count=2, size=16):
+    return 2 * torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0)) - 1
+
+
+def test_words_have_tokens_of_their_own_and_only_codes_are_drawn():
+    method = of_text()
+    shown, size = method.condition({"caption": ["a red bird", "blue"]}, None)
+    assert shown(0, 0).tolist() == [
+        [64 + VOCABULARY.index[word] for word in ("a", "red", "bird")],
+        [64 + 2 + 1, 64, 64],
+    ]
+    assert size == (4, 4)
+    assert method.transformer.head.out_features == 64
+
+
+@pytest.mark.parametrize("size", [16, 24])
+def test_images_are_as_large_as_in_training_or_larger(size):
+    made = of_text(size).generate({"caption": ["a red bird", "blue"]}, samples(2))
+    assert made.shape == (2, 3, size, size)
+    made = of_class(size).generate({"class_id": torch.tensor([100, 3])}, samples(2))
+    assert made.shape == (2, 3, size, size)
+    layout = torch.randint(80, (2, size, size + 8), generator=torch.Generator().manual_seed(0))
+    assert of_layout().generate({"layout": layout}, samples(2)).shape == (2, 3, size, size + 8)
+
+
+def test_a_window_is_shown_its_own_part_of_the_layout():
+    layout = torch.arange(36).reshape(1, 6, 6).repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
+    shown, size = of_layout().condition({"layout": layout}, None)
+    assert size == (6, 6)
+    assert shown(1, 2).tolist() == [[8, 9, 10, 11, 14, 15, 16, 17, 20, 21, 22, 23, 26, 27, 28, 29]]
+
+
+def test_the_loss_is_of_codes_after_those_that_are_kept():
+    noise, codes = samples(2), Stage().encode(images()).flatten(1)
+    assert of_class().disturbed(codes, noise) is codes
+    assert not torch.equal(of_class(keep=0.0).disturbed(codes, noise), codes)
+    many = torch.full((50, 16), 64)
+    kept = (of_class(keep=0.7).disturbed(many, samples(50)) == 64).float().mean()
+    assert kept == pytest.approx(0.7, abs=0.05)
+    batch = {"image": images(), "class_id": torch.tensor([7, 3]), "noise": noise}
+    with torch.no_grad():
+        undisturbed, disturbed = (method.terms(batch)["L"] for method in (of_class(), of_class(keep=0.5)))
+    # At the start all codes are about as likely, whatever comes before.
+    assert float(undisturbed) == pytest.approx(math.log(64), rel=0.05)
+    assert float(undisturbed) != float(disturbed)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: of_text(18), "expected an image_size that is a multiple of 4, .* found 18: change it"),
+        (lambda: of_class(12), "expected an image_size that is .* at least 16, the transformer's window, found 12"),
+        (lambda: of_text(temperature=0.0), "expected a temperature above 0, found 0.0"),
+        (lambda: of_layout(top_k=65), "expected top_k from 1 to 64, the number of tokens, found 65"),
+        (lambda: of_class(top_p=0.0), "expected top_p above 0 and at most 1, found 0.0"),
+        (lambda: of_class(keep=1.5), "expected keep from 0 to 1, the share of codes that stay, found 1.5"),
+        (lambda: of_layout(Halved()), "expected codes of layouts in a map 4 times smaller, .* found 2 times"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(build, said):
+    with pytest.raises(ValueError, match=said):
+        build()
+
+
+class Halved(Layouts):
+    factor = 2
+
+
+def test_pictures_and_layouts_that_the_window_does_not_allow_are_refused():
+    batch = {"image": images(size=20), "class_id": torch.tensor([7, 3]), "noise": samples(2)}
+    with pytest.raises(ValueError, match="expected images of 16 x 16 pixels to train a transformer of 4 x 4 codes"):
+        of_class().terms(batch)
+    with pytest.raises(ValueError, match=r"expected a map of 4 x 4 tokens at least, .* found 3 x 4: ask"):
+        of_layout().generate({"layout": torch.zeros(1, 12, 16, dtype=torch.int64)}, samples(1))
+
+
+def test_a_class_that_was_not_trained_on_is_refused():
+    with pytest.raises(ValueError, match="expected one of the 3 classes that were trained on, found class 8"):
+        of_class().generate({"class_id": torch.tensor([8])}, samples(1))
+
+
+def test_weights_for_a_codebook_of_another_size_are_refused():
+    state = of_class().state_dict()
+    other = of_class()
+    other.transformer = SMALL(num_tokens=32, length=17)
+    with pytest.raises(ValueError, match=r"w\.ckpt: expected .* has shape \(64, 16\) instead of \(32, 16\)"):
+        load_strictly(other, state, "w.ckpt")
+
+
+def test_a_class_of_layouts_that_there_is_no_channel_of_is_refused():
+    method = VQSegmentation(5, VectorQuantiser(8, 4), 8, [1, 2], 1, [], 4, 4, 1.0, partial(torch.optim.Adam, lr=0.01))
+    layout = torch.zeros(1, 8, 8, dtype=torch.int64)
+    assert method.encode(layout).shape == (1, 4, 4)
+    assert method.decode(method.encode(layout)).shape == (1, 8, 8)
+    layout[0, 3, 3] = 5
+    with pytest.raises(ValueError, match=r"expected layouts with classes from 0 to 4, found 5: set method"):
+        method.encode(layout)
+
+
+def test_a_first_stage_of_layouts_learns_them():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        method = VQSegmentation(
+            3, VectorQuantiser(16, 4), 8, [1, 2], 1, [], 8, 4, 1.0, partial(torch.optim.Adam, lr=0.01)
+        )
+    layout = torch.zeros(4, 8, 8, dtype=torch.int64)
+    layout[0, :4], layout[1, :, 4:], layout[2, 4:] = 1, 2, 2
+    optimizer = method.configure_optimizers()
+    for _ in range(30):
+        optimizer.zero_grad()
+        sum(method.terms({"layout": layout}).values()).backward()
+        optimizer.step()
+    assert (method.decode(method.encode(layout)) == layout).float().mean() > 0.95
+
+
+def test_the_published_transformer_after_layouts_has_the_recorded_layout():
+    told = config.composed(["method=vqgan_layout", "data=coco"])["method"]["module"]
+    recorded = paritykit.load(PARITY / "fixtures/vqgan/transformer-drin-full-layout.json")["config"]
+    found = told["transformer"] | {"length": 2 * told["window"] ** 2}
+    names = {"width": "n_embd", "num_layers": "n_layer", "num_heads": "n_head", "length": "block_size"}
+    assert {theirs: found[ours] for ours, theirs in names.items()} == {
+        theirs: recorded[theirs] for theirs in names.values()
+    }

@@ -105,7 +105,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_lo
     """KL divergence of a normal distribution from another one, by element, in nats."""
     difference = log_variance - other_log_variance
     distance = (mean - other_mean).square() * (-other_log_variance).exp()
-    return (difference.exp() - 1 - difference + distance) / 2
+    return (torch.expm1(difference) - difference + distance) / 2
 
 
 def discretised_log_likelihood(image: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:

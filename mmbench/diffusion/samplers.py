@@ -35,12 +35,21 @@ def ancestral(
     for index in _descending(schedule):
         step = _steps(index, x)
         prediction = denoiser(x, step, condition)
-        x = schedule.posterior_mean(prediction.denoised, x, step)
-        if index > 0:  # the last step gives the mean
-            spread = gathered(fixed, step, x) if prediction.log_variance is None else prediction.log_variance
-            x = x + (0.5 * spread).exp() * noise(index)
-        x = _finite(x, index)
+        spread = gathered(fixed, step, x) if prediction.log_variance is None else prediction.log_variance
+        x = _finite(ancestral_step(schedule, x, step, prediction.denoised, spread, noise(index)), index)
     return x
+
+
+def ancestral_step(
+    schedule: Schedule, x: Tensor, step: Tensor, denoised: Tensor, log_variance: Tensor, noise: Tensor
+) -> Tensor:
+    """x_(t-1) (N, ...) of DDPM from x_t, steps (N,), the estimate of x_0, a log variance and noise.
+
+    At step 0 there is no noise.
+    """
+    mean = schedule.posterior_mean(denoised, x, step)
+    draws = (step > 0).reshape(-1, *[1] * (x.dim() - 1))
+    return mean + draws * (0.5 * log_variance).exp() * noise
 
 
 def ddim(

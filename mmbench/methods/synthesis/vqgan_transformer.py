@@ -6,8 +6,8 @@ taming/models/vqgan.py and scripts/make_samples.py.
 
 The first stage, in `mmbench.methods.synthesis.vqgan`, makes an image a map of codes. Here a transformer is trained by
 the likelihood of each code after the codes before it, row by row, and after a condition in front of them: a class, the
-codes of a layout, for which `VQSegmentation` is a first stage of its own, or words. Images larger than those of training
-are drawn in windows of their size.
+codes of a layout, for which `VQSegmentation` is a first stage of its own, or words. Images larger than those of
+training are drawn in windows of their size.
 
 Deviations:
 - Words are a condition that the paper does not have; no reference to compare with. They have embeddings of their own

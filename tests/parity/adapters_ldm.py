@@ -1,0 +1,5 @@
+"""What the authors of LDM recorded."""
+
+from diffusion_steps import LDM
+
+ADAPTERS = {**LDM}
