@@ -11,9 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+from torch.serialization import safe_globals
 
 from mmbench.core.files import sha256_bytes
+from mmbench.core.pickled_modules import read_module, stand_ins
 from mmbench.core.torch7 import parameters, read_t7
 
 SUM = "sha256"  # in the metadata of a safetensors file of ours
@@ -121,7 +122,8 @@ def read_state(
     """Reads a state dict from a safetensors file, a PyTorch file of any age that holds tensors only, or one of Torch7.
 
     PyTorch files are pickles; whatever is no tensor is refused before it is built, so that a file cannot run code. Of
-    Torch7's (`.t7`), keys are the places of modules (`torch7.parameters`).
+    Torch7's (`.t7`), keys are the places of modules (`torch7.parameters`). One that is called `.pkl` holds a whole
+    network as an object (`pickled_modules`).
 
     Args:
         path: of the file.
@@ -154,31 +156,20 @@ def read_state(
 
 
 def _content(path: Path, with_objects: bool) -> Any:
-    """What a file holds; objects of classes that are not PyTorch's as empty ones where `with_objects`."""
+    """What a file holds; objects of other classes as `StandIn`s where `with_objects`."""
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     if path.suffix == ".t7":
         return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
+    if path.suffix == ".pkl":
+        return read_module(path)
     try:
         require_sums(path)
-        # PyTorch's list of what a file asks for is of zip archives alone; older files have no Lightning's objects.
-        foreign = get_unsafe_globals_in_checkpoint(path) if with_objects and zipfile.is_zipfile(path) else []
-        empty: list[Any] = [(type(name.rpartition(".")[2], (_Empty,), {}), name) for name in foreign]
-        with safe_globals(empty):
+        with safe_globals(stand_ins(path) if with_objects else []):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file provokes
         found, remedy = _refusal(error)
         raise ValueError(f"{path}: expected a PyTorch file of tensors only, found {found}: {remedy}") from None
-
-
-class _Empty:
-    """Takes the place of an object in a file, whatever its class, and forgets what it is given."""
-
-    def __init__(self, *_: Any) -> None:
-        """Nothing of it is used."""
-
-    def __setstate__(self, _: Any) -> None:
-        """Nothing of it is used."""
 
 
 def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

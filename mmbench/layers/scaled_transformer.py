@@ -6,7 +6,7 @@ https://github.com/lucidrains/DALLE-pytorch/tree/58c1e1a, dalle_pytorch/transfor
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -128,3 +128,25 @@ class ScaledBlock(nn.Module):
 
     def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
         return self.feed_forward(self.attention(x, allowed=allowed))
+
+
+class Memory(NamedTuple):
+    """What decoding keeps of the tokens so far, for each layer.
+
+    Attributes:
+        attention: keys and values.
+        shifts: what the token shift of attention and that of the feed-forward part have seen.
+    """
+
+    attention: list[KeyValueCache]
+    shifts: list[tuple[History, History]]
+
+    @classmethod
+    def empty(cls, depth: int, length: int) -> "Memory":
+        """Of no token yet, for so many layers, with room for so many tokens."""
+        return cls([KeyValueCache(length) for _ in range(depth)], [(History(), History()) for _ in range(depth)])
+
+    @property
+    def size(self) -> int:
+        """How many tokens it knows."""
+        return self.attention[0].size

@@ -7,7 +7,6 @@ https://github.com/lucidrains/DALLE-pytorch/tree/58c1e1a, dalle_pytorch/dalle_py
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 
 from mmbench.core.categorical import drawn, require_settings
 from mmbench.core.weights import KeyMap
-from mmbench.layers.cached_attention import KeyValueCache
-from mmbench.layers.scaled_transformer import GatedFeedForward, HeadedAttention, ScaledBranch
-from mmbench.layers.token_shift import NOTHING, History, TokenShift
+from mmbench.layers.scaled_transformer import GatedFeedForward, HeadedAttention, Memory, ScaledBranch
+from mmbench.layers.token_shift import NOTHING, TokenShift
 from mmbench.networks.clip import AS_VECTOR, block_keys
 from mmbench.networks.text_to_codes import PADDING, guided
 
@@ -55,23 +53,6 @@ def _limited(text_length: int, side: int, near: Callable[[Tensor, Tensor], Tenso
     columns = place[:, None] % side - place % side
     pattern[text_length:, text_length:] &= near(rows, columns)
     return pattern
-
-
-class Memory(NamedTuple):
-    """What decoding keeps of the tokens so far, for each layer.
-
-    Attributes:
-        attention: keys and values.
-        shifts: what the token shift of attention and that of the feed-forward part have seen.
-    """
-
-    attention: list[KeyValueCache]
-    shifts: list[tuple[History, History]]
-
-    @property
-    def size(self) -> int:
-        """How many tokens it knows."""
-        return self.attention[0].size
 
 
 class DALLETransformer(nn.Module):
@@ -155,8 +136,7 @@ class DALLETransformer(nn.Module):
 
     def memory(self) -> Memory:
         """An empty one, with room for a whole sequence."""
-        length, depth = self.max_words + 1 + self.side**2, len(self.blocks)
-        return Memory([KeyValueCache(length) for _ in range(depth)], [(History(), History()) for _ in range(depth)])
+        return Memory.empty(len(self.blocks), self.max_words + 1 + self.side**2)
 
     def read(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         """Embedded tokens (N, L, dim), which go on behind those that `memory` knows, to what tells the next ones."""

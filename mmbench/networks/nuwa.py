@@ -22,8 +22,8 @@ from torch import Tensor, einsum, nn
 from mmbench.core.categorical import drawn
 from mmbench.core.weights import KeyMap
 from mmbench.layers.cached_attention import KeyValueCache
-from mmbench.layers.scaled_transformer import GatedFeedForward, ScaledBlock, ScaledBranch
-from mmbench.layers.token_shift import NOTHING, History, TokenShift
+from mmbench.layers.scaled_transformer import GatedFeedForward, Memory, ScaledBlock, ScaledBranch
+from mmbench.layers.token_shift import NOTHING, TokenShift
 from mmbench.networks.text_to_codes import PADDING, guided
 
 Size = tuple[int, int, int]  # frames, rows, columns
@@ -269,23 +269,6 @@ class TextAttention(nn.Module):
         return self.out(rearrange(attended, "n h l d -> n l (h d)"))
 
 
-class Memory(NamedTuple):
-    """What decoding keeps of the tokens so far, for each layer.
-
-    Attributes:
-        attention: keys and values.
-        shifts: what the token shift of attention and that of the feed-forward part have seen.
-    """
-
-    attention: list[KeyValueCache]
-    shifts: list[tuple[History, History]]
-
-    @property
-    def size(self) -> int:
-        """How many tokens it knows."""
-        return self.attention[0].size
-
-
 class NUWA(nn.Module):
     """Logits of the next code of a video, after a text and the codes before: an encoder of words, and a decoder.
 
@@ -360,10 +343,7 @@ class NUWA(nn.Module):
 
     def memory(self) -> Memory:
         """An empty one, with room for a whole sequence."""
-        depth = len(self.blocks)
-        return Memory(
-            [KeyValueCache(self.length) for _ in range(depth)], [(History(), History()) for _ in range(depth)]
-        )
+        return Memory.empty(len(self.blocks), self.length)
 
     def read(self, x: Tensor, words: Tensor, known: Tensor, memory: Memory | None = None) -> Tensor:
         """Logits of what follows embedded tokens x (N, L, dim), which go on behind those that `memory` knows.

@@ -10,8 +10,6 @@ A first stage: DALL-E ranks its candidates by it, DALL-E 2 generates from its em
 Deviations: words are those of the data set's captions, where theirs are pieces of words of a tokenizer of its own.
 """
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from mmbench.core.learner import Learner, OptimizerPartial
@@ -19,7 +17,6 @@ from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
-from mmbench.core.weights import KeyMap
 from mmbench.losses.matching import sentence_loss
 from mmbench.networks import clip
 
@@ -41,7 +38,6 @@ class CLIP(Learner):
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
     smallest_batch = 2  # another pair is what a pair is told from
-    official: ClassVar[dict[str, KeyMap]] = {"network": clip.KEYS}
 
     def __init__(
         self,
