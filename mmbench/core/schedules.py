@@ -15,6 +15,11 @@ def halved(every: int) -> Schedule:
     return lambda first, epoch: first / 2 ** (epoch // every)
 
 
+def declining(num_epochs: int) -> Schedule:
+    """From the first learning rate evenly down to nothing, which it would be behind the last of so many epochs."""
+    return lambda first, epoch: first * (1 - epoch / num_epochs)
+
+
 def set_learning_rates(optimizers: Iterable[Any], schedule: Schedule, epoch: int) -> None:
     """Gives every parameter group of optimisers, as `optimizers()` of a module returns them, its rate of an epoch.
 

@@ -81,6 +81,8 @@ TEXT_GUIDED_INPAINTING = Task("text-guided inpainting", ("image", "mask", "capti
 CAPTIONING = Task("captioning", ("image",), None, "caption")
 TEXT_TO_VIDEO = Task("text-to-video synthesis", ("caption",), "caption", "video")
 RECONSTRUCTION = Task("reconstruction by inversion", ("image",), None, "image")
+CLASS_TO_IMAGE = Task("class-conditional synthesis", ("class_id",), None, "image")
+SUPER_RESOLUTION = Task("super-resolution", ("image",), None, "image")
 IMAGE_SYNTHESIS = Task("image synthesis", (), None, "image")
 # Name to task, of all that stand above.
 TASKS: Mapping[str, Task] = {value.name: value for value in list(globals().values()) if isinstance(value, Task)}
