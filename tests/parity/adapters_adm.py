@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from diffusion_steps import ADM
 from fixture import gradients, inputs, outputs_of, state
 from torch import Tensor, nn
 
@@ -131,6 +132,7 @@ def classifier_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
 
 
 ADAPTERS = {
+    **ADM,
     "adm/unet": unet,
     "adm/unet-plain": unet,
     "adm/superres": superres,

@@ -76,13 +76,11 @@ def adm_steps(fixture: dict) -> dict[str, Tensor]:
         kind, spread = name.split("-")
         plain = PARAMETRISATIONS[kind](network, schedule, VARIANCES.get(spread))
         found |= {f"{name}/{key}": value for key, value in _steps(schedule, plain, spread, x, step, noise).items()}
-    # A network that gives the mean has it clipped nowhere.
-    for key in ("clip/mean", "ddpm"):
-        free = found["prev-small/noclip/mean"]
-        log_variance = gathered(schedule.posterior_log_variance_clipped, step, x)
-        unclipped = denoisers.denoised_from_mean(schedule, x, step, free)
-        ddpm = samplers.ancestral_step(schedule, x, step, unclipped, log_variance, noise)
-        found[f"prev-small/{key}"] = free if key == "clip/mean" else ddpm
+    # Of a network that gives the mean, only what is shown of x_0 is clipped.
+    fixed = gathered(schedule.posterior_log_variance_clipped, step, x)
+    free = denoisers.denoised_from_mean(schedule, x, step, given["eps"])
+    found["prev-small/clip/mean"] = found["prev-small/noclip/mean"]
+    found["prev-small/ddpm"] = samplers.ancestral_step(schedule, x, step, free, fixed, noise)
     within = denoisers.clipped(denoisers.predicts_noise(network, schedule, denoisers.learned_range))
     pull = lambda x, timesteps, condition: given["gradient"]  # noqa: E731
     leaning = guidance.classifier_ancestral(within, schedule, pull)(x, step, True)
