@@ -130,7 +130,7 @@ class Denoising(Learner):
 
     Args:
         network: of noisy tensors, timesteps and a condition.
-        schedule: of training.
+        noise_schedule: of training.
         decay: of the network's moving average.
         optimizer: partial of the optimiser.
     """
@@ -138,11 +138,11 @@ class Denoising(Learner):
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
 
-    def __init__(self, network: nn.Module, schedule: Schedule, decay: float, optimizer: OptimizerPartial) -> None:
+    def __init__(self, network: nn.Module, noise_schedule: Schedule, decay: float, optimizer: OptimizerPartial) -> None:
         super().__init__(optimizer)
         self.network = network
         self.ema = EMA(network, decay)
-        self.noise_schedule = schedule
+        self.noise_schedule = noise_schedule
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -156,7 +156,7 @@ class DALLE2Prior(Denoising):
         clip: the trained stage before, with `encode_image` and `encode_text`, which give unit vectors (N, D),
             `encode_words`, which gives (N, L, D), zeros behind a text's end, `embedding_dim` and `max_words`.
         transformer: partial of `CausalTransformer` that lacks the size of tokens.
-        schedule, decay, optimizer: as `Denoising`.
+        noise_schedule, decay, optimizer: as `Denoising`.
         num_steps: into which sampling divides the schedule.
         num_candidates: embeddings that are drawn for a text, of which the nearest to it is taken.
         guidance: scale of classifier-free guidance, 1: none.
@@ -173,7 +173,7 @@ class DALLE2Prior(Denoising):
         self,
         clip: nn.Module,
         transformer: Callable[..., CausalTransformer],
-        schedule: Schedule,
+        noise_schedule: Schedule,
         num_steps: int,
         num_candidates: int,
         guidance: float,
@@ -181,15 +181,15 @@ class DALLE2Prior(Denoising):
         decay: float,
         optimizer: OptimizerPartial,
     ) -> None:
-        require_steps(schedule, num_steps)
+        require_steps(noise_schedule, num_steps)
         require_unconditional(guidance, forgotten)
         if clip.word_dim != clip.embedding_dim:
             raise ValueError(
                 f"expected words of CLIP of the size of its embeddings, {clip.embedding_dim}, found {clip.word_dim}: "
                 "give stages.clip.module.text_dim and embedding_dim one value"
             )
-        network = Prior(transformer(clip.embedding_dim), clip.max_words, len(schedule))
-        super().__init__(network, schedule, decay, optimizer)
+        network = Prior(transformer(clip.embedding_dim), clip.max_words, len(noise_schedule))
+        super().__init__(network, noise_schedule, decay, optimizer)
         self.clip = Frozen(clip)
         self.num_steps, self.num_candidates = num_steps, num_candidates
         self.guidance, self.forgotten = guidance, forgotten
@@ -240,7 +240,7 @@ class Decoder(Denoising):
         image_size: height and width of images as they come and go.
         decoder_size: those at which they are denoised.
         unet: partial of `DecoderUNet` that lacks the sizes of CLIP's.
-        schedule, decay, optimizer: as `Denoising`.
+        noise_schedule, decay, optimizer: as `Denoising`.
         respacing: which of its steps make an image (`respaced`).
         sampler: partial of `ancestral` or `ddim`.
         guidance: scale of classifier-free guidance, 1: none.
@@ -258,7 +258,7 @@ class Decoder(Denoising):
         image_size: int,
         decoder_size: int,
         unet: Callable[..., DecoderUNet],
-        schedule: Schedule,
+        noise_schedule: Schedule,
         respacing: str | int,
         sampler: Callable[..., Tensor],
         guidance: float,
@@ -274,9 +274,9 @@ class Decoder(Denoising):
                 f"expected a decoder_size that is a multiple of {network.stride}, found {decoder_size}: choose one, or "
                 "fewer multipliers of the U-Net"
             )
-        super().__init__(network, schedule, decay, optimizer)
+        super().__init__(network, noise_schedule, decay, optimizer)
         self.image_size, self.decoder_size = image_size, decoder_size
-        self.steps, self.sampler = respaced(schedule, respacing), sampler
+        self.steps, self.sampler = respaced(noise_schedule, respacing), sampler
         self.guidance, self.forgotten, self.captions_forgotten = guidance, forgotten, captions_forgotten
 
     @property
