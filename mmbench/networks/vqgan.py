@@ -106,6 +106,20 @@ def _middle(channels: int, num_groups: int) -> nn.Sequential:
     )
 
 
+def require_divisible(image: Tensor, factor: int) -> None:
+    """Checks that images (N, C, H, W) can be made smaller by a factor.
+
+    Raises:
+        ValueError: H or W is no multiple of it.
+    """
+    height, width = image.shape[-2:]
+    if height % factor or width % factor:
+        raise ValueError(
+            f"expected images whose height and width are multiples of {factor}, the autoencoder's stride, found "
+            f"{height} x {width}: set data.module.image_size"
+        )
+
+
 class Encoder(nn.Module):
     """From images to maps that are smaller by `factor`.
 
@@ -147,12 +161,7 @@ class Encoder(nn.Module):
         Raises:
             ValueError: H or W is no multiple of `factor`.
         """
-        height, width = image.shape[-2:]
-        if height % self.factor or width % self.factor:
-            raise ValueError(
-                f"expected images whose height and width are multiples of {self.factor}, the autoencoder's stride, "
-                f"found {height} x {width}: set data.module.image_size"
-            )
+        require_divisible(image, self.factor)
         x = self.entry(image)
         for level, halving in zip(self.levels, self.halvings, strict=True):
             x = halving(level(x))

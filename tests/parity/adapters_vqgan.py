@@ -1,13 +1,18 @@
 """VQGAN's first stage: networks, quantisers and losses."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 from fixture import gradients, inputs, outputs_of, part, state
 from torch import Tensor, nn
 
 from mmbench.core.weights import KeyMap, load_strictly
 from mmbench.layers.quantisers import Codebook, GumbelQuantiser, LegacyVectorQuantiser, VectorQuantiser
+from mmbench.losses.adaptive import adaptive_weight
+from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
+from mmbench.methods.synthesis.vqgan import VQGAN
 from mmbench.networks.vqgan import Autoencoder, Decoder, Encoder, PatchDiscriminator
 from mmbench.networks.vqgan_keys import AUTOENCODER, DECODER, ENCODER, discriminator_keys
 
@@ -49,7 +54,6 @@ def discriminator(fixture: dict) -> dict[str, Tensor]:
     network.train(fixture["mode"] == "train")
     first, *others = network.layers
     modules = {"main0": first[0]} | {f"main{3 * n}": layer[1] for n, layer in enumerate(others, 1)}
-    # Activations work on copies, so that what is recorded before them stays.
     with torch.no_grad(), outputs_of(modules) as seen:
         logits = network(inputs(fixture)["image"])
     return {**seen, "logits": logits}
@@ -124,7 +128,54 @@ def layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
         return autoencoder(config, LegacyVectorQuantiser(num_codes, dim)), AUTOENCODER
 
 
+def losses(fixture: dict) -> dict[str, Tensor]:
+    config, given = fixture["config"], inputs(fixture)
+    layers = config["disc_num_layers"]
+    judge, keys = PatchDiscriminator(config["disc_ndf"], layers), discriminator_keys(layers)
+    load_strictly(judge, keys(part(state(fixture), "discriminator."), judge), fixture["name"])
+    stage = SimpleNamespace(
+        discriminator=judge.train(),
+        perceptual=mean_square,
+        autoencoder=SimpleNamespace(decoder=SimpleNamespace(exit=SimpleNamespace(weight=given["last_layer"]))),
+        lambda_perceptual=config["perceptual_weight"],
+        lambda_adversarial=config["disc_weight"],
+    )
+    image, codebook = given["image"], given["codebook_loss"].mean()
+    fake = F.conv2d(given["features"], given["last_layer"], padding=1)
+    fit = VQGAN.reconstruction_terms(stage, image, fake)
+    apart = sum(fit.values())
+    with outputs_of({"judged": judge}) as seen:
+        adversarial = VQGAN.adversarial_terms(stage, fake, apart)["L_G"]
+        judged = -seen["judged"].mean()
+    discriminator = sum(VQGAN.discriminator_terms(stage, image, fake.detach()).values())
+    real, false = judge(image), judge(fake.detach())
+    found = {
+        "nll_loss": apart,
+        "rec_loss": apart,
+        "p_loss": fit["L_perceptual"] / config["perceptual_weight"],
+        "g_loss": judged,
+        "d_weight": adaptive_weight(apart, judged, given["last_layer"]) * config["disc_weight"],
+        "logits_real": real.mean(),
+        "logits_fake": false.mean(),
+    }
+    loss = apart + adversarial + config["codebook_weight"] * codebook
+    before = {"total": apart + config["codebook_weight"] * codebook, "disc_loss": torch.zeros(())}
+    return {
+        **{f"step99/{name}": value for name, value in (found | before).items()},
+        **{f"step100/{name}": value for name, value in (found | {"total": loss, "disc_loss": discriminator}).items()},
+        "vanilla_disc_loss": (cross_entropy_real(real) + cross_entropy_fake(false)) / 2,
+        "loss": loss,
+    } | gradients(fixture, loss, given)
+
+
+def mean_square(levels: Tensor) -> dict[str, Tensor]:
+    """The fixture's stand-in for LPIPS, as an embedding whose squared distance it is."""
+    pixels = (levels / 127.5 - 1).flatten(1)
+    return {"embedding": pixels / pixels.shape[1] ** 0.5}
+
+
 ADAPTERS = {
+    "vqgan/loss": losses,
     "vqgan/encoder": encoder,
     "vqgan/decoder": decoder,
     "vqgan/discriminator": discriminator,

@@ -13,17 +13,17 @@ Where paper and released code differ, this is the code:
 - The adversarial term is weighed by 0.8 beside its adaptive weight, whose denominator has 1e-4.
 
 Deviations:
-- The discriminator is shown the reconstruction that the autoencoder has just been stepped by; theirs encodes and decodes
-  anew in between.
+- The discriminator is shown the reconstruction that the autoencoder has just been stepped by; theirs makes it anew in
+  between.
 - Before the discriminator takes part it is not trained, where theirs is stepped by gradients of 0, and its statistics
   take images in.
-- Of the codes of a Gumbel quantiser the likeliest ones are taken where nothing is trained; theirs draws them there, too.
+- A Gumbel quantiser's likeliest codes are taken where nothing is trained; theirs draws them there, too.
 - Images that are made are cut off at -1 and 1.
 """
 
 from collections.abc import Mapping, Sequence
 from math import cos, pi
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,6 @@ class VQGAN(Adversarial):
 
     task = RECONSTRUCTION
     trains_on = frozenset({"image"})
-    smallest_batch: ClassVar[int] = 1
     official: ClassVar[dict[str, KeyMap]] = {"autoencoder": AUTOENCODER}
     steps: Tensor
 
@@ -121,7 +120,7 @@ class VQGAN(Adversarial):
         }
 
     def adversarial_terms(self, fake: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        """Reconstructions (N, 3, H, W) are to be judged real, as strongly as `reconstruction` pulls (equations 6, 7)."""
+        """Reconstructions (N, 3, H, W) are to be judged real, as strongly as `reconstruction` pulls: equation 7."""
         judged = -self.discriminator(fake).mean()
         weight = adaptive_weight(reconstruction, judged, self.autoencoder.decoder.exit.weight)
         return {"L_G": self.lambda_adversarial * weight * judged}
@@ -160,7 +159,7 @@ class GumbelVQGAN(VQGAN):
         others: as `VQGAN`.
     """
 
-    def __init__(self, temperature: tuple[float, float], temperature_steps: int, **others) -> None:
+    def __init__(self, temperature: tuple[float, float], temperature_steps: int, **others: Any) -> None:
         super().__init__(**others)
         self.temperature, self.temperature_steps = temperature, temperature_steps
 
