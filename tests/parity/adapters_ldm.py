@@ -1,6 +1,7 @@
 """LDM: spatial transformer, text encoder, U-Nets, autoencoders and their losses; schedules and samplers."""
 
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -126,7 +127,7 @@ def concatenating_unet(fixture: dict) -> dict[str, Tensor]:
     shape, width, head_dim = _shape(config), config["model_channels"], config["num_head_channels"]
     # All of its attention is of one width.
     blocks = PlainBlocks(num_heads=width * config["channel_mult"][-1] // head_dim, dropout=0.0, groups=32)
-    network = UNet(blocks, **shape, condition=nn.Embedding(config["num_classes"], 4 * width))
+    network = UNet(blocks, **shape, condition=partial(nn.Embedding, config["num_classes"]))
     load_strictly(network, unet_keys(head_dim)(state(fixture), network), fixture["name"])
     return _seen(network, torch.cat((given["x"], given["concat"]), dim=1), given["timesteps"], given["y"])
 
