@@ -27,6 +27,9 @@ class Card:
         member: where `file` is a zip archive, the path inside it of the file that is wanted; it lies unpacked under
             this path beside the archive.
         entry: where the file holds more than one state dict, the keys that lead to the wanted one, with dots between.
+        prefix: where the state dict is of several networks, the start of the wanted one's keys, which they lose
+            (`first_stage_model.`).
+        averaged: whether the averages over training beside the weights are wanted (`weights.with_averages`).
 
     Raises:
         ValueError: the member's path would lead out of the archive's folder.
@@ -38,6 +41,8 @@ class Card:
     licence: str
     member: str | None = None
     entry: str | None = None
+    prefix: str = ""
+    averaged: bool = False
 
     def __post_init__(self) -> None:
         if self.member is not None and (leads_out(self.member) or not PurePosixPath(self.member).parts):
