@@ -1,5 +1,6 @@
 """LDM: spatial transformer, text encoder, U-Nets, autoencoders and their losses; schedules and samplers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from diffusion_steps import LDM
 from fixture import gradients, inputs, outputs_of, part, state
 from torch import Tensor, nn
 
-from mmbench.core.weights import KeyMap, load_strictly
+from mmbench.core.weights import KeyMap, below, load_strictly
 from mmbench.layers.quantisers import LegacyVectorQuantiser
 from mmbench.losses.perceptual import perceptual_distance
 from mmbench.methods.synthesis.ldm import LDMAutoencoder
@@ -27,7 +28,6 @@ from mmbench.networks.ldm import (
     Posterior,
     SpatialTransformer,
     TextEncoder,
-    below,
 )
 from mmbench.networks.vqgan import Autoencoder, PatchDiscriminator
 from mmbench.networks.vqgan_keys import AUTOENCODER, discriminator_keys
@@ -76,9 +76,14 @@ def text_encoder(fixture: dict) -> dict[str, Tensor]:
     return {**seen, "context": context}
 
 
-def text_encoder_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
+def _part(prefix: str, keys: KeyMap) -> Callable:
+    """A map of the whole model's layout, as a card with a prefix reads it."""
+    return lambda state, network: keys(below(prefix, state), network)
+
+
+def text_encoder_layout(fixture: dict) -> tuple[nn.Module, Callable]:
     with torch.device("meta"):
-        return _text_encoder(fixture["config"]), below("cond_stage_model.", TEXT_ENCODER)
+        return _text_encoder(fixture["config"]), _part("cond_stage_model.", TEXT_ENCODER)
 
 
 def _shape(config: dict) -> dict:
@@ -117,9 +122,9 @@ def unet(fixture: dict) -> dict[str, Tensor]:
     return _seen(network, given["x"], given["timesteps"], given["context"])
 
 
-def unet_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
+def unet_layout(fixture: dict) -> tuple[nn.Module, Callable]:
     with torch.device("meta"):
-        return _unet(fixture["config"]), below("model.diffusion_model.", UNET)
+        return _unet(fixture["config"]), _part("model.diffusion_model.", UNET)
 
 
 def concatenating_unet(fixture: dict) -> dict[str, Tensor]:
@@ -172,9 +177,9 @@ def kl_autoencoder(fixture: dict) -> dict[str, Tensor]:
         }
 
 
-def kl_autoencoder_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
+def kl_autoencoder_layout(fixture: dict) -> tuple[nn.Module, Callable]:
     with torch.device("meta"):
-        return _kl_autoencoder(fixture["config"]), below("first_stage_model.", KL_AUTOENCODER)
+        return _kl_autoencoder(fixture["config"]), _part("first_stage_model.", KL_AUTOENCODER)
 
 
 def vq_autoencoder(fixture: dict) -> dict[str, Tensor]:
