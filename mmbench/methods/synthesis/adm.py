@@ -244,12 +244,12 @@ class ADMUpsampler(ADM):
 
     def __init__(self, low: nn.Module, **more: Any) -> None:
         super().__init__(**more)
-        self.low = Frozen(low)
         if self.image_size % low.image_size:
             raise ValueError(
                 f"expected images of a multiple of {low.image_size} pixels, those of the stage before, found "
                 f"{self.image_size}: change stages.low.module.unet.image_size or method.module.unet.image_size"
             )
+        self.low = Frozen(low)
 
     def condition(self, batch: Batch) -> Condition:
         return super().condition(batch), F.interpolate(batch["image"], self.low.network.image_size, mode="area")
