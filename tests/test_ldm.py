@@ -10,14 +10,14 @@ from torch import nn
 from mmbench.core.cards import Card
 from mmbench.core.noise import Noise, Sample
 from mmbench.core.text import Vocabulary
-from mmbench.core.weights import load_strictly
+from mmbench.core.weights import load_strictly, read_state
 from mmbench.core.wordpiece import WordPieces, words
 from mmbench.diffusion import samplers
 from mmbench.diffusion.latent import NormalLatents, QuantisedLatents
 from mmbench.diffusion.schedules import scaled_linear
 from mmbench.layers.quantisers import LegacyVectorQuantiser
 from mmbench.methods.inpainting.ldm import LDMInpainting
-from mmbench.methods.synthesis.ldm import LDM, U_NET, LDMClass, LDMUpsampler
+from mmbench.methods.synthesis.ldm import LDM, LDMClass, LDMUpsampler
 from mmbench.networks.adm import PlainBlocks
 from mmbench.networks.ldm import (
     ConcatenatingUNet,
@@ -228,12 +228,22 @@ def test_an_image_is_enlarged_from_one_that_the_autoencoders_stride_makes_small(
     assert not torch.allclose(first, second, atol=1e-4)
 
 
-def test_a_part_of_the_authors_file_fills_its_network_and_leaves_the_others():
-    network = conditioned(4)
-    ours = {"down.0.0.weight": "input_blocks.0.0.weight", "middle.1.out.bias": "middle_block.1.proj_out.bias"}
-    whole = {f"model.diffusion_model.{theirs}": network.state_dict()[key] for key, theirs in ours.items()}
-    whole |= {"first_stage_model.encoder.conv_in.bias": torch.zeros(1), "betas": torch.zeros(1000)}
-    assert U_NET(whole, network).keys() == ours.keys()
+def test_every_part_of_the_authors_file_fills_its_network(tmp_path):
+    """Of an autoencoder, a U-Net and a text encoder in one file, beside what nobody needs."""
+    method, whole = text_to_image(), {"betas": torch.zeros(1000)}
+    parts = {"unet": "model.diffusion_model.", "text_encoder": "cond_stage_model."}
+    theirs = {
+        "unet": {"out.2.bias": "out.2.bias", "middle.1.out.bias": "middle_block.1.proj_out.bias"},
+        "text_encoder": {"words.weight": "transformer.token_emb.weight", "norm.bias": "transformer.norm.bias"},
+    }
+    for part, prefix in parts.items():
+        state = method.get_submodule(part).state_dict()
+        whole |= {f"{prefix}{name}": torch.full_like(state[key], 0.5) for key, name in theirs[part].items()}
+    torch.save({"state_dict": whole}, tmp_path / "model.ckpt")
+    for part, prefix in parts.items():
+        keys = LDM.official["ema.average" if part == "unet" else part]
+        found = keys(read_state(tmp_path / "model.ckpt", "state_dict", prefix), method.get_submodule(part))
+        assert found.keys() == theirs[part].keys()
 
 
 def test_a_size_that_the_autoencoders_stride_does_not_divide_is_refused():

@@ -5,7 +5,7 @@ Stable Diffusion 1 has the same networks, but its text encoder, which is CLIP's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -383,14 +383,3 @@ KL_AUTOENCODER = KeyMap(
     | decoder_renamed("decoder.")
     | {r"quant_conv\.(\w+)": r"to_moments.\1", r"post_quant_conv\.(\w+)": r"from_latent.\1"},
 )
-
-
-def below(prefix: str, keys: KeyMap) -> KeyMap:
-    """The map of a part that lies below a prefix in a file with other parts, as `model.diffusion_model.`."""
-    start = prefix.replace(".", r"\.")
-    return replace(
-        keys,
-        rename={f"{start}{pattern}": name for pattern, name in keys.rename.items()} | {rf"{start}(.*)": r"\1"},
-        drop={rf"(?!{start}).*": "another part of the model"}
-        | {f"{start}{pattern}": reason for pattern, reason in keys.drop.items()},
-    )

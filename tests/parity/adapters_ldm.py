@@ -1,6 +1,8 @@
 """LDM: spatial transformer, text encoder, U-Nets, autoencoders and their losses; schedules and samplers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -9,7 +11,7 @@ from diffusion_steps import LDM
 from fixture import gradients, inputs, outputs_of, part, state
 from torch import Tensor, nn
 
-from mmbench.core.weights import KeyMap, load_strictly
+from mmbench.core.weights import KeyMap, below, load_strictly
 from mmbench.layers.quantisers import LegacyVectorQuantiser
 from mmbench.losses.perceptual import perceptual_distance
 from mmbench.methods.synthesis.ldm import LDMAutoencoder
@@ -26,7 +28,6 @@ from mmbench.networks.ldm import (
     Posterior,
     SpatialTransformer,
     TextEncoder,
-    below,
 )
 from mmbench.networks.vqgan import Autoencoder, PatchDiscriminator
 from mmbench.networks.vqgan_keys import AUTOENCODER, discriminator_keys
@@ -75,9 +76,14 @@ def text_encoder(fixture: dict) -> dict[str, Tensor]:
     return {**seen, "context": context}
 
 
-def text_encoder_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
+def _part(prefix: str, keys: KeyMap) -> Callable:
+    """A map of the whole model's layout, as a card with a prefix reads it."""
+    return lambda state, network: keys(below(prefix, state), network)
+
+
+def text_encoder_layout(fixture: dict) -> tuple[nn.Module, Callable]:
     with torch.device("meta"):
-        return _text_encoder(fixture["config"]), below("cond_stage_model.", TEXT_ENCODER)
+        return _text_encoder(fixture["config"]), _part("cond_stage_model.", TEXT_ENCODER)
 
 
 def _shape(config: dict) -> dict:
@@ -116,9 +122,9 @@ def unet(fixture: dict) -> dict[str, Tensor]:
     return _seen(network, given["x"], given["timesteps"], given["context"])
 
 
-def unet_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
+def unet_layout(fixture: dict) -> tuple[nn.Module, Callable]:
     with torch.device("meta"):
-        return _unet(fixture["config"]), below("model.diffusion_model.", UNET)
+        return _unet(fixture["config"]), _part("model.diffusion_model.", UNET)
 
 
 def concatenating_unet(fixture: dict) -> dict[str, Tensor]:
@@ -126,7 +132,7 @@ def concatenating_unet(fixture: dict) -> dict[str, Tensor]:
     shape, width, head_dim = _shape(config), config["model_channels"], config["num_head_channels"]
     # All of its attention is of one width.
     blocks = PlainBlocks(num_heads=width * config["channel_mult"][-1] // head_dim, dropout=0.0, groups=32)
-    network = UNet(blocks, **shape, condition=nn.Embedding(config["num_classes"], 4 * width))
+    network = UNet(blocks, **shape, condition=partial(nn.Embedding, config["num_classes"]))
     load_strictly(network, unet_keys(head_dim)(state(fixture), network), fixture["name"])
     return _seen(network, torch.cat((given["x"], given["concat"]), dim=1), given["timesteps"], given["y"])
 
@@ -171,9 +177,9 @@ def kl_autoencoder(fixture: dict) -> dict[str, Tensor]:
         }
 
 
-def kl_autoencoder_layout(fixture: dict) -> tuple[nn.Module, KeyMap]:
+def kl_autoencoder_layout(fixture: dict) -> tuple[nn.Module, Callable]:
     with torch.device("meta"):
-        return _kl_autoencoder(fixture["config"]), below("first_stage_model.", KL_AUTOENCODER)
+        return _kl_autoencoder(fixture["config"]), _part("first_stage_model.", KL_AUTOENCODER)
 
 
 def vq_autoencoder(fixture: dict) -> dict[str, Tensor]:

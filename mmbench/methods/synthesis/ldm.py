@@ -48,11 +48,8 @@ from mmbench.networks.ldm import (
     KLAutoencoder,
     Posterior,
     TextEncoder,
-    below,
 )
 from mmbench.networks.vqgan import PatchDiscriminator
-
-U_NET = below("model.diffusion_model.", UNET)
 
 
 class LDMAutoencoder(Adversarial):
@@ -73,7 +70,7 @@ class LDMAutoencoder(Adversarial):
 
     task = RECONSTRUCTION
     trains_on = frozenset({"image"})
-    official: ClassVar[dict[str, KeyMap]] = {"autoencoder": below("first_stage_model.", KL_AUTOENCODER)}
+    official: ClassVar[dict[str, KeyMap]] = {"autoencoder": KL_AUTOENCODER}
     steps: Tensor
 
     def __init__(
@@ -179,8 +176,8 @@ class LDM(LatentDiffusion):
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
     official: ClassVar[dict[str, KeyMap]] = {
-        "ema.average": U_NET,
-        "text_encoder": below("cond_stage_model.", TEXT_ENCODER),
+        "ema.average": UNET,
+        "text_encoder": TEXT_ENCODER,
     }
 
     def __init__(
@@ -236,8 +233,8 @@ class LDMClass(LatentDiffusion):
     task = CLASS_TO_IMAGE
     trains_on = frozenset({"image", "class_id"})
     official: ClassVar[dict[str, KeyMap]] = {
-        "ema.average": U_NET,
-        "tokens": below("cond_stage_model.", KeyMap(rename={r"embedding\.weight": "weight"})),
+        "ema.average": UNET,
+        "tokens": KeyMap(rename={r"embedding\.weight": "weight"}),
     }
 
     def __init__(
