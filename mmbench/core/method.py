@@ -13,6 +13,7 @@ from mmbench.core.task import Task
 from mmbench.core.weights import KeyMap
 
 Batch = dict[str, Any]
+LONG_SAMPLING = 8  # images at once, of methods that take many passes of a network for each
 
 
 class Kept(Protocol):

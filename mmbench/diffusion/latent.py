@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import Learner, OptimizerPartial
-from mmbench.core.method import Batch
+from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.processes import gathered
 from mmbench.diffusion.denoisers import Condition, predicts_noise
@@ -93,6 +93,7 @@ class LatentDiffusion(Learner):
         ValueError: more steps than the schedule has.
     """
 
+    at_once = LONG_SAMPLING
     trains_on = frozenset({"image"})
     scale: Tensor
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmbench.core.categorical import require_settings
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import Learner, OptimizerPartial
-from mmbench.core.method import Batch, Method
+from mmbench.core.method import LONG_SAMPLING, Batch, Method
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
 from mmbench.networks.token_transformer import encoded
@@ -40,6 +40,7 @@ class TextToCodes(Learner):
             needs a branch without text that is not trained.
     """
 
+    at_once = LONG_SAMPLING
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
 

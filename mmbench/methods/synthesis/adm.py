@@ -6,7 +6,7 @@ are in `networks/adm.py`, all that is diffusion in `mmbench/diffusion`.
 
 A model is trained by L_hybrid of Improved Denoising Diffusion Probabilistic Models (Nichol, Dhariwal, ICML 2021,
 https://arxiv.org/abs/2102.09672), all steps being equally likely, and makes images by fewer steps than it was trained
-with: `respacing` 250 with `by_ancestral_sampling`, or ddim25 with `by_ddim`.
+with: `num_steps` 250 with `by_ancestral_sampling`, or ddim25 with `by_ddim`.
 
 Deviations:
 - Timesteps, noise and what is left out belong to a sample, so that processes share a batch exactly.
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import Learner, OptimizerPartial
-from mmbench.core.method import Batch
+from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.schedules import Schedule as RateSchedule
 from mmbench.core.task import CLASS_TO_IMAGE, IMAGE_SYNTHESIS, TEXT_TO_IMAGE
@@ -90,7 +90,7 @@ class Denoising(Learner):
     Args:
         unet: the network, of x_t (N, 3, H, W), timesteps (N,) and the condition of a model.
         noise_schedule: of training.
-        respacing: which of its steps make an image (`respaced`).
+        num_steps: how many of its steps make an image, and which (`respaced`).
         sampler: `by_ancestral_sampling` or `by_ddim`.
         decay: of the network's moving average, which makes the images.
         optimizer: partial of the optimiser.
@@ -99,13 +99,14 @@ class Denoising(Learner):
         ValueError: the schedule has no such steps.
     """
 
+    at_once = LONG_SAMPLING
     draws: ClassVar[str] = ""  # what the names of random numbers begin with, so that a stage's are others
 
     def __init__(
         self,
         unet: nn.Module,
         noise_schedule: Schedule,
-        respacing: str,
+        num_steps: str | int,
         sampler: Callable[..., Tensor],
         decay: float,
         optimizer: OptimizerPartial,
@@ -113,7 +114,7 @@ class Denoising(Learner):
         super().__init__(optimizer)
         self.unet = unet
         self.ema = EMA(unet, decay)
-        self.noise_schedule, self.steps = noise_schedule, respaced(noise_schedule, respacing)
+        self.noise_schedule, self.steps = noise_schedule, respaced(noise_schedule, num_steps)
         self.sampler = sampler
 
     @property
@@ -162,7 +163,7 @@ class ADMUnconditional(Denoising):
 
     Args:
         unet: partial of `UNet` that lacks channels.
-        noise_schedule, respacing, sampler, decay, optimizer: as `Denoising`.
+        noise_schedule, num_steps, sampler, decay, optimizer: as `Denoising`.
     """
 
     task = IMAGE_SYNTHESIS
@@ -182,7 +183,7 @@ class ADM(Denoising):
     Args:
         class_ids: the data set's numbers of the classes that are trained on.
         unet: partial of `UNet` that lacks channels and condition.
-        noise_schedule, respacing, sampler, decay, optimizer: as `Denoising`.
+        noise_schedule, num_steps, sampler, decay, optimizer: as `Denoising`.
     """
 
     task = CLASS_TO_IMAGE
@@ -339,7 +340,7 @@ class ADMText(Denoising):
         text_dropout: share of the word embedding's values dropped in training.
         left_out: probability that an image is trained on without its caption.
         guidance: how far from what the image would be without a caption; 1: none.
-        noise_schedule, respacing, sampler, decay, optimizer: as `Denoising`.
+        noise_schedule, num_steps, sampler, decay, optimizer: as `Denoising`.
 
     Raises:
         ValueError: guidance, where no caption is ever left out.

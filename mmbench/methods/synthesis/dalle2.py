@@ -32,7 +32,7 @@ from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import pyramid
 from mmbench.core.learner import Learner, OptimizerPartial
-from mmbench.core.method import Batch
+from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.weights import KeyMap
@@ -241,7 +241,7 @@ class Decoder(Denoising):
         decoder_size: those at which they are denoised.
         unet: partial of `DecoderUNet` that lacks the sizes of CLIP's.
         noise_schedule, decay, optimizer: as `Denoising`.
-        respacing: which of its steps make an image (`respaced`).
+        num_steps: how many of its steps make an image, and which (`respaced`).
         sampler: partial of `ancestral` or `ddim`.
         guidance: scale of classifier-free guidance, 1: none.
         forgotten: probability that an embedding is dropped in training.
@@ -252,6 +252,8 @@ class Decoder(Denoising):
             that cannot be halved as often as the U-Net halves it.
     """
 
+    at_once = LONG_SAMPLING
+
     def __init__(
         self,
         clip: nn.Module,
@@ -259,7 +261,7 @@ class Decoder(Denoising):
         decoder_size: int,
         unet: Callable[..., DecoderUNet],
         noise_schedule: Schedule,
-        respacing: str | int,
+        num_steps: str | int,
         sampler: Callable[..., Tensor],
         guidance: float,
         forgotten: float,
@@ -276,7 +278,7 @@ class Decoder(Denoising):
             )
         super().__init__(network, noise_schedule, decay, optimizer)
         self.image_size, self.decoder_size = image_size, decoder_size
-        self.steps, self.sampler = respaced(noise_schedule, respacing), sampler
+        self.steps, self.sampler = respaced(noise_schedule, num_steps), sampler
         self.guidance, self.forgotten, self.captions_forgotten = guidance, forgotten, captions_forgotten
 
     @property

@@ -30,7 +30,7 @@ from torch.optim import Optimizer
 from mmbench.core.categorical import drawn, require_settings
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import Learner, OptimizerPartial
-from mmbench.core.method import Batch
+from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.processes import averaged
 from mmbench.core.task import CLASS_TO_IMAGE, LAYOUT_TO_IMAGE, TEXT_TO_IMAGE
@@ -155,6 +155,8 @@ class CodeTransformer(Learner):
     Raises:
         ValueError: a setting is out of range.
     """
+
+    at_once = LONG_SAMPLING
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from torch.optim import Optimizer
 from mmbench.core.categorical import drawn, require_settings
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import Learner, OptimizerPartial
-from mmbench.core.method import Batch
+from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import RECONSTRUCTION, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary, padded
@@ -176,6 +176,7 @@ class VQVAEPrior(Learner):
         ValueError: codes cannot be drawn so, or images of this size have no map of codes.
     """
 
+    at_once = LONG_SAMPLING
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
 
