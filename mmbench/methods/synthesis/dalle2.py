@@ -22,7 +22,7 @@ Deviations:
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,6 @@ from mmbench.core.learner import Learner, OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
-from mmbench.core.weights import KeyMap
 from mmbench.diffusion.denoisers import (
     Condition,
     Denoiser,
@@ -51,7 +50,7 @@ from mmbench.diffusion.objectives import hybrid, simple_denoised
 from mmbench.diffusion.samplers import Noise as StepNoise
 from mmbench.diffusion.samplers import finite
 from mmbench.diffusion.schedules import Schedule, gathered, respaced
-from mmbench.networks.dalle2 import PRIOR, CausalTransformer, DecoderCondition, DecoderUNet, Prior, PriorCondition
+from mmbench.networks.dalle2 import CausalTransformer, DecoderCondition, DecoderUNet, Prior, PriorCondition
 
 
 def on_sphere(embedding: Tensor) -> Tensor:
@@ -167,8 +166,6 @@ class DALLE2Prior(Denoising):
         ValueError: there are more sampling steps than steps, guidance without anything forgotten, or words that are of
             another size than embeddings.
     """
-
-    official: ClassVar[dict[str, KeyMap]] = {"ema.average": PRIOR}
 
     def __init__(
         self,
