@@ -37,7 +37,7 @@ def ancestral(
         step = _steps(index, x)
         prediction = denoiser(x, step, condition)
         spread = gathered(fixed, step, x) if prediction.log_variance is None else prediction.log_variance
-        x = _finite(ancestral_step(schedule, x, step, prediction.denoised, spread, noise(index)), index)
+        x = finite(ancestral_step(schedule, x, step, prediction.denoised, spread, noise(index)), index)
     return x
 
 
@@ -80,7 +80,7 @@ def ddim(
             x = constraint(x, step)
         denoised = denoiser(x, step, condition).denoised
         x = ddim_step(schedule, x, step, denoised, noise(index) if noise is not None and eta > 0 else None, eta)
-        x = _finite(x, index)
+        x = finite(x, index)
     return x
 
 
@@ -110,7 +110,7 @@ def ddim_inversion(denoiser: Denoiser, schedule: Schedule, clean: Tensor, condit
         step = _steps(index, x)
         noise = noise_from_denoised(schedule, x, step, denoiser(x, step, condition).denoised)
         below, level = schedule.alphas_cumprod_previous, schedule.alphas_cumprod
-        x = _finite(moved(x, noise, gathered(below, step, x), gathered(level, step, x)), index)
+        x = finite(moved(x, noise, gathered(below, step, x), gathered(level, step, x)), index)
     return x
 
 
@@ -139,7 +139,7 @@ def plms(
             denoised = denoiser(ahead, following, condition).denoised
             used = (predicted + noise_from_denoised(schedule, ahead, following, denoised)) / 2
         past = [predicted, *past][:3]
-        x = _finite(_moved_down(schedule, x, step, used), index)
+        x = finite(_moved_down(schedule, x, step, used), index)
     return x
 
 
@@ -171,14 +171,14 @@ def dpm_solver_pp_2m(
     x, before, length_before = start, None, None
     for index in _descending(schedule):
         step = _steps(index, x)
-        denoised = _finite(denoiser(x, step, condition).denoised, index)
+        denoised = finite(denoiser(x, step, condition).denoised, index)
         length = half_log_snr[index] - half_log_snr[index + 1]
         used = denoised
         if before is not None and index > 0:
             used = denoised + float(length / length_before / 2) * (denoised - before)
         spread = ((1 - levels[index]) / (1 - levels[index + 1])).sqrt()
         x = float(spread) * x - float(levels[index].sqrt() * torch.expm1(-length)) * used
-        x, before, length_before = _finite(x, index), denoised, length
+        x, before, length_before = finite(x, index), denoised, length
     return x
 
 
@@ -190,7 +190,8 @@ def _steps(index: int, x: Tensor) -> Tensor:
     return torch.full((len(x),), index, device=x.device)
 
 
-def _finite(x: Tensor, index: int) -> Tensor:
+def finite(x: Tensor, index: int) -> Tensor:
+    """The latent x (N, ...) after a step; raises ValueError, which names it, unless all numbers are finite."""
     if not bool(x.isfinite().all()):
         raise ValueError(
             f"expected finite numbers in the latent, found NaN or infinity after step {index}: train the network "

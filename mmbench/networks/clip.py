@@ -80,7 +80,7 @@ class CLIP(nn.Module):
         return F.normalize(self.from_text((x * weights).sum(dim=1) / weights.sum(dim=1)), dim=-1)
 
     def encode_words(self, tokens: Tensor, known: Tensor | None = None) -> Tensor:
-        """What the text encoder makes of each word, (N, L, text_dim), before the mean; arguments as `encode_text`."""
+        """What the text encoder makes of each word, (N, L, text_dim); arguments as `encode_text`."""
         x = self.words(tokens) + self.word_positions.weight[: tokens.shape[1]]
         for block in self.text_encoder:
             x = block(x, None if known is None else known[:, None, None])

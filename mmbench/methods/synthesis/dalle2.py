@@ -22,7 +22,7 @@ Deviations:
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,6 @@ from mmbench.core.learner import Learner, OptimizerPartial
 from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
-from mmbench.core.weights import KeyMap
 from mmbench.diffusion.denoisers import (
     Condition,
     Denoiser,
@@ -49,8 +48,9 @@ from mmbench.diffusion.denoisers import (
 from mmbench.diffusion.guidance import classifier_free
 from mmbench.diffusion.objectives import hybrid, simple_denoised
 from mmbench.diffusion.samplers import Noise as StepNoise
+from mmbench.diffusion.samplers import finite
 from mmbench.diffusion.schedules import Schedule, gathered, respaced
-from mmbench.networks.dalle2 import PRIOR, CausalTransformer, DecoderCondition, DecoderUNet, Prior, PriorCondition
+from mmbench.networks.dalle2 import CausalTransformer, DecoderCondition, DecoderUNet, Prior, PriorCondition
 
 
 def on_sphere(embedding: Tensor) -> Tensor:
@@ -72,8 +72,8 @@ def shifted_ddim(
 ) -> Tensor:
     """DDIM with eta 1 as the re-implementation draws from a prior, by fewer steps than it was trained with.
 
-    The noise in x_t is told from the level of the step t, but x_t is taken to be at the level below: where there are
-    1000, the two hardly differ. The step that leads to no noise gives the network's estimate.
+    The noise in x_t is told from the level of the step t, but x_t is taken to be at the level below: of 1000 steps the
+    two hardly differ, but for the noisiest. The step that leads to no noise gives the network's estimate.
 
     Args:
         denoiser: of steps of the whole schedule.
@@ -83,14 +83,14 @@ def shifted_ddim(
         noise: from a step to its standard normal numbers (N, D).
 
     Raises:
-        ValueError: the schedule has fewer steps.
+        ValueError: the schedule has fewer steps, or an estimate is not finite.
     """
     require_steps(schedule, num_steps)
     steps = torch.linspace(-1, len(schedule), num_steps + 1)[:-1].int().tolist()
     x, below = start, schedule.alphas_cumprod_previous
     for index, following in pairwise(reversed(steps)):
         step = torch.full((len(x),), index, device=x.device)
-        denoised = denoiser(x, step, condition).denoised
+        denoised = finite(denoiser(x, step, condition).denoised, index)
         if following < 0:
             return denoised
         level, next_level = (gathered(below, torch.full_like(step, place), x) for place in (index, following))
@@ -166,8 +166,6 @@ class DALLE2Prior(Denoising):
         ValueError: there are more sampling steps than steps, guidance without anything forgotten, or words that are of
             another size than embeddings.
     """
-
-    official: ClassVar[dict[str, KeyMap]] = {"ema.average": PRIOR}
 
     def __init__(
         self,
