@@ -170,7 +170,7 @@ def decoding(size: Size, device: str) -> Sides:
 CASES = {"denoising": denoising, "decoding": decoding}
 SIZES = {
     "cuda": {"denoising": Size(192, 3, 8, 64, 20), "decoding": Size(1024, 24, 8, 16)},
-    "cpu": {"denoising": Size(64, 2, 1, 64, 2), "decoding": Size(256, 6, 1, 16)},
+    "cpu": {"denoising": Size(64, 2, 1, 64, 2), "decoding": Size(256, 4, 4, 16)},
     "check": {"denoising": Size(8, 1, 2, 16, 3), "decoding": Size(16, 2, 2, 4)},
 }
 
