@@ -47,7 +47,7 @@ def model(kind, unet=None, **changes):
         unet=unet or small(),
         **{
             "noise_schedule": linear(100),
-            "respacing": "4",
+            "num_steps": 4,
             "sampler": by_ancestral_sampling,
             "decay": 0.5,
             "optimizer": partial(torch.optim.SGD, lr=0.1),
@@ -118,7 +118,7 @@ def test_sizes_that_cannot_be_halved_are_refused_in_one_line():
 
 def test_more_steps_than_the_schedule_has_are_refused_when_a_model_is_built():
     with pytest.raises(ValueError, match=r"^expected from 1 to 100 steps, as many as there are, found 101: take fewer"):
-        model(ADMUnconditional, respacing="101")
+        model(ADMUnconditional, num_steps=101)
 
 
 def test_pictures_of_another_size_are_refused_in_training():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmbench.commands import train
-from mmbench.core import catalogue, config
+from mmbench.core import config
 from mmbench.core.cards import MissingAsset
 from mmbench.core.frozen import Frozen
 from mmbench.core.method import Method
@@ -49,6 +49,38 @@ def steered(tiny):
             f"module: {{_target_: test_stages.{name}}}\n"
         )
     return tiny
+
+
+class Sharpened(Method):
+    """Learns a level, and shows it times what its sampling says."""
+
+    task = TEXT_GUIDED_EDITING
+
+    def __init__(self, level, times):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(level))
+        self.times = times
+
+    def generate(self, batch, noise):
+        return torch.full_like(batch["image"], float(self.level) * self.times)
+
+
+def test_what_is_sampled_in_another_way_is_another_row_of_the_same_training(tiny, home):
+    (tiny.folder / "method/sharpened.yaml").write_text(
+        "# Shows a level\nname: sharpened\nmodule: {_target_: test_stages.Sharpened, level: 0.25}\n"
+        "sampling: {times: 2.0}\ntraining: {epochs: 1, batch_size: 2}\ntiny: {sampling: {times: 1.0}}\n"
+    )
+    plain, other, tuned = (
+        config.composed(["method=sharpened", *WORDS, *more])
+        for more in ([], ["method.sampling.times=3"], ["method.module.level=0.5"])
+    )
+    data = assembly.prepared_data(plain)
+    assert [assembly.assembled(one, data)[0].times for one in (plain, other)] == [1.0, 3]
+    assert stages.stage(plain, data).key == stages.stage(other, data).key != stages.stage(tuned, data).key
+    assert rows.described(plain) != rows.described(other)
+    assert config.composed(["method=sharpened", *WORDS, "scale=toy"])["method"]["sampling"] == {"times": 2.0}
+    with pytest.raises(ValueError, match=r"method\.sampling\.time"):
+        config.composed(["method=sharpened", *WORDS, "method.sampling.time=3"])
 
 
 def planned(*words):
@@ -111,23 +143,6 @@ def test_a_stage_that_sees_the_data_otherwise_is_trained_so(tiny, home):
         patch.setattr(training, "_fit", lambda wanted, data: (sizes.append(data.image_size), fit(wanted, data)))
         training.trained(plain, assembly.prepared_data(plain))
     assert sizes == [32, 64]
-
-
-def test_what_only_sampling_reads_is_in_the_key_of_a_row_and_of_no_training(conf, home):
-    def keys(*words):
-        plain = config.composed(["method=adm_text", "data.source=toy", "weights=trained", *words])
-        return stages.known_stage(plain, "f").key, config.config_hash(rows.described(plain))
-
-    plain, guided, faster = keys(), keys("method.module.guidance=7"), keys("method.module.respacing=ddim25")
-    assert plain[0] == guided[0] == faster[0]
-    assert len({plain[1], guided[1], faster[1]}) == 3
-    assert keys("method.module.left_out=0.2")[0] != plain[0]
-
-
-@pytest.mark.parametrize("name", catalogue.names("method"))
-def test_what_only_sampling_reads_are_arguments_of_the_method(name):
-    method = config.composed([f"method={name}"])["method"]
-    assert set(method.get("sampling", ())) <= method["module"].keys()
 
 
 def test_the_scale_is_in_the_key(conf, home):

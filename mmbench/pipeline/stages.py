@@ -54,7 +54,9 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
     """As `stage`, of data of which no more than the fingerprint is known."""
     before = {argument: known_stage(one, fingerprint) for argument, one in predecessors(plain).items()}
     facts = {
-        "method": config.scientific(_learning(plain["method"])),
+        "method": config.scientific(
+            {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
+        ),
         "training": plain["method"].get("training"),
         **({"from_data": told} if (told := {key: item for key, item in from_data(plain).items() if item}) else {}),
         "data": config.scientific({key: value for key, value in plain["data"].items() if key != "evaluation"}),
@@ -69,12 +71,6 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
     key = config.config_hash(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
     return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16], before)
-
-
-def _learning(method: dict[str, Any]) -> dict[str, Any]:
-    """What training depends on of a method: one training serves all values of what `sampling` in the YAML names."""
-    module = {key: item for key, item in method["module"].items() if key not in method.get("sampling", ())}
-    return {**{key: method[key] for key in ("name", "start") if key in method}, "module": module}
 
 
 def precision(plain: dict[str, Any]) -> dict[str, str]:
