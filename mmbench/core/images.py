@@ -69,8 +69,8 @@ def truncated(images: Tensor) -> Tensor:
 
 
 def from_uint8(images: Tensor) -> Tensor:
-    """uint8 levels to float32 in [-1, 1]; the inverse of `to_uint8`."""
-    return images.to(torch.float32, copy=True).div_(127.5).sub_(1)
+    """uint8 levels to float32 in [-1, 1]; the inverse of `to_uint8`. Levels in float64 stay in it."""
+    return images.to(torch.promote_types(images.dtype, torch.float32), copy=True).div_(127.5).sub_(1)
 
 
 def pyramid(image: Tensor, sizes: Sequence[int]) -> list[Tensor]:

@@ -29,6 +29,28 @@ def pyramid_perceptual_loss(
     return sum(perceptual_loss(features, *pair) for pair in zip(fake, real, strict=True)) / len(fake)
 
 
+def perceptual_distance(network: Callable[[Tensor], dict[str, Tensor]], fake: Tensor, real: Tensor) -> Tensor:
+    """Squared distance of embeddings, of which LPIPS is one.
+
+    Args:
+        network: a frozen network from images in levels of 0 to 255 to `embedding`, e.g. `LPIPSVGG`.
+        fake: (N, 3, H, W) in [-1, 1].
+        real: the same; no gradient flows to it.
+
+    Returns:
+        (N,).
+    """
+    with torch.no_grad():
+        target = network((real + 1) * 127.5)["embedding"]
+    return squared_distance(network((fake + 1) * 127.5)["embedding"], target)
+
+
+@in_float32
+def squared_distance(fake: Tensor, real: Tensor) -> Tensor:
+    """Of rows (N, D): (N,)."""
+    return (fake - real).square().sum(dim=1)
+
+
 @in_float32
 def feature_loss(fake: Tensor, real: Tensor) -> Tensor:
     """`perceptual_loss` where the features (N, C, H, W) are there already."""
