@@ -90,7 +90,7 @@ class Denoising(Learner):
     Args:
         unet: the network, of x_t (N, 3, H, W), timesteps (N,) and the condition of a model.
         noise_schedule: of training.
-        num_steps: how many of its steps make an image, and which (`respaced`).
+        num_steps: which of its steps make an image, a number or another text of `respaced`.
         sampler: `by_ancestral_sampling` or `by_ddim`.
         decay: of the network's moving average, which makes the images.
         optimizer: partial of the optimiser.
@@ -106,7 +106,7 @@ class Denoising(Learner):
         self,
         unet: nn.Module,
         noise_schedule: Schedule,
-        num_steps: str | int,
+        num_steps: int | str,
         sampler: Callable[..., Tensor],
         decay: float,
         optimizer: OptimizerPartial,
