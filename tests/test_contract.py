@@ -84,8 +84,7 @@ def protocols():
 @cache
 def composed(name, *words):
     """A method under a protocol for its task."""
-    target = next(one["module"] for one in above(name) if "_target_" in one.get("module", {}))
-    task = config.target(target).task.name
+    task = config.target({"_target_": built_from(name)}).task.name
     assert task in protocols(), f"{name} is for {task}, which no protocol is for"
     return config.composed([f"method={name}", f"protocol={protocols()[task]}", *words])
 
@@ -120,6 +119,25 @@ def above(name):
 def learns(name):
     """Whether a method is trained itself."""
     return any("training" in one for one in above(name))
+
+
+@cache
+def built_from(name):
+    """The import path of a method's class."""
+    return next(one["module"] for one in above(name) if "_target_" in one.get("module", {}))["_target_"]
+
+
+@cache
+def is_variant(name):
+    """Whether it has other numbers alone than a method of a shorter name, of the same class."""
+    alike = [other for other in catalogue.names("method") if built_from(other) == built_from(name)]
+    return name != min(alike, key=lambda one: (len(one), one))
+
+
+def each(names=None):
+    """Methods as parameters of a test, for CI one of each class, and variants of it in `make test-slow`."""
+    names = catalogue.names("method") if names is None else names
+    return [pytest.param(name, marks=[pytest.mark.slow] if is_variant(name) else []) for name in names]
 
 
 def is_stood_on(name):
@@ -344,7 +362,7 @@ def place(toy_assets):
         yield
 
 
-@pytest.mark.parametrize("name", catalogue.names("method"))
+@pytest.mark.parametrize("name", each())
 def test_it_composes_on_every_data_set_with_the_fields_of_its_task(name):
     fitting = []
     for data in catalogue.names("data"):
@@ -358,7 +376,7 @@ def test_it_composes_on_every_data_set_with_the_fields_of_its_task(name):
     assert {source for _, source in fitting} == {"toy", "real"}
 
 
-@pytest.mark.parametrize("name", catalogue.names("method"))
+@pytest.mark.parametrize("name", each())
 def test_what_it_makes_is_of_its_samples(name):
     of_it = subject(name)
     if makes_something(of_it):
@@ -367,7 +385,7 @@ def test_what_it_makes_is_of_its_samples(name):
         assert is_stood_on(name), f"{name} makes nothing, and no method stands on it"
 
 
-@pytest.mark.parametrize("name", filter(learns, catalogue.names("method")))
+@pytest.mark.parametrize("name", each(filter(learns, catalogue.names("method"))))
 def test_it_learns_what_its_optimisers_hold_and_goes_on_where_it_stopped(name, tmp_path):
     require_training(subject(name), tmp_path)
 

@@ -121,6 +121,27 @@ def test_weights_that_were_not_trained_here_have_parameters_alone(painters):
     assert told_of("identity") == {"parameters": 0}
 
 
+def test_images_say_how_long_they_took_in_all_runs_that_made_some(painters, monkeypatch):
+    """Four images one by one; of the first, parameters are counted, and it is not timed."""
+    monkeypatch.setattr(costs, "process_time", lambda: Clock.seconds)
+    monkeypatch.setattr(Painter, "at_once", 1)
+    generate, made = Painter.generate, []
+
+    def slow(self, batch, noise):
+        made.append(batch["id"])
+        Clock.seconds += 10 * len(made)
+        return generate(self, batch, noise)
+
+    monkeypatch.setattr(Painter, "generate", slow)
+    run = generation.prepared(config.composed(["method=base", *WORDS, "weights=none"]))
+    generation.generate(run)
+    assert costs.of_run(run.plain, run.data, run.folder)["image_cpu_seconds"] == (20 + 30 + 40) / 3
+    for sample in run.samples[:2]:
+        run.file(sample).unlink()
+    generation.generate(run)
+    assert costs.of_run(run.plain, run.data, run.folder)["image_cpu_seconds"] == (20 + 30 + 40 + 50 + 60) / 5
+
+
 def _stopped_in_the_second_epoch(method):
     step = Painter.training_step
 

@@ -11,6 +11,7 @@ from mmbench.core import catalogue, config, results
 from mmbench.core.images import from_uint8, read_rgb, to_uint8, truncated
 from mmbench.core.method import Method
 from mmbench.core.noise import random_stream
+from mmbench.core.outputs import IMAGES
 from mmbench.core.protocol import Protocol, explained_fields
 from mmbench.core.task import TEXT_GUIDED_INPAINTING, TEXT_TO_IMAGE, Task
 from mmbench.data.views import Window
@@ -21,6 +22,7 @@ from mmbench.pipeline.experiments import load
 DATA = {
     "strict": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_synthesis": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_synthesis_64": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
     "vqgan_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_unconditional": ["cub", "coco", "oxford102", "celeba_hq"],
@@ -228,6 +230,22 @@ def test_a_record_of_another_protocol_is_not_in_the_column(home):
     assert {cell.value.mean for cell in found} == {None}
 
 
+def test_a_protocol_brings_images_and_the_real_ones_to_its_size(home):
+    """Bilinearly, as a constant picture and a linear ramp say: twice as large, both are what they were."""
+    ramp = torch.linspace(-0.5, 0.5, 8).expand(1, 3, 8, 8)
+    protocol = Protocol.of({"name": "p", "task": "t", "metrics": {}, "size": 16})
+    (made,) = IMAGES.finished(ramp, {}, protocol)
+    assert made.shape == (3, 16, 16)
+    step = 1 / 7 / 2 * 127.5
+    assert (made[:, :, 2:14].float().diff(dim=2) - step).abs().max() <= 1, "rounded to levels"
+    plain = config.composed(["method=real_image", *WORDS, "protocol=strict_synthesis", "protocol.size=24"])
+    plain["protocol"]["metrics"] = {name: plain["protocol"]["metrics"][name] for name in ("clip_score",)}
+    run = generation.prepared(plain)
+    generation.generate(run)
+    assert {tuple(run.output.read(run.file(sample)).shape) for sample in run.samples} == {(3, 24, 24)}
+    assert run.items(run.samples[:1], {"image"})[0]["image"].shape == (3, 24, 24)
+
+
 def test_what_stands_at_its_default_is_no_part_of_the_hash():
     short = Protocol.of({"name": "p", "task": "t", "metrics": {}})
     long = Protocol.of({"name": "p", "task": "t", "metrics": {}, "draws": 1, "composite": False, "data": {}})
@@ -240,6 +258,11 @@ def test_what_stands_at_its_default_is_no_part_of_the_hash():
     [
         ({"name": "p", "task": "t", "metrics": {}, "drawz": 2}, "protocol p: expected keys of name, .*found 'drawz'"),
         ({"name": "p", "metrics": {}}, "protocol p: expected the key 'task', found none"),
+        ({"name": "p", "task": "t", "metrics": {}, "size": 0}, "expected size as a whole number of 1 or more, found 0"),
+        (
+            {"name": "p", "task": "t", "metrics": {}, "size": 64, "composite": True},
+            "expected size=null with composite, which puts pixels back where they were, found 64",
+        ),
     ],
 )
 def test_a_protocol_with_a_key_too_many_or_too_few_is_refused(keys, message):

@@ -51,6 +51,38 @@ def steered(tiny):
     return tiny
 
 
+class Sharpened(Method):
+    """Learns a level, and shows it times what its sampling says."""
+
+    task = TEXT_GUIDED_EDITING
+
+    def __init__(self, level, times):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(level))
+        self.times = times
+
+    def generate(self, batch, noise):
+        return torch.full_like(batch["image"], float(self.level) * self.times)
+
+
+def test_what_is_sampled_in_another_way_is_another_row_of_the_same_training(tiny, home):
+    (tiny.folder / "method/sharpened.yaml").write_text(
+        "# Shows a level\nname: sharpened\nmodule: {_target_: test_stages.Sharpened, level: 0.25}\n"
+        "sampling: {times: 2.0}\ntraining: {epochs: 1, batch_size: 2}\ntiny: {sampling: {times: 1.0}}\n"
+    )
+    plain, other, tuned = (
+        config.composed(["method=sharpened", *WORDS, *more])
+        for more in ([], ["method.sampling.times=3"], ["method.module.level=0.5"])
+    )
+    data = assembly.prepared_data(plain)
+    assert [assembly.assembled(one, data)[0].times for one in (plain, other)] == [1.0, 3]
+    assert stages.stage(plain, data).key == stages.stage(other, data).key != stages.stage(tuned, data).key
+    assert rows.described(plain) != rows.described(other)
+    assert config.composed(["method=sharpened", *WORDS, "scale=toy"])["method"]["sampling"] == {"times": 2.0}
+    with pytest.raises(ValueError, match=r"method\.sampling\.time"):
+        config.composed(["method=sharpened", *WORDS, "method.sampling.time=3"])
+
+
 def planned(*words):
     plain = config.composed([*words, "data.source=toy", "data.toy_images=40"])
     return stages.stage(plain, assembly.prepared_data(plain))

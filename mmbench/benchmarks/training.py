@@ -47,6 +47,7 @@ from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.core.text import END, Vocabulary
+from mmbench.pipeline.assembly import arguments
 
 HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SIZE] ...]
 
@@ -86,7 +87,7 @@ def _assembled(described: dict[str, Any]) -> Method:
     given = {"vocabulary": Vocabulary((END, *WORDS))} if "vocabulary" in described.get("from_data", []) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        method: Method = config.construct(without_files(described["module"]), **stages, **given)
+        method: Method = config.construct(without_files(arguments(described)), **stages, **given)
         if hasattr(method, "image_encoder"):
             rescaled(method.image_encoder)
     return method

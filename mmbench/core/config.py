@@ -79,7 +79,7 @@ HARDWARE = frozenset(
 # Arguments of a data module that say which data it has, and not how it shows them.
 OF_DATA = frozenset({"root", "assets", "split_scheme", "num_images", "toy_seed", "complete", "seed", "_target_"})
 OF_TRAINING = frozenset({"epochs", "steps", "steps_per_epoch", "batch_size", "accumulate", "select"})
-OF_METHOD = frozenset({"name", "module", "stages", "from_data", "start", "official", "training"})
+OF_METHOD = frozenset({"name", "module", "sampling", "stages", "from_data", "start", "official", "training"})
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up. Embeddings that lie somewhere
 # are in the fingerprint of the data. Of a method's `training`
@@ -570,10 +570,12 @@ def _compose(overrides: Sequence[str], root: str = ROOT, **options: bool) -> Dic
 def of_protocol(protocol: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a data module that a protocol gives at evaluation, and not in training.
 
-    They say where the holes are and how pictures become squares. A `default_preprocessing` is for methods that have
-    none of their own.
+    They say where the holes are, how large pictures are and how they become squares. A `default_preprocessing` is for
+    methods that have none of their own.
     """
     given = {key: protocol[key] for key in ("mask", "preprocessing") if protocol.get(key)}
+    if protocol.get("size"):
+        given["image_size"] = protocol["size"]
     if protocol.get("default_preprocessing") and not data["module"].get("preprocessing"):
         given.setdefault("preprocessing", protocol["default_preprocessing"])
     return {**given, **protocol.get("data", {}).get(data["name"], {})}

@@ -41,6 +41,8 @@ class Method(pl.LightningModule):
         smallest_batch: images that a training batch needs at least, on each process.
         needs_gradients: whether `generate` computes gradients, as what optimises or guides by a loss does.
         accumulate: parts that a batch is cut into, whose gradients are added up before a step; set by training.
+        at_once: images that `generate` is asked for at once, at most, where each takes many passes: what was finished
+            is kept when a run is stopped, and progress is of so many. None: as many as are loaded at once.
         official: submodule name to the map from the authors' keys; empty where no weights were published.
     """
 
@@ -48,6 +50,7 @@ class Method(pl.LightningModule):
     trains_on: ClassVar[frozenset[str]] = frozenset()
     smallest_batch: ClassVar[int] = 1
     needs_gradients: ClassVar[bool] = False
+    at_once: ClassVar[int | None] = None
     official: ClassVar[dict[str, KeyMap]] = {}
     accumulate: int = 1
 

@@ -17,6 +17,7 @@ from mmbench.core.images import (
     decoding,
     notes,
     opened,
+    pyramid,
     read_upright,
     require_mask,
     rgb,
@@ -85,7 +86,7 @@ class Output(ABC):
 
     @abstractmethod
     def finished(self, made: Any, batch: Mapping[str, Any], protocol: Protocol) -> list[Any]:
-        """Composited and rounded as a protocol says: one item for each sample, as they are written."""
+        """Composited, resized and rounded as a protocol says: one item for each sample, as they are written."""
 
     @abstractmethod
     def write(self, path: Path, item: Any) -> None:
@@ -144,6 +145,8 @@ class Images(Output):
     def finished(self, made: Tensor, batch: Mapping[str, Any], protocol: Protocol) -> list[Tensor]:
         if protocol.composite:  # what was known is put back
             made = torch.where(batch["mask"] > 0, made, batch["image"])
+        if protocol.size:
+            (made,) = pyramid(made, [protocol.size])
         return list(config.construct(protocol.rounding, images=made))
 
     def write(self, path: Path, item: Tensor) -> None:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from rich.progress import track as rich_track
 
 Item = TypeVar("Item")
 
+PATIENCE = 30.0  # seconds without a line, of work whose parts take long
 # Of the processes of a distributed run one speaks. A line is one line, however long a folder's name.
 console = Console(stderr=True, soft_wrap=True, quiet=os.environ.get("LOCAL_RANK", "0") != "0")
 
@@ -74,7 +76,24 @@ class EpochLines(Callback):
         self.start = time.monotonic()
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.start = time.monotonic()
+        self.start = self.said = time.monotonic()
+        self.made = 0
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.made += len(batch["id"]) * trainer.world_size
+        count, now = len(trainer.predict_dataloaders.dataset), time.monotonic()  # type: ignore[union-attr]
+        if now - self.said > PATIENCE and self.made < count:
+            self.said, each = now, (now - self.start) / self.made
+            left = timedelta(seconds=round(each * (count - self.made)))
+            self._say(trainer, f"generating: {self.made} of {count}, {left} to go")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         terms = " ".join(f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items()))

@@ -43,6 +43,8 @@ class Protocol:
         seed: of the choice of captions.
         rounding: what makes uint8 of images in [-1, 1].
         composite: whether known pixels are put back into inpainted images.
+        size: side of the squares that images are brought to before they are rounded (bilinear, anti-aliased where they
+            shrink), and that the data set is shown at; None: as a method makes them.
         reference: the split that metrics of sets compare with.
         reference_classes: class numbers of its images: of the domain that is wanted, where domains are unpaired.
     """
@@ -68,6 +70,7 @@ class Protocol:
         default_factory=lambda: {"_target_": TO_NEAREST}, metadata=_changes("images", "rounding")
     )
     composite: bool = field(default=False, metadata=_changes("images", "known pixels put back"))
+    size: int | None = field(default=None, metadata=_changes("images", "size that images are brought to"))
     reference: str = field(default="test", metadata=_changes("scores", "reference set"))
     reference_classes: list[int] | None = field(default=None, metadata=_changes("scores", "its classes"))
 
@@ -92,6 +95,7 @@ class Protocol:
             ("captions_per_image", 1),
             ("draws", 1),
             ("drop_partial_batch", 1),
+            ("size", 1),
             ("seed", 0),
         ):
             number = getattr(found, key)
@@ -105,6 +109,11 @@ class Protocol:
             raise ValueError(
                 f"protocol {name}: expected caption as one of {', '.join(CAPTIONS)}, found {found.caption!r}: change it"
             )
+        if found.composite and found.size:
+            raise ValueError(
+                f"protocol {name}: expected size=null with composite, which puts pixels back where they were, found "
+                f"{found.size}: leave one of them out"
+            )
         for key in ("classes", "reference_classes", "prompts"):
             if not isinstance(values := getattr(found, key), list | None) or values == []:
                 raise ValueError(f"protocol {name}: expected {key} as a list, found {values!r}: correct it")
@@ -115,8 +124,12 @@ class Protocol:
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != _default(one)}
 
     def changing(self, *effects: Effect) -> dict[str, Any]:
-        """The fields that change samples, images or scores: name to value."""
-        return {one.name: getattr(self, one.name) for one in explained_fields() if one.metadata["changes"] in effects}
+        """The fields that change samples, images or scores, and differ from their defaults: name to value."""
+        return {
+            one.name: value
+            for one in explained_fields()
+            if one.metadata["changes"] in effects and (value := getattr(self, one.name)) != _default(one)
+        }
 
 
 def explained_fields() -> list[Field[Any]]:

@@ -76,10 +76,15 @@ def assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[dic
         given["vocabulary"] = read_captions(find(cards["vocabulary"], plain["paths"]["assets"])).vocabulary
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plain["seed"])
-        method = config.construct(plain["method"]["module"], **stages, **given)
+        method = config.construct(arguments(plain["method"]), **stages, **given)
     if "vocabulary" in given:
         _require_known_words(method, given["vocabulary"], data)
     return method, parts
+
+
+def arguments(method: dict[str, Any]) -> dict[str, Any]:
+    """What builds a method: `module`, and `sampling`, the arguments that no training depends on."""
+    return {**method["module"], **method.get("sampling", {})}
 
 
 def _require_known_words(method: Method, vocabulary: Vocabulary, data: DataModule) -> None:

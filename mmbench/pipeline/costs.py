@@ -8,6 +8,7 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import psutil
@@ -22,7 +23,7 @@ from mmbench.core.files import write_json
 from mmbench.data.base import DataModule
 from mmbench.pipeline.stages import Stage, stage
 
-READ = "parameters.json"  # beside the images of a run
+READ, TIMED = "parameters.json", "generating.json"  # beside the images of a run
 OF_TRAINING = ("trained_parameters", "steps", "cpu_seconds")
 
 
@@ -69,6 +70,43 @@ class ParametersRead(Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.watching.close()
+
+
+class GeneratingTime(Callback):
+    """Writes how long images took: CPU time of the first process, over all runs that made some of them.
+
+    A batch during which parameters are counted takes longer, and is left out.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.counting = folder / TIMED, folder / READ
+        self.start: float | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.spent = {"cpu_seconds": 0.0, "images": 0, **_read(self.path)}
+
+    def on_predict_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: Any) -> None:
+        self.start = process_time() if self.counting.is_file() else None
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *rest: Any
+    ) -> None:
+        if self.start is not None:
+            self.spent["cpu_seconds"] += process_time() - self.start
+            self.spent["images"] += len(batch["id"])
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero and self.spent["images"]:
+            write_json(self.path, self.spent)
 
 
 class CpuTime(Callback):
@@ -131,12 +169,14 @@ def of_fit(trainer: pl.Trainer, accumulate: int) -> dict[str, Any]:
 
 
 def of_run(plain: dict[str, Any], data: DataModule, folder: Path) -> dict[str, Any]:
-    """What a record says of costs: `parameters` of the images in `folder`, and `OF_TRAINING` summed over all stages.
+    """What a record says of costs: of the images in `folder`, and `OF_TRAINING` summed over all stages.
 
     Each stage counts once. What is not known, of one of the stages even, is left out, and so is all of training where
     the weights were not trained here.
     """
     found = _read(folder / READ)
+    if timed := _read(folder / TIMED):
+        found["image_cpu_seconds"] = round(timed["cpu_seconds"] / timed["images"], 4)
     if plain["weights"] == "trained":
         trainings = {one.key: one for one in _trainings(stage(plain, data))}
         told = [_read(one.folder / "training.json") for one in trainings.values()]

@@ -20,6 +20,7 @@ COSTS = {  # as a table shows them: key of a record's `costs`, and what they are
     "trained parameters": ("trained_parameters", "those that optimisers changed, of all stages"),
     "steps": ("steps", "batches of training, of all stages"),
     "CPU seconds": ("cpu_seconds", "of training, all stages, threads and processes"),
+    "CPU seconds an image": ("image_cpu_seconds", "of generation, all threads"),
 }
 SIDES = {"above": 1, "below": -1}  # where the better values lie
 

@@ -4,7 +4,7 @@ Images are PNG files in a folder named by everything they depend on, so that a r
 image and a new metric does not draw them again.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
 from mmbench.data.prompts import following, telling
 from mmbench.pipeline.assembly import built, prepared_data
-from mmbench.pipeline.costs import ParametersRead
+from mmbench.pipeline.costs import GeneratingTime, ParametersRead
 from mmbench.pipeline.rows import ROW, described
 from mmbench.pipeline.stages import trainer_of
 
@@ -192,7 +192,7 @@ def generate(run: Run) -> None:
     if missing:
         trainer = trainer_of(
             run.plain,
-            callbacks=[ParametersRead(run.folder), Writer(run), *progress_bar()],
+            callbacks=[GeneratingTime(run.folder), ParametersRead(run.folder), Writer(run), *progress_bar()],
             logger=False,
             enable_checkpointing=False,
             default_root_dir=run.folder,
@@ -202,8 +202,14 @@ def generate(run: Run) -> None:
         if run.output is VIDEOS:
             known.add("frame_rate")
         items = run.items(missing, {*run.method.task.inputs, *known}, told=True)
-        loader = _loader(run, items, partial(with_noise, seed=run.plain["seed"]))
-        with application.within_memory(run.data.batch_size, "lower data.module.batch_size"):
+        at_once = min(run.data.batch_size, run.method.at_once or run.data.batch_size)
+        loader = DataLoader(
+            dataset=items,
+            batch_size=at_once,
+            num_workers=run.data.num_workers,
+            collate_fn=partial(with_noise, seed=run.plain["seed"]),
+        )
+        with application.within_memory(at_once, "lower data.module.batch_size"):
             trainer.predict(run.method, loader, return_predictions=False)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the first process reads what all of them wrote
@@ -213,12 +219,6 @@ def with_noise(items: Sequence[dict[str, Any]], seed: int) -> Batch:
     """Items as one batch, with the noise of their samples."""
     batch = collate(items)
     return {**batch, "noise": Noise(seed, batch["sample"])}
-
-
-def _loader(run: Run, dataset: Dataset, make_batch: Callable[..., Batch] = collate) -> DataLoader:
-    return DataLoader(
-        dataset=dataset, batch_size=run.data.batch_size, num_workers=run.data.num_workers, collate_fn=make_batch
-    )
 
 
 def write_manifest(run: Run) -> None:

@@ -29,7 +29,7 @@ def _data_facts(plain: dict[str, Any]) -> dict[str, Any]:
 def _method_facts(plain: dict[str, Any]) -> dict[str, Any]:
     """What makes the method, and the stages before it, what they are with the weights that are asked for."""
     method = plain["method"]
-    facts = config.scientific({key: method[key] for key in ("name", "module")})
+    facts = config.scientific({key: method[key] for key in ("name", "module", "sampling") if key in method})
     if plain["weights"] == "trained":
         facts |= {key: method[key] for key in ("start", "training") if key in method}
     if plain["weights"] == "official":
