@@ -89,6 +89,12 @@ def test_the_legacy_convention_has_its_weight_before_the_other_term():
     torch.testing.assert_close(paper(z).loss, legacy(z).loss)
 
 
+@pytest.mark.parametrize(("bound", "largest"), [(None, 1 / 50), (0.5, 0.5)])
+def test_codes_begin_within_a_bound_and_fill_it(bound, largest):
+    vectors = VectorQuantiser(50, 4, bound=bound).vectors
+    assert 0.9 * largest < vectors.abs().max() <= largest
+
+
 def test_the_adaptive_weight_makes_both_gradients_of_the_last_layer_as_large():
     layer, features = nn.Conv2d(3, 3, 3), torch.randn(2, 3, 6, 6)
     fake = layer(features)
