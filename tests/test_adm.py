@@ -1,15 +1,19 @@
 """ADM: what its models do, at sizes of milliseconds; the networks are compared with the authors' in parity."""
 
+import json
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from mmbench.core import config
 from mmbench.core.noise import Noise, Sample, TrainingNoise
 from mmbench.core.schedules import declining
 from mmbench.core.text import END, Vocabulary
+from mmbench.core.weights import load_strictly
 from mmbench.diffusion.schedules import linear
 from mmbench.layers.classes import Classes
 from mmbench.layers.timesteps import sinusoids
@@ -25,6 +29,7 @@ from mmbench.methods.synthesis.adm import (
 )
 from mmbench.networks.adm import Blocks, Classifier, HeadsBlocks, SuperResolutionUNet, UNet
 
+PARITY = Path(__file__).parent / "parity/fixtures/adm"
 HALF = {"image_size": 8, "width": 8, "multipliers": [1, 1], "num_blocks": 1, "attention_sizes": [4]}
 BLOCKS = Blocks(head_dim=4, dropout=0.0, groups=4)
 SAMPLES = [Sample(f"bird {number}", 0, 0) for number in range(3)]
@@ -42,7 +47,7 @@ def model(kind, unet=None, **changes):
         unet=unet or small(),
         **{
             "noise_schedule": linear(100),
-            "respacing": "4",
+            "num_steps": 4,
             "sampler": by_ancestral_sampling,
             "decay": 0.5,
             "optimizer": partial(torch.optim.SGD, lr=0.1),
@@ -113,7 +118,7 @@ def test_sizes_that_cannot_be_halved_are_refused_in_one_line():
 
 def test_more_steps_than_the_schedule_has_are_refused_when_a_model_is_built():
     with pytest.raises(ValueError, match=r"^expected from 1 to 100 steps, as many as there are, found 101: take fewer"):
-        model(ADMUnconditional, respacing="101")
+        model(ADMUnconditional, num_steps=101)
 
 
 def test_pictures_of_another_size_are_refused_in_training():
@@ -269,3 +274,28 @@ def test_a_share_of_captions_is_left_out_of_training():
     left_out = (found - nothing).abs().amax(dim=1) < 1e-6
     assert (found[~left_out] - full).abs().max() < 1e-6
     assert 0.17 < float(left_out.float().mean()) < 0.33
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "layout"),
+    [
+        ("adm", GuidedADM, "unet-256-full-layout"),
+        ("adm_64", ADM, "unet-64-full-layout"),
+        ("adm_unconditional", ADMUnconditional, "unet-256-uncond-full-layout"),
+        ("adm_classifier", ADMClassifier, "classifier-256-full-layout"),
+    ],
+)
+def test_released_checkpoints_fill_the_networks_of_their_cards(name, kind, layout):
+    method = config.composed([f"method={name}", "data.source=real"])["method"]
+    recorded = json.loads((PARITY / f"{layout}.json").read_text())["state"]
+    ((part, keys),) = kind.official.items()
+    assert method["official"]["imagenet"].keys() == {part}
+    with torch.device("meta"):
+        if kind is ADMClassifier:
+            network = config.construct(method["module"]["classifier"], in_channels=3, num_classes=1000)
+        else:
+            condition = None if kind is ADMUnconditional else partial(nn.Embedding, 1000)
+            channels = {"in_channels": 3, "out_channels": 6}
+            network = config.construct(method["module"]["unet"], **channels, condition=condition)
+        released = {key: torch.empty(shape) for key, shape, _ in recorded}
+        load_strictly(network, keys(released, network), layout)

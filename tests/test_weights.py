@@ -3,13 +3,16 @@
 import os
 import re
 from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mmbench.core.weights import KeyMap, load_strictly, read_state
+from mmbench.core.cards import Card
+from mmbench.core.weights import KeyMap, load_strictly, read_state, with_averages
 
 
 @pytest.fixture
@@ -186,3 +189,141 @@ def test_tensors_in_another_shape_than_a_state_dict_are_refused(tmp_path, conten
     torch.save(content, tmp_path / "net.pth")
     with pytest.raises(ValueError, match=found):
         read_state(tmp_path / "net.pth")
+
+
+class Callback:
+    """What Lightning's old checkpoints name in `callbacks`, some as classes, some as objects."""
+
+    def __init__(self, path=None):
+        self.path = path
+
+
+def lightning(network, **beside):
+    """A checkpoint as Lightning writes one of latent diffusion: three networks, averages of one, objects beside."""
+    prefixes = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
+    state = {}
+    for shift, prefix in enumerate(prefixes):
+        state |= {f"{prefix}{key}": value.clone() + shift for key, value in network.state_dict().items()}
+    for name, value in network.named_parameters():
+        state[f"model_ema.diffusion_model{name.replace('.', '')}"] = value.detach() + 10
+    state |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(7)}
+    state["betas"] = torch.linspace(0, 1, 4)
+    optimizers = [{"state": {0: {"step": 3}}, "param_groups": [{"lr": 1e-4}]}]
+    return {"epoch": 3, "global_step": 99, "state_dict": state, "optimizer_states": optimizers, **beside}
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "first_stage_model.", "cond_stage_model."])
+@pytest.mark.parametrize("foreign", [None, Callback, Callback("runs/last.ckpt"), OrderedDict(best={1.5, 2.5})])
+def test_each_network_of_a_lightning_checkpoint_fills_ours(network, tmp_path, prefix, foreign):
+    torch.save(
+        lightning(network, callbacks={foreign: foreign} if foreign is Callback else foreign), tmp_path / "m.ckpt"
+    )
+    state = read_state(tmp_path / "m.ckpt", "state_dict", prefix)
+    shift = ["model.diffusion_model.", "first_stage_model.", "cond_stage_model."].index(prefix)
+    assert all(torch.equal(state[key], value + shift) for key, value in network.state_dict().items())
+    load_strictly(network, state, "m.ckpt")
+
+
+def test_averages_over_training_take_the_place_of_parameters_and_buffers_stay(network, tmp_path):
+    torch.save(lightning(network), tmp_path / "m.ckpt")
+    state = read_state(tmp_path / "m.ckpt", "state_dict", "model.diffusion_model.", averaged=True)
+    parameters = dict(network.named_parameters())
+    for key, value in network.state_dict().items():
+        assert torch.equal(state[key], value + 10 * (key in parameters)), key
+    load_strictly(network, state, "m.ckpt")
+
+
+def test_a_card_reads_the_state_dict_that_it_names(network, tmp_path):
+    torch.save(lightning(network), tmp_path / "m.ckpt")
+    card = Card("m.ckpt", None, "its authors", "none", entry="state_dict", prefix="cond_stage_model.")
+    state = card.state(tmp_path / "m.ckpt")
+    assert all(torch.equal(state[key], value + 2) for key, value in network.state_dict().items())
+    state = replace(card, prefix="model.diffusion_model.", averaged=True).state(tmp_path / "m.ckpt")
+    assert torch.equal(state["0.weight"], network[0].weight + 10)
+
+
+def test_averages_of_a_first_stage_are_those_of_the_whole_module(network):
+    """A first stage averages itself, not a part that is called `model`."""
+    averages = {f"model_ema.{key.replace('.', '')}": value + 1 for key, value in network.named_parameters()}
+    found = with_averages(network.state_dict() | averages)
+    assert found.keys() == network.state_dict().keys()
+    assert all(torch.equal(found[key], value + 1) for key, value in network.named_parameters())
+
+
+WHOLE = {"model.a.b": torch.zeros(2), "model.ab": torch.zeros(2), "model.c": torch.zeros(2)}
+
+
+@pytest.mark.parametrize(
+    ("averages", "message"),
+    [
+        ({}, r"expected averages over training \(model_ema\.\*\), found none"),
+        ({"model_ema.decay": torch.ones(())}, "expected averages over training .* found none"),
+        ({"model_ema.d": torch.ones(2)}, "expected one tensor that model_ema.d is the average of, found none"),
+        ({"model_ema.ab": torch.ones(2)}, "model_ema.ab is the average of, found model.a.b and model.ab"),
+        ({"model_ema.c": torch.ones(3)}, "model_ema.c is the average of, found model.c of another shape"),
+    ],
+)
+def test_averages_that_do_not_fit_are_refused(averages, message, tmp_path):
+    torch.save(WHOLE | averages, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match=message) as caught:
+        read_state(tmp_path / "m.pt", averaged=True)
+    assert str(caught.value).startswith(f"{tmp_path / 'm.pt'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prefix_is_of_bare_and_of_safetensors_files_as_well(network, tmp_path):
+    state = authors_state(network, "first_stage_model.") | {"other": torch.zeros(1)}
+    torch.save(state, tmp_path / "m.pt")
+    save_file(state, tmp_path / "m.safetensors")
+    for name in ("m.pt", "m.safetensors"):
+        load_strictly(network, read_state(tmp_path / name, prefix="first_stage_model."), name)
+        with pytest.raises(
+            ValueError, match=r"expected keys that start with model\., found first_stage_model\.0\.bias:"
+        ):
+            read_state(tmp_path / name, prefix="model.")
+        with pytest.raises(ValueError, match="expected state_dict in it, found no state_dict"):
+            read_state(tmp_path / name, "state_dict")
+
+
+def make_folder(path):
+    Path(path).mkdir()
+
+
+class OwnPayload(Payload):
+    def __reduce__(self):
+        return make_folder, (self.path,)
+
+
+@pytest.mark.parametrize("place", ["beside", "within"])
+def test_what_would_run_code_beside_a_state_dict_runs_none(network, tmp_path, place):
+    content = lightning(network)
+    (content if place == "beside" else content["state_dict"])["callbacks"] = OwnPayload(tmp_path / "made")
+    torch.save(content, tmp_path / "m.ckpt")
+    if place == "beside":
+        read_state(tmp_path / "m.ckpt", "state_dict")
+    else:
+        with pytest.raises(ValueError, match="'callbacks' of type make_folder among them"):
+            read_state(tmp_path / "m.ckpt", "state_dict")
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(ValueError, match=r"also needs .*: save its state dict alone"):
+        read_state(tmp_path / "m.ckpt")
+
+
+def test_a_call_of_the_system_is_refused_wherever_it_stands(network, tmp_path):
+    torch.save(lightning(network, callbacks=Payload(tmp_path / "made")), tmp_path / "m.ckpt")
+    with pytest.raises(ValueError, match=r"also needs \w+\.mkdir"):
+        read_state(tmp_path / "m.ckpt", "state_dict")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["m.ckpt", "m.safetensors"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.98])
+def test_a_truncated_checkpoint_is_one_line(network, tmp_path, name, kept):
+    path = tmp_path / name
+    if name.endswith(".ckpt"):
+        torch.save(lightning(network, callbacks={Callback: {"best": 1.0}}), path)
+    else:
+        save_file(lightning(network)["state_dict"], path)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: expected .*: fetch it again$"):
+        read_state(path, "state_dict", "first_stage_model.", averaged=True)

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from torch import Tensor
+
 import mmbench
 from mmbench.core.download import SCHEMES, MissingAsset, download
 from mmbench.core.files import locked, sha256_file, write_text
 from mmbench.core.unpacking import extract, leads_out
+from mmbench.core.weights import read_state
 
 PACKAGE = "mmbench"  # origin of the files that come with the package; their paths are relative to it
 MAX_MEMBER = 4 * 2**30  # bytes; more in one member of an archive is taken for an attack
@@ -27,6 +30,9 @@ class Card:
         member: where `file` is a zip archive, the path inside it of the file that is wanted; it lies unpacked under
             this path beside the archive.
         entry: where the file holds more than one state dict, the keys that lead to the wanted one, with dots between.
+        prefix: where the state dict is of several networks, the start of the wanted one's keys, which they lose
+            (`first_stage_model.`).
+        averaged: whether the averages over training beside the weights are wanted (`weights.with_averages`).
 
     Raises:
         ValueError: the member's path would lead out of the archive's folder.
@@ -38,6 +44,8 @@ class Card:
     licence: str
     member: str | None = None
     entry: str | None = None
+    prefix: str = ""
+    averaged: bool = False
 
     def __post_init__(self) -> None:
         if self.member is not None and (leads_out(self.member) or not PurePosixPath(self.member).parts):
@@ -52,6 +60,14 @@ class Card:
         """Where the wanted file lies, if it is there."""
         archive = self.archive(assets)
         return archive.parent / self.member if self.member else archive
+
+    def state(self, path: str | Path) -> dict[str, Tensor]:
+        """The wanted state dict, under the authors' keys, of the file that lies at `path`.
+
+        Raises:
+            ValueError: as `weights.read_state`.
+        """
+        return read_state(path, self.entry, self.prefix, self.averaged)
 
     def archive(self, assets: str | Path) -> Path:
         """Where what is fetched lies: the archive, or the wanted file itself."""

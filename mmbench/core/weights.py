@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from mmbench.core.files import sha256_bytes
 from mmbench.core.torch7 import parameters, read_t7
@@ -114,7 +115,9 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     network.load_state_dict(dict(state), strict=True)
 
 
-def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
+def read_state(
+    path: str | Path, entry: str | None = None, prefix: str = "", averaged: bool = False
+) -> dict[str, Tensor]:
     """Reads a state dict from a safetensors file, a PyTorch file of any age that holds tensors only, or one of Torch7.
 
     PyTorch files are pickles; whatever is no tensor is refused before it is built, so that a file cannot run code. Of
@@ -123,7 +126,11 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
     Args:
         path: of the file.
         entry: where a PyTorch file holds the state dict beside others and beside plain numbers and texts, the keys
-            that lead to it, with dots between.
+            that lead to it, with dots between. Objects beside it, as Lightning leaves its callbacks there, are passed
+            over: their classes are not looked for, and nothing of theirs is called.
+        prefix: where the state dict is of several networks, the start of the wanted one's keys; they lose it.
+        averaged: whether to take the averages over training that stand beside latent diffusion's weights
+            (`with_averages`).
 
     Raises:
         ValueError: there is no file, it holds something else, or it is damaged.
@@ -131,16 +138,7 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: expected a file of weights, found none: put it there or correct the path")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    if path.suffix == ".t7":
-        return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
-    try:
-        require_sums(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever a damaged file provokes
-        found, remedy = _refusal(error)
-        raise ValueError(f"{path}: expected a PyTorch file of tensors only, found {found}: {remedy}") from None
+    state = _content(path, with_objects=entry is not None)
     for key in entry.split(".") if entry else ():
         if not isinstance(state, Mapping) or key not in state:
             raise ValueError(f"{path}: expected {entry} in it, found no {key}: fetch the file that its card names")
@@ -149,7 +147,86 @@ def read_state(path: str | Path, entry: str | None = None) -> dict[str, Tensor]:
         raise ValueError(
             f"{path}: expected a mapping of names to tensors, found {_description(state)}: save its state dict alone"
         )
-    return dict(state)
+    try:
+        return below(prefix, with_averages(state) if averaged else state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _content(path: Path, with_objects: bool) -> Any:
+    """What a file holds; objects of classes that are not PyTorch's as empty ones where `with_objects`."""
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if path.suffix == ".t7":
+        return {key: torch.from_numpy(value) for key, value in parameters(read_t7(path)).items()}
+    try:
+        require_sums(path)
+        # PyTorch's list of what a file asks for is of zip archives alone; older files have no Lightning's objects.
+        foreign = get_unsafe_globals_in_checkpoint(path) if with_objects and zipfile.is_zipfile(path) else []
+        empty: list[Any] = [(type(name.rpartition(".")[2], (_Empty,), {}), name) for name in foreign]
+        with safe_globals(empty):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever a damaged file provokes
+        found, remedy = _refusal(error)
+        raise ValueError(f"{path}: expected a PyTorch file of tensors only, found {found}: {remedy}") from None
+
+
+class _Empty:
+    """Takes the place of an object in a file, whatever its class, and forgets what it is given."""
+
+    def __init__(self, *_: Any) -> None:
+        """Nothing of it is used."""
+
+    def __setstate__(self, _: Any) -> None:
+        """Nothing of it is used."""
+
+
+def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose keys start with a prefix, without it; `first_stage_model.` is one of latent diffusion's.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if prefix and not found:
+        raise ValueError(
+            f"expected keys that start with {prefix}, found {min(state, default='none')}: fetch the file that its card "
+            "names"
+        )
+    return found
+
+
+AVERAGES = "model_ema."
+
+
+def with_averages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict whose parameters are their averages over training, as latent diffusion's `LitEma` keeps them.
+
+    It writes the average of `model.a.b` (in a first stage, of `a.b`) as `model_ema.ab`, without dots, and `decay` and
+    `num_updates` beside; buffers have none and stay as they are.
+
+    Raises:
+        ValueError: there are no averages, or some of no tensor in it, or of two, or of another shape.
+    """
+    averages = {key.removeprefix(AVERAGES): value for key, value in state.items() if key.startswith(AVERAGES)}
+    latest = {key: value for key, value in state.items() if not key.startswith(AVERAGES)}
+    for count in ("decay", "num_updates"):
+        averages.pop(count, None)
+    if not averages:
+        raise ValueError(f"expected averages over training ({AVERAGES}*), found none: take the file as it is")
+    dotted: dict[str, list[str]] = {}
+    for key in latest:
+        dotted.setdefault(key.removeprefix("model.").replace(".", ""), []).append(key)
+    for name, average in averages.items():
+        keys = dotted.get(name, [])
+        if len(keys) != 1 or latest[keys[0]].shape != average.shape:
+            found = " and ".join(keys) if len(keys) != 1 else f"{keys[0]} of another shape"
+            raise ValueError(
+                f"expected one tensor that {AVERAGES}{name} is the average of, found {found or 'none'}: fetch the file "
+                "that its card names"
+            )
+        latest[keys[0]] = average
+    return latest
 
 
 def encoded(state: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:

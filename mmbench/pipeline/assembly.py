@@ -146,7 +146,7 @@ def _load_official(method: Method, plain: dict[str, Any]) -> tuple[str, bool]:
         path = find(card, plain["paths"]["assets"])
         if part != "vocabulary":
             network = method.get_submodule(part)
-            state = method.official[part](read_state(path, card.entry), network)
+            state = method.official[part](card.state(path), network)
             if "vocabulary" in cards and "embedding.weight" in state:
                 method.vocabulary.require_rows(len(state["embedding.weight"]), str(path))
             load_strictly(network, state, str(path))

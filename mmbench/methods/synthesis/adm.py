@@ -6,7 +6,7 @@ are in `networks/adm.py`, all that is diffusion in `mmbench/diffusion`.
 
 A model is trained by L_hybrid of Improved Denoising Diffusion Probabilistic Models (Nichol, Dhariwal, ICML 2021,
 https://arxiv.org/abs/2102.09672), all steps being equally likely, and makes images by fewer steps than it was trained
-with: `respacing` 250 with `by_ancestral_sampling`, or ddim25 with `by_ddim`.
+with: `num_steps` 250 with `by_ancestral_sampling`, or ddim25 with `by_ddim`.
 
 Deviations:
 - Timesteps, noise and what is left out belong to a sample, so that processes share a batch exactly.
@@ -90,7 +90,7 @@ class Denoising(Learner):
     Args:
         unet: the network, of x_t (N, 3, H, W), timesteps (N,) and the condition of a model.
         noise_schedule: of training.
-        respacing: which of its steps make an image (`respaced`).
+        num_steps: which of its steps make an image, a number or another text of `respaced`.
         sampler: `by_ancestral_sampling` or `by_ddim`.
         decay: of the network's moving average, which makes the images.
         optimizer: partial of the optimiser.
@@ -105,7 +105,7 @@ class Denoising(Learner):
         self,
         unet: nn.Module,
         noise_schedule: Schedule,
-        respacing: str,
+        num_steps: int | str,
         sampler: Callable[..., Tensor],
         decay: float,
         optimizer: OptimizerPartial,
@@ -113,7 +113,7 @@ class Denoising(Learner):
         super().__init__(optimizer)
         self.unet = unet
         self.ema = EMA(unet, decay)
-        self.noise_schedule, self.steps = noise_schedule, respaced(noise_schedule, respacing)
+        self.noise_schedule, self.steps = noise_schedule, respaced(noise_schedule, num_steps)
         self.sampler = sampler
 
     @property
@@ -162,7 +162,7 @@ class ADMUnconditional(Denoising):
 
     Args:
         unet: partial of `UNet` that lacks channels.
-        noise_schedule, respacing, sampler, decay, optimizer: as `Denoising`.
+        noise_schedule, num_steps, sampler, decay, optimizer: as `Denoising`.
     """
 
     task = IMAGE_SYNTHESIS
@@ -182,7 +182,7 @@ class ADM(Denoising):
     Args:
         class_ids: the data set's numbers of the classes that are trained on.
         unet: partial of `UNet` that lacks channels and condition.
-        noise_schedule, respacing, sampler, decay, optimizer: as `Denoising`.
+        noise_schedule, num_steps, sampler, decay, optimizer: as `Denoising`.
     """
 
     task = CLASS_TO_IMAGE
@@ -339,7 +339,7 @@ class ADMText(Denoising):
         text_dropout: share of the word embedding's values dropped in training.
         left_out: probability that an image is trained on without its caption.
         guidance: how far from what the image would be without a caption; 1: none.
-        noise_schedule, respacing, sampler, decay, optimizer: as `Denoising`.
+        noise_schedule, num_steps, sampler, decay, optimizer: as `Denoising`.
 
     Raises:
         ValueError: guidance, where no caption is ever left out.
