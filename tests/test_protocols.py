@@ -24,6 +24,7 @@ DATA = {
     "strict_synthesis": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_synthesis_64": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
+    "vqgan_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_unconditional": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_class_conditional": ["cub", "oxford102"],
     "strict_inpainting": ["cub", "coco", "oxford102", "celeba_hq"],
