@@ -3,11 +3,16 @@
 import itertools
 import math
 import zlib
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
-from mmbench.methods.synthesis.masked_tokens import decoded, left_masked, random_mask
+from mmbench.core.noise import Noise, Sample
+from mmbench.core.text import Vocabulary
+from mmbench.methods.synthesis.masked_tokens import MaskGIT, decoded, left_masked, random_mask
+from mmbench.networks.token_transformer import BidirectionalTransformer
 
 NUM_CODES, MASK = 20, 33
 
@@ -107,3 +112,70 @@ def test_in_training_a_share_by_the_schedule_is_masked_and_at_least_one():
     progress = torch.tensor([0.0, 0.5, 1 - 2**-24])
     mask = random_mask(progress, torch.rand(3, 100, generator=torch.Generator().manual_seed(0)))
     assert mask.sum(dim=1).tolist() == [100, math.ceil(100 * math.cos(math.pi / 4)), 1]
+
+
+class Stage(nn.Module):
+    """A first stage whose codes say whether a square is light."""
+
+    num_codes, factor = 2, 4
+
+    def encode(self, images):
+        return (images[:, 0, ::4, ::4] > 0).long()
+
+    def decode(self, codes):
+        light = (2.0 * codes - 1).repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
+        return light[:, None].expand(-1, 3, -1, -1)
+
+
+def maskgit(**more):
+    settings = {
+        "vocabulary": Vocabulary.from_captions(["light left", "light right"]),
+        "transformer": partial(BidirectionalTransformer, width=16, num_layers=1, num_heads=2),
+        "max_words": 2,
+        "window": 4,
+        "num_steps": 4,
+        "choice_temperature": 4.5,
+        "temperature": 1.0,
+        "top_k": None,
+        "label_smoothing": 0.0,
+        "optimizer": partial(torch.optim.AdamW, lr=0.01),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return MaskGIT(Stage(), **{**settings, **more}).eval()
+
+
+def test_captions_say_what_is_drawn():
+    """Pictures that are light on one side: words and places decide every code."""
+    image = -torch.ones(2, 3, 16, 16)
+    image[0, :, :, :8], image[1, :, :, 8:] = 1, 1
+    image, captions = image.repeat(4, 1, 1, 1), ["light left", "light right"] * 4
+    method = maskgit()
+    optimizer = method.configure_optimizers()
+    for step in range(60):
+        noise = Noise(0, [Sample(f"bird{n}", 0, step) for n in range(8)])
+        optimizer.zero_grad()
+        sum(method.terms({"image": image, "caption": captions, "noise": noise}).values()).backward()
+        optimizer.step()
+    made = method.generate({"caption": captions}, Noise(0, [Sample(f"bird{n}", 0, 0) for n in range(8)]))
+    assert (made == image).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"num_steps": 17}, "expected num_steps from 1 to 16, the codes of a map, found 17"),
+        ({"choice_temperature": -1.0}, "expected choice_temperature from 0, found -1.0"),
+        ({"temperature": 0.0}, "expected a temperature above 0, found 0.0"),
+        ({"top_k": 3}, "expected top_k from 1 to 2, the number of tokens, found 3"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, said):
+    with pytest.raises(ValueError, match=said):
+        maskgit(**settings)
+
+
+def test_pictures_of_another_size_are_refused():
+    noise = Noise(0, [Sample("bird", 0, 0)])
+    with pytest.raises(ValueError, match="expected images of 16 x 16 pixels to train a transformer of 4 x 4 codes"):
+        maskgit().terms({"image": torch.zeros(1, 3, 20, 20), "caption": ["light left"], "noise": noise})
