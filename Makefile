@@ -6,8 +6,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo demo-seeds test test-slow test-gpu lint bench-data bench-metrics bench-attention bench-train list tables \
-	publish-demo regression-baseline toy-networks drill clean
+.PHONY: help demo demo-seeds test test-slow test-gpu lint bench-data bench-metrics bench-attention bench-train bench-sample \
+	list tables publish-demo regression-baseline toy-networks drill clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -53,6 +53,9 @@ bench-attention: $(READY) ## coherent semantic attention beside a plain transcri
 
 bench-train: $(READY) ## a training step beside the authors' schedule (ARGS='[check] METHOD[=BATCH_SIZE] ...')
 	$(BIN)/python -m mmbench.benchmarks.training $(ARGS)
+
+bench-sample: $(READY) ## steps and tokens a second beside a plain transcription (ARGS='[check] [denoising] [decoding]')
+	$(BIN)/python -m mmbench.benchmarks.sampling $(ARGS)
 
 list: $(READY) ## list methods, data sets, protocols, metrics and experiments
 	$(BIN)/mmbench list $(ARGS)

@@ -28,7 +28,7 @@ BELOW = {
     "metrics": {"core", "layers", "networks"},
     "pipeline": {"core", "data", "metrics"},
     "commands": {"core", "data", "metrics", "pipeline"},
-    "benchmarks": {"core", "layers", "networks", "losses", "methods", "data", "metrics", "pipeline"},
+    "benchmarks": {"core", "layers", "networks", "losses", "diffusion", "methods", "data", "metrics", "pipeline"},
     "maintenance": {"core", "layers", "networks", "data", "metrics", "pipeline", "__main__"},
     "__main__": {"core", "commands"},
     "__init__": {"core"},

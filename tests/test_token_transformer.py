@@ -169,7 +169,8 @@ def test_more_tokens_than_positions_are_refused():
 
 def test_weights_of_linear_layers_decay_and_nothing_else():
     network = transformer()
-    decayed, kept = network.parameter_groups(0.01)
+    optimizer = torch.optim.AdamW(network.parameter_groups(), weight_decay=0.01)
+    decayed, kept = optimizer.param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.01, 0.0)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     assert {names[id(one)] for one in kept["params"]} == {

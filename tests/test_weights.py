@@ -3,6 +3,7 @@
 import os
 import re
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from mmbench.core.cards import Card
 from mmbench.core.weights import KeyMap, load_strictly, read_state, with_averages
 
 
@@ -229,6 +231,15 @@ def test_averages_over_training_take_the_place_of_parameters_and_buffers_stay(ne
     for key, value in network.state_dict().items():
         assert torch.equal(state[key], value + 10 * (key in parameters)), key
     load_strictly(network, state, "m.ckpt")
+
+
+def test_a_card_reads_the_state_dict_that_it_names(network, tmp_path):
+    torch.save(lightning(network), tmp_path / "m.ckpt")
+    card = Card("m.ckpt", None, "its authors", "none", entry="state_dict", prefix="cond_stage_model.")
+    state = card.state(tmp_path / "m.ckpt")
+    assert all(torch.equal(state[key], value + 2) for key, value in network.state_dict().items())
+    state = replace(card, prefix="model.diffusion_model.", averaged=True).state(tmp_path / "m.ckpt")
+    assert torch.equal(state["0.weight"], network[0].weight + 10)
 
 
 def test_averages_of_a_first_stage_are_those_of_the_whole_module(network):

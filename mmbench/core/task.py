@@ -82,6 +82,7 @@ CAPTIONING = Task("captioning", ("image",), None, "caption")
 TEXT_TO_VIDEO = Task("text-to-video synthesis", ("caption",), "caption", "video")
 RECONSTRUCTION = Task("reconstruction by inversion", ("image",), None, "image")
 CLASS_TO_IMAGE = Task("class-conditional synthesis", ("class_id",), None, "image")
+LAYOUT_TO_IMAGE = Task("layout-to-image synthesis", ("layout",), None, "image")
 SUPER_RESOLUTION = Task("super-resolution", ("image",), None, "image")
 IMAGE_SYNTHESIS = Task("image synthesis", (), None, "image")
 # Name to task, of all that stand above.

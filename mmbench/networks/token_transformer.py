@@ -11,8 +11,11 @@ from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from numpy.random import Generator
 from torch import Tensor, nn
 
+from mmbench.core.images import require_size
+from mmbench.core.text import Vocabulary, padded
 from mmbench.core.weights import KeyMap
 from mmbench.layers.cached_attention import CausalSelfAttention, KeyValueCache, SelfAttention, causal
 
@@ -109,16 +112,16 @@ class TokenTransformer(nn.Module):
         return self.head(self.features(self.embedding(tokens), caches))
 
     def predicted(self, condition: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (N, L, V) of each of the tokens (N, L) by those before it and a condition (N, P), which has tokens."""
+        """Logits (N, L, V) of each of the tokens (N, L) by those before it and a condition (N, P), P at least 1."""
         logits = self(torch.cat((condition, tokens[:, :-1]), dim=1))
         return logits[:, condition.shape[1] - 1 :]
 
-    def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """For an optimiser: weights of linear layers decay, and nothing else."""
+    def parameter_groups(self) -> list[dict]:
+        """For an optimiser: weights of linear layers decay as it says, and nothing else does."""
         decaying = {id(module.weight) for module in self.modules() if isinstance(module, nn.Linear)}
         kept = [parameter for parameter in self.parameters() if id(parameter) not in decaying]
         decayed = [parameter for parameter in self.parameters() if id(parameter) in decaying]
-        return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+        return [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
 
 
 class BidirectionalTransformer(TokenTransformer):
@@ -228,6 +231,66 @@ def sampled(
         features = transformer.features(transformer.embedding(read), caches)
         tokens[:, row, column] = draw(transformer.head(features[:, -1]), number)
     return tokens
+
+
+def encoded(pictures: Tensor, first: nn.Module) -> Tensor:
+    """Codes (N, h, w) that a first stage makes of pictures (N, ...), in full precision whatever that of training is."""
+    with torch.no_grad(), torch.autocast(pictures.device.type, enabled=False):
+        return first.encode(pictures)
+
+
+def codes_of(images: Tensor, first: nn.Module, window: int) -> Tensor:
+    """The codes that a transformer is trained with, (N, window^2), of images (N, 3, H, W).
+
+    Args:
+        images: in [-1, 1].
+        first: with `encode` and `factor`.
+        window: as `places`.
+
+    Raises:
+        ValueError: the images have other sizes.
+    """
+    require_size(images, window * first.factor, f"a transformer of {window} x {window} codes")
+    return encoded(images, first).flatten(1)
+
+
+def map_size(image_size: int, factor: int, window: int) -> tuple[int, int]:
+    """Height and width of the map of tokens of a square image.
+
+    Args:
+        image_size: its height and width.
+        factor: by which the first stage makes a map smaller than its image.
+        window: as `places`.
+
+    Raises:
+        ValueError: the size is no multiple of the factor, or the map is smaller than a window.
+    """
+    if image_size % factor or image_size < window * factor:
+        raise ValueError(
+            f"expected an image_size that is a multiple of {factor}, the first stage's stride, and at least "
+            f"{window * factor}, the transformer's window, found {image_size}: change it"
+        )
+    return image_size // factor, image_size // factor
+
+
+def encoded_words(
+    vocabulary: Vocabulary, captions: Sequence[str], max_words: int, streams: Sequence[Generator] | None
+) -> Tensor:
+    """Captions as (N, max_words) int64, indices of words, filled up with 0.
+
+    Args:
+        vocabulary: the words that are known; others are left out.
+        captions: N texts.
+        max_words: that a caption has room for; as `Vocabulary.encode`.
+        streams: which words of a longer one stay, in training; None: the caption itself decides.
+
+    Raises:
+        ValueError: a caption has no known word; says which.
+    """
+    rngs = streams or [None] * len(captions)
+    found = [vocabulary.encode(caption, max_words, rng) for caption, rng in zip(captions, rngs, strict=True)]
+    tokens, _ = padded(found)
+    return F.pad(tokens, (0, max_words - tokens.shape[1]))
 
 
 def token_cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -146,8 +146,7 @@ def _load_official(method: Method, plain: dict[str, Any]) -> tuple[str, bool]:
         path = find(card, plain["paths"]["assets"])
         if part != "vocabulary":
             network = method.get_submodule(part)
-            authors = read_state(path, card.entry, card.prefix, card.averaged)
-            state = method.official[part](authors, network)
+            state = method.official[part](card.state(path), network)
             if "vocabulary" in cards and "embedding.weight" in state:
                 method.vocabulary.require_rows(len(state["embedding.weight"]), str(path))
             load_strictly(network, state, str(path))
