@@ -77,11 +77,13 @@ class VectorQuantiser(Codebook):
         num_codes: K.
         dim: D.
         beta: weight of the commitment.
+        bound: vectors start uniform in [-bound, bound]; None: of 1 / K, as published.
     """
 
-    def __init__(self, num_codes: int, dim: int, beta: float = 0.25) -> None:
+    def __init__(self, num_codes: int, dim: int, beta: float = 0.25, bound: float | None = None) -> None:
         super().__init__()
-        self.vectors = nn.Parameter(torch.empty(num_codes, dim).uniform_(-1 / num_codes, 1 / num_codes))
+        bound = bound or 1 / num_codes
+        self.vectors = nn.Parameter(torch.empty(num_codes, dim).uniform_(-bound, bound))
         self.beta = beta
 
     def forward(self, z: Tensor) -> Quantised:
