@@ -3,6 +3,10 @@
 By Lightning's own trainer and DDP, in float64, with SGD in the place of each optimiser, whose step is linear.
 """
 
+import mmbench.core.torchvision_schema  # noqa: F401  (before torchvision)
+
+# isort: split
+
 import copy
 import io
 import os
