@@ -1,7 +1,8 @@
 """MaskGIT: Masked Generative Image Transformer: codes of an image seen from all sides, and drawn many at a time.
 
 Huiwen Chang, Han Zhang, Lu Jiang, Ce Liu, William T. Freeman. CVPR 2022. https://arxiv.org/abs/2202.04200
-No reference to compare with; numbers are the paper's.
+No reference to compare with. Learning rate, weight decay and the temperature of the choice are the paper's as we
+recall them, and unverified.
 
 An image is the map of codes of a first stage, VQGAN's. A transformer that sees the whole map is trained to say codes
 that are masked (section 3.1). To make an image all are masked; in each of a few steps all masked ones are drawn, those
