@@ -27,17 +27,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch, Kept
 from mmbench.core.noise import Noise
-from mmbench.core.task import CLASS_TO_IMAGE, RECONSTRUCTION, SUPER_RESOLUTION, TEXT_TO_IMAGE
+from mmbench.core.task import CLASS_TO_IMAGE, SUPER_RESOLUTION, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
 from mmbench.diffusion.latent import LatentDiffusion
 from mmbench.layers.classes import Classes
-from mmbench.losses.adaptive import adaptive_weight
-from mmbench.losses.adversarial import hinge_fake, hinge_real
+from mmbench.losses.adaptive import JudgedAutoencoder
 from mmbench.losses.perceptual import perceptual_distance
 from mmbench.losses.precision import in_float32
 from mmbench.networks.ldm import (
@@ -52,7 +50,7 @@ from mmbench.networks.ldm import (
 from mmbench.networks.vqgan import PatchDiscriminator
 
 
-class LDMAutoencoder(Adversarial):
+class LDMAutoencoder(JudgedAutoencoder):
     """The first stage that is regularised by a KL term: section 3.1 and appendix G.
 
     Args:
@@ -64,14 +62,10 @@ class LDMAutoencoder(Adversarial):
         log_variance: of a pixel and its perceptual distance around what is reconstructed.
         lambda_perceptual: weight of LPIPS beside each pixel's absolute difference.
         lambda_kl: weight of the divergence of a latent's distribution from the standard normal one.
-        lambda_adversarial: what the adaptive weight of the adversarial term is multiplied by.
-        discriminator_start: steps before the discriminator takes part.
+        lambda_adversarial, discriminator_start: as `JudgedAutoencoder`.
     """
 
-    task = RECONSTRUCTION
-    trains_on = frozenset({"image"})
     official: ClassVar[dict[str, KeyMap]] = {"autoencoder": KL_AUTOENCODER}
-    steps: Tensor
 
     def __init__(
         self,
@@ -92,16 +86,18 @@ class LDMAutoencoder(Adversarial):
         lambda_adversarial: float,
         discriminator_start: int,
     ) -> None:
-        super().__init__(optimizers)
-        self.autoencoder = KLAutoencoder(
-            width, multipliers, num_blocks, attention_factors, hidden_channels, latent_channels, num_groups
+        super().__init__(
+            optimizers,
+            KLAutoencoder(
+                width, multipliers, num_blocks, attention_factors, hidden_channels, latent_channels, num_groups
+            ),
+            PatchDiscriminator(discriminator_width, discriminator_layers),
+            perceptual,
+            lambda_perceptual,
+            lambda_adversarial,
+            discriminator_start,
         )
-        self.discriminator = PatchDiscriminator(discriminator_width, discriminator_layers)
-        self.perceptual = perceptual
-        self.log_variance = log_variance
-        self.lambda_perceptual, self.lambda_kl = lambda_perceptual, lambda_kl
-        self.lambda_adversarial, self.discriminator_start = lambda_adversarial, discriminator_start
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.log_variance, self.lambda_kl = log_variance, lambda_kl
 
     def reconstruction_terms(self, image: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Negative log-likelihood of images (N, 3, H, W), a sum over the numbers of each, in its two parts.
@@ -116,31 +112,10 @@ class LDMAutoencoder(Adversarial):
             "L_perceptual": numbers * precision * distance,
         }
 
-    def adversarial_terms(self, fake: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        """Reconstructions (N, 3, H, W) are to be judged real, as strongly as `reconstruction` pulls."""
-        judged = -self.discriminator(fake).mean()
-        weight = adaptive_weight(reconstruction, judged, self.autoencoder.decoder.exit.weight)
-        return {"L_G": self.lambda_adversarial * weight * judged}
-
-    def discriminator_terms(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Images and reconstructions (N, 3, H, W), each judged by itself."""
-        return {
-            "L_D_real": hinge_real(self.discriminator(real)) / 2,
-            "L_D_fake": hinge_fake(self.discriminator(fake)) / 2,
-        }
-
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        image, starts = batch["image"], bool(self.steps >= self.discriminator_start)
-        posterior = self.autoencoder.encode(image)
+    def reconstructed(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        posterior = self.autoencoder.encode(batch["image"])
         fake = self.autoencoder.decode(drawn(posterior, batch["noise"]))
-        terms = self.reconstruction_terms(image, fake)
-        with self.held(self.discriminator):
-            judged = self.adversarial_terms(fake, sum(terms.values())) if starts else {}
-            self.minimise("autoencoder", {**terms, "KL": self.lambda_kl * posterior.divergence().mean(), **judged})
-        if starts:
-            self.minimise("discriminator", self.discriminator_terms(image, fake.detach()))
-        if self.last_part:
-            self.steps += 1
+        return fake, {"KL": self.lambda_kl * posterior.divergence().mean()}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         """Images as the second stage sees them: of one latent of each."""

@@ -25,25 +25,21 @@ from collections.abc import Mapping, Sequence
 from math import cos, pi
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from mmbench.core.adversarial import Adversarial
 from mmbench.core.categorical import gumbel
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
-from mmbench.core.task import RECONSTRUCTION
 from mmbench.core.weights import KeyMap
 from mmbench.layers.quantisers import Codebook, Quantised
-from mmbench.losses.adaptive import adaptive_weight
-from mmbench.losses.adversarial import hinge_fake, hinge_real
+from mmbench.losses.adaptive import JudgedAutoencoder
 from mmbench.losses.perceptual import perceptual_distance
 from mmbench.networks.vqgan import Autoencoder, PatchDiscriminator
 from mmbench.networks.vqgan_keys import AUTOENCODER
 
 
-class VQGAN(Adversarial):
+class VQGAN(JudgedAutoencoder):
     """The autoencoder and its training: pixels, a perceptual distance, a quantiser and, later, a discriminator.
 
     Args:
@@ -52,15 +48,11 @@ class VQGAN(Adversarial):
         optimizers: partials for `autoencoder` and `discriminator`.
         width, multipliers, num_blocks, attention_factors, latent_channels, num_groups: as `Autoencoder`.
         discriminator_width, discriminator_layers: as `PatchDiscriminator`.
-        lambda_perceptual, lambda_codebook: weights of these terms.
-        lambda_adversarial: what the adaptive weight of the adversarial term is multiplied by.
-        discriminator_start: steps before the discriminator takes part.
+        lambda_codebook: weight of the quantiser's term.
+        lambda_perceptual, lambda_adversarial, discriminator_start: as `JudgedAutoencoder`.
     """
 
-    task = RECONSTRUCTION
-    trains_on = frozenset({"image"})
     official: ClassVar[dict[str, KeyMap]] = {"autoencoder": AUTOENCODER}
-    steps: Tensor
 
     def __init__(
         self,
@@ -80,15 +72,16 @@ class VQGAN(Adversarial):
         lambda_adversarial: float,
         discriminator_start: int,
     ) -> None:
-        super().__init__(optimizers)
-        self.autoencoder = Autoencoder(
-            width, multipliers, num_blocks, attention_factors, latent_channels, quantiser, num_groups
+        super().__init__(
+            optimizers,
+            Autoencoder(width, multipliers, num_blocks, attention_factors, latent_channels, quantiser, num_groups),
+            PatchDiscriminator(discriminator_width, discriminator_layers),
+            perceptual,
+            lambda_perceptual,
+            lambda_adversarial,
+            discriminator_start,
         )
-        self.discriminator = PatchDiscriminator(discriminator_width, discriminator_layers)
-        self.perceptual = perceptual
-        self.lambda_perceptual, self.lambda_codebook = lambda_perceptual, lambda_codebook
-        self.lambda_adversarial, self.discriminator_start = lambda_adversarial, discriminator_start
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.lambda_codebook = lambda_codebook
 
     @property
     def num_codes(self) -> int:
@@ -119,31 +112,9 @@ class VQGAN(Adversarial):
             "L_perceptual": self.lambda_perceptual * perceptual_distance(self.perceptual, fake, image).mean(),
         }
 
-    def adversarial_terms(self, fake: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        """Reconstructions (N, 3, H, W) are to be judged real, as strongly as `reconstruction` pulls: equation 7."""
-        judged = -self.discriminator(fake).mean()
-        weight = adaptive_weight(reconstruction, judged, self.autoencoder.decoder.exit.weight)
-        return {"L_G": self.lambda_adversarial * weight * judged}
-
-    def discriminator_terms(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Images and reconstructions (N, 3, H, W), each judged by itself."""
-        return {
-            "L_D_real": hinge_real(self.discriminator(real)) / 2,
-            "L_D_fake": hinge_fake(self.discriminator(fake)) / 2,
-        }
-
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        image, starts = batch["image"], bool(self.steps >= self.discriminator_start)
-        found = self.quantised(self.autoencoder.latent(image), batch["noise"])
-        fake = self.autoencoder.decoded(found.codes)
-        terms = self.reconstruction_terms(image, fake)
-        with self.held(self.discriminator):
-            judged = self.adversarial_terms(fake, sum(terms.values())) if starts else {}
-            self.minimise("autoencoder", {**terms, "L_codebook": self.lambda_codebook * found.loss, **judged})
-        if starts:
-            self.minimise("discriminator", self.discriminator_terms(image, fake.detach()))
-        if self.last_part:
-            self.steps += 1
+    def reconstructed(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        found = self.quantised(self.autoencoder.latent(batch["image"]), batch["noise"])
+        return self.autoencoder.decoded(found.codes), {"L_codebook": self.lambda_codebook * found.loss}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return self.decode(self.encode(batch["image"]))
