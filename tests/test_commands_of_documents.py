@@ -64,6 +64,10 @@ HOW = {
     "make reproduce-synthesis_toy DATA=toy": Expanded("mmbench reproduce experiment=synthesis_toy data.source=toy"),
     "make reproduce-tdanet DATA=toy": Expanded("mmbench reproduce experiment=tdanet data.source=toy"),
     "make reproduce-tdanet_guidance DATA=toy": Expanded("mmbench reproduce experiment=tdanet_guidance data.source=toy"),
+    "make reproduce-tokens_diffusion_toy DATA=toy": Expanded(
+        "mmbench reproduce experiment=tokens_diffusion_toy data.source=toy"
+    ),
+    "make reproduce-adm DATA=real": Expanded("mmbench reproduce experiment=adm data.source=real"),
     "make reproduce-dfgan DATA=real": Expanded("mmbench reproduce experiment=dfgan data.source=real"),
     "make table-manigan": Expanded("mmbench table experiment=manigan data.source=real"),
     "make drill": Named("test_drill.py runs a short one"),
@@ -97,6 +101,10 @@ HOW = {
     "mmbench evaluate method=projector data=celeba_hq data.source=toy protocol=strict_reconstruction "
     "weights=trained": Composed(MINUTES),
     "mmbench evaluate method=showtell data=coco data.source=toy protocol=karpathy weights=trained": Composed(MINUTES),
+    "mmbench evaluate method=ldm data.source=toy protocol=strict_synthesis_64 weights=trained "
+    "method.sampling.num_steps=50 method.sampling.guidance=4": Composed(MINUTES),
+    "mmbench evaluate method=ldm data.source=toy protocol=strict_synthesis_64 weights=trained "
+    "method.sampling.sampler._target_=mmbench.diffusion.samplers.dpm_solver_pp_2m": Composed(MINUTES),
     "mmbench train method=tagan scale=toy data=cub data.root=FOLDER data.module.complete=false": Composed(
         "photographs"
     ),
