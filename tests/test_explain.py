@@ -104,7 +104,7 @@ def test_a_record_is_explained_with_its_own_images(conf, home, monkeypatch, caps
     (record,) = (home / "results/real").glob("*.json")
     before = {image: image.stat().st_mtime_ns for image in home.rglob("samples/**/*.png")}
     assert len(before) == 20
-    monkeypatch.setattr(generation, "_loader", lambda *_: pytest.fail("drew an image again"))
+    monkeypatch.setattr(generation, "trainer_of", lambda *_, **__: pytest.fail("drew an image again"))
     assert explain.main([f"record={record}", "against=fewer", "metric=lpips", "trainer=cpu"]) == 0
     printed = capsys.readouterr().out
     assert f"{value:.6g}" in printed

@@ -161,8 +161,8 @@ def test_a_card_exists_for_every_key_map_and_a_key_map_for_every_card(method):
         assert cards.keys() - {"vocabulary"} == maps.keys(), data
         # TAGAN takes words from the data to choose vectors by; their order is nobody's, and no card says it.
         assert ("vocabulary" in cards) == ("vocabulary" in content.get("from_data", []) and method != "tagan")
-        paths = {Card(**card).path("x") for card in cards.values()}
-        assert len(paths) == len(cards)
+        found = [Card(**card) for card in cards.values()]
+        assert len({(card.path("x"), card.prefix) for card in found}) == len(cards)
 
 
 @pytest.mark.parametrize("method", ["damsm", "manigan_main", "manigan"])

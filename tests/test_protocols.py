@@ -26,6 +26,8 @@ DATA = {
     "strict_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
     "vqgan_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_unconditional": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_layout": ["coco"],
+    "strict_super_resolution": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_class_conditional": ["cub", "oxford102"],
     "strict_inpainting": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_inpainting_object": ["cub"],

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 import mmbench
 from mmbench.core.download import SCHEMES, MissingAsset, download
 from mmbench.core.files import locked, sha256_file, write_text
 from mmbench.core.unpacking import extract, leads_out
-from mmbench.core.weights import read_state
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACKAGE = "mmbench"  # origin of the files that come with the package; their paths are relative to it
 MAX_MEMBER = 4 * 2**30  # bytes; more in one member of an archive is taken for an attack
@@ -61,12 +62,14 @@ class Card:
         archive = self.archive(assets)
         return archive.parent / self.member if self.member else archive
 
-    def state(self, path: str | Path) -> dict[str, Tensor]:
+    def state(self, path: str | Path) -> "dict[str, Tensor]":
         """The wanted state dict, under the authors' keys, of the file that lies at `path`.
 
         Raises:
             ValueError: as `weights.read_state`.
         """
+        from mmbench.core.weights import read_state  # PyTorch is not imported where cards are listed
+
         return read_state(path, self.entry, self.prefix, self.averaged)
 
     def archive(self, assets: str | Path) -> Path:
