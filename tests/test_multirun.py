@@ -37,10 +37,15 @@ def records(home):
     ("words", "expected"),
     [
         (["--multirun", "method=identity,real", "seed=0,1"], [(m, "cub", "strict", s) for m in "ir" for s in (0, 1)]),
-        (["method=identity", "-m", "data=cub,celeba_hq"], [("i", d, "strict", 0) for d in ("cub", "celeba_hq")]),
-        (
+        pytest.param(
+            ["method=identity", "-m", "data=cub,celeba_hq"],
+            [("i", d, "strict", 0) for d in ("cub", "celeba_hq")],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             ["protocol=strict,manigan", "method=identity", "seed=range(2,4)", "--multirun"],
             [("i", "cub", p, s) for p in ("manigan", "strict") for s in (2, 3)],
+            marks=pytest.mark.slow,
         ),
         (["-m", "method=glob(id*)", "experiment=choice(a,b)"], [("i", "cub", "strict", 0)] * 2),
         (["hydra.mode=MULTIRUN", "method=real", "seed=0,3"], [("r", "cub", "strict", s) for s in (0, 3)]),

@@ -89,6 +89,7 @@ def tuned(home):
     return {path.name: path for path in found if not path.name.startswith(".")}  # being written
 
 
+@pytest.mark.slow  # two processes that import everything
 @pytest.mark.timeout(120)
 def test_killed_it_goes_on_at_the_next_input_and_gives_the_same(home):
     words = ["method.module.steps=25", "protocol.count=6", "protocol.draws=2"]
