@@ -83,7 +83,7 @@ def test_a_run_that_goes_on_is_the_same_run_also_when_the_server_goes_away(serve
         mirror = _mirror(home)
         mirror.log_metrics({"damsm/L1_w": 2.5}, step)
         mirror.finalize("success")
-    paths = sorted(home.glob("wandb/offline-run-*-train-7/*.wandb"))
+    paths = sorted(home.glob("wandb/offline-run-*-train-7*/*.wandb"))  # `-1` behind the second one of a second
     assert len(paths) == 2
     for step, path in enumerate(paths):
         records = _finished(path)
