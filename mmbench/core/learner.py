@@ -1,11 +1,13 @@
 """The base of methods that minimise one loss."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from mmbench.core.ema import EMA
 from mmbench.core.method import Batch, Method
 from mmbench.core.schedules import Schedule, set_learning_rates
 
@@ -50,3 +52,26 @@ class Learner(Method):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if self.gradient_clip is not None:
             clip_grad_norm_(self.clipped(), self.gradient_clip)
+
+
+class AveragedLearner(Learner):
+    """A learner whose images are made by the moving average of a network, `ema`, which follows each step.
+
+    Args:
+        optimizer: as of `Learner`.
+        network: what is averaged; `followed` says where the method has it.
+        decay: as of `EMA`.
+    """
+
+    def __init__(self, optimizer: OptimizerPartial, network: nn.Module, decay: float) -> None:
+        super().__init__(optimizer)
+        self.ema = EMA(network, decay)
+
+    @property
+    def followed(self) -> nn.Module:
+        """The network that is trained."""
+        raise NotImplementedError
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.ema.update(self.followed)

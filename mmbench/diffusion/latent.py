@@ -1,14 +1,12 @@
 """Diffusion among the latents of a trained autoencoder: LDM, https://arxiv.org/abs/2112.10752, section 3."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
-from mmbench.core.learner import Learner, OptimizerPartial
+from mmbench.core.learner import AveragedLearner, OptimizerPartial
 from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.processes import gathered
@@ -74,7 +72,7 @@ class QuantisedLatents(Latents):
         return self.network.decode(self.network.quantiser.indices(latent)).clamp(-1, 1)
 
 
-class LatentDiffusion(Learner):
+class LatentDiffusion(AveragedLearner):
     """What latent diffusion models share, whatever their condition is.
 
     Args:
@@ -110,9 +108,9 @@ class LatentDiffusion(Learner):
         decay: float,
         optimizer: OptimizerPartial,
     ) -> None:
-        super().__init__(optimizer)
+        super().__init__(optimizer, unet, decay)
         self.latents = latents(first_stage.autoencoder)
-        self.unet, self.ema = unet, EMA(unet, decay)
+        self.unet = unet
         self.noise_schedule, self.sampling = noise_schedule, evenly_spaced(noise_schedule, num_steps)
         self.sampler, self.guidance = sampler, guidance
         self.standardises = scale is None
@@ -143,9 +141,9 @@ class LatentDiffusion(Learner):
         eps = noise.normal("noise", *latent.shape[1:]).to(latent)
         return {"L": self.errors(latent, step, eps, self.condition(batch)).mean()}
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if self.last_part:
-            self.ema.update(self.unet)
+    @property
+    def followed(self) -> nn.Module:
+        return self.unet
 
     def sampled(self, condition: Condition, unconditional: Condition, noise: Noise, height: int, width: int) -> Tensor:
         """Images (N, 3, height, width) in [-1, 1] of a condition, by guidance that leads away from another one.

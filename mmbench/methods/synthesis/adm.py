@@ -27,9 +27,8 @@ import torch.nn.functional as F
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
-from mmbench.core.learner import Learner, OptimizerPartial
+from mmbench.core.learner import AveragedLearner, Learner, OptimizerPartial
 from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.schedules import Schedule as RateSchedule
@@ -84,7 +83,7 @@ def by_ddim(
     return ddim(denoiser, schedule, start, condition, noise, eta)
 
 
-class Denoising(Learner):
+class Denoising(AveragedLearner):
     """What all models share: a network that predicts noise and its variance, training and sampling.
 
     Args:
@@ -111,9 +110,8 @@ class Denoising(Learner):
         decay: float,
         optimizer: OptimizerPartial,
     ) -> None:
-        super().__init__(optimizer)
+        super().__init__(optimizer, unet, decay)
         self.unet = unet
-        self.ema = EMA(unet, decay)
         self.noise_schedule, self.steps = noise_schedule, respaced(noise_schedule, num_steps)
         self.sampler = sampler
 
@@ -137,9 +135,9 @@ class Denoising(Learner):
         eps = noise.normal("eps", *image.shape[1:])
         return {"L_hybrid": hybrid(self.unet, self.noise_schedule, image, step, eps, self.condition(batch)).mean()}
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        self.ema.update(self.unet)
+    @property
+    def followed(self) -> nn.Module:
+        return self.unet
 
     def denoiser(self) -> Denoiser:
         """The average's, estimates not clipped."""

@@ -28,10 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import pyramid
-from mmbench.core.learner import Learner, OptimizerPartial
+from mmbench.core.learner import AveragedLearner, OptimizerPartial
 from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
@@ -125,7 +124,7 @@ def kept(noise: Noise, name: str, forgotten: float) -> Tensor:
     return noise.uniform(name) >= forgotten
 
 
-class Denoising(Learner):
+class Denoising(AveragedLearner):
     """What prior and decoder share: a network, its average, which samples, and a schedule.
 
     Args:
@@ -139,14 +138,13 @@ class Denoising(Learner):
     trains_on = frozenset({"image", "caption"})
 
     def __init__(self, network: nn.Module, noise_schedule: Schedule, decay: float, optimizer: OptimizerPartial) -> None:
-        super().__init__(optimizer)
+        super().__init__(optimizer, network, decay)
         self.network = network
-        self.ema = EMA(network, decay)
         self.noise_schedule = noise_schedule
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
-        self.ema.update(self.network)
+    @property
+    def followed(self) -> nn.Module:
+        return self.network
 
 
 class DALLE2Prior(Denoising):
