@@ -84,8 +84,8 @@ class Column:
 
     Attributes:
         protocol: a name in `conf/protocol/`, with words behind it where it is changed (`strict_guidance
-            protocol.caption=none`), or where methods sample otherwise (`strict_synthesis_64 method.sampling.guidance=4`);
-            or a mapping from data set to that.
+            protocol.caption=none`), or where methods sample otherwise (`strict_synthesis_64
+            method.sampling.guidance=4`); or a mapping from data set to that.
         metrics: published metric to ours, `name@extractor`, or to a mapping from data set to that. On toy data the toy
             extractors stand in, whatever the name says.
         published: columns of the published CSV that select this part's numbers, beside those of the row.
