@@ -113,7 +113,7 @@ def test_logits_in_parts_equal_those_at_once(num_unmasked):
 def test_logits_of_a_condition_and_tokens_are_those_of_what_comes_next():
     network, condition, map_ = transformer(), tokens(2, 3), tokens(2, 6, seed=1)
     expected = network(torch.cat((condition, map_), dim=1))[:, 2:-1]
-    assert torch.allclose(network.predicted(condition, map_), expected, atol=1e-6)
+    assert torch.allclose(network.predicted(network.embedding(condition), map_), expected, atol=1e-6)
 
 
 def test_a_token_changes_what_comes_after_it_alone_unless_it_is_seen_from_both_sides():
@@ -131,7 +131,7 @@ def test_maps_with_a_cache_equal_those_without(size):
     network, condition = transformer(), tokens(3, *size, seed=1)
 
     def shown(top, left):
-        return condition[:, top : top + 4, left : left + 4].flatten(1)
+        return network.embedding(condition[:, top : top + 4, left : left + 4].flatten(1))
 
     with_it, without = (sampled(network, shown, size, 4, drawing(3), cached) for cached in (True, False))
     assert torch.equal(with_it, without)
@@ -139,7 +139,8 @@ def test_maps_with_a_cache_equal_those_without(size):
 
 
 def test_a_row_of_maps_is_drawn_by_itself():
-    network, condition, rows = transformer(), tokens(3, 2, seed=2), drawing(3)
+    network, rows = transformer(), drawing(3)
+    condition = network.embedding(tokens(3, 2, seed=2))
     together = sampled(network, lambda top, left: condition, (5, 4), 4, rows)
 
     def alone(row):
@@ -153,10 +154,11 @@ def test_a_row_of_maps_is_drawn_by_itself():
 def test_cached_decoding_of_256_tokens_is_256_passes_of_one_token():
     network, lengths = transformer(length=256), []
     network.blocks[0].register_forward_pre_hook(lambda block, args: lengths.append(args[0].shape[1]))
-    sampled(network, lambda top, left: tokens(2, 1), (16, 16), 16, drawing(2))
+    condition = network.embedding(tokens(2, 1))
+    sampled(network, lambda top, left: condition, (16, 16), 16, drawing(2))
     assert lengths == [1] * 256
     lengths.clear()
-    sampled(network, lambda top, left: tokens(2, 1), (4, 4), 4, drawing(2), cached=False)
+    sampled(network, lambda top, left: condition, (4, 4), 4, drawing(2), cached=False)
     assert lengths == list(range(1, 17))
 
 
@@ -176,7 +178,7 @@ def test_windows_hold_their_place_in_the_middle_as_far_as_borders_let_them():
 
 def test_a_map_smaller_than_the_window_is_refused():
     with pytest.raises(ValueError, match=r"expected a map of 16 x 16 tokens at least, .* found 16 x 15: ask"):
-        sampled(transformer(), lambda top, left: tokens(1, 1), (16, 15), 16, drawing(1))
+        sampled(transformer(), lambda top, left: torch.zeros(1, 1, 16), (16, 15), 16, drawing(1))
 
 
 def test_more_tokens_than_positions_are_refused():
@@ -259,15 +261,14 @@ def images(count=2, size=16):
     return 2 * torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0)) - 1
 
 
-def test_words_have_tokens_of_their_own_and_only_codes_are_drawn():
+def test_words_come_with_their_neighbours_and_only_codes_are_drawn():
     method = of_text()
-    shown, size = method.condition({"caption": ["a red bird", "blue"]}, None)
-    assert shown(0, 0).tolist() == [
-        [64 + VOCABULARY.index[word] for word in ("a", "red", "bird")],
-        [64 + 2 + 1, 64, 64],
-    ]
+    shown, size = method.condition({"caption": ["a red bird", "blue", "blue bird"]}, None)
+    words = [[VOCABULARY.index[word] for word in ("a", "red", "bird")], [VOCABULARY.index["blue"], 0, 0]]
+    assert torch.equal(shown(0, 0)[:2], method.phrases(torch.tensor(words)))
+    assert not torch.allclose(shown(0, 0)[1, 0], shown(0, 0)[2, 0]), "the same whatever follows"
     assert size == (4, 4)
-    assert method.transformer.head.out_features == 64
+    assert method.transformer.head.out_features == method.transformer.embedding.num_embeddings == 64
 
 
 @pytest.mark.parametrize("size", [16, 24])
@@ -282,9 +283,11 @@ def test_images_are_as_large_as_in_training_or_larger(size):
 
 def test_a_window_is_shown_its_own_part_of_the_layout():
     layout = torch.arange(36).reshape(1, 6, 6).repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
-    shown, size = of_layout().condition({"layout": layout}, None)
+    method = of_layout()
+    shown, size = method.condition({"layout": layout}, None)
     assert size == (6, 6)
-    assert shown(1, 2).tolist() == [[8, 9, 10, 11, 14, 15, 16, 17, 20, 21, 22, 23, 26, 27, 28, 29]]
+    seen = torch.tensor([[8, 9, 10, 11, 14, 15, 16, 17, 20, 21, 22, 23, 26, 27, 28, 29]])
+    assert torch.equal(shown(1, 2), method.transformer.embedding(seen))
 
 
 def test_the_loss_is_of_codes_after_those_that_are_kept():

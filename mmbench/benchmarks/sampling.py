@@ -157,7 +157,7 @@ def decoding(size: Size, device: str) -> Sides:
     def run(cached: bool) -> Tensor:
         return sampled(
             transformer,
-            lambda top, left: start,
+            lambda top, left: transformer.embedding(start),
             (size.side, size.side),
             size.side,
             lambda logits, number: drawn(logits, uniform[number]),

@@ -56,6 +56,8 @@ class TokenTransformer(nn.Module):
         num_unmasked: the first positions, which see one another and are to be read at once.
         num_outputs: the first tokens, which it gives logits of; None: all.
         dropout: share dropped in training of embeddings and of what blocks add.
+        embedding_std, position_std: of tokens and of positions as they start; the authors' by default. Where training
+            is short, tokens and positions that differ from the start are told apart sooner.
     """
 
     attention: ClassVar[type[SelfAttention]] = CausalSelfAttention
@@ -70,8 +72,11 @@ class TokenTransformer(nn.Module):
         num_unmasked: int = 0,
         num_outputs: int | None = None,
         dropout: float = 0.0,
+        embedding_std: float = 0.02,
+        position_std: float = 0.0,
     ) -> None:
         super().__init__()
+        self.width, self.embedding_std = width, embedding_std
         self.length, self.num_unmasked = length, num_unmasked
         self.embedding = nn.Embedding(num_tokens, width)
         self.position = nn.Parameter(torch.zeros(1, length, width))
@@ -80,6 +85,8 @@ class TokenTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_outputs or num_tokens, bias=False)
         self.apply(_initialise)
+        nn.init.normal_(self.embedding.weight, std=embedding_std)
+        nn.init.normal_(self.position, std=position_std)
 
     def caches(self) -> list[KeyValueCache]:
         """An empty one for each layer."""
@@ -112,9 +119,9 @@ class TokenTransformer(nn.Module):
         return self.head(self.features(self.embedding(tokens), caches))
 
     def predicted(self, condition: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (N, L, V) of each of the tokens (N, L) by those before it and a condition (N, P), P at least 1."""
-        logits = self(torch.cat((condition, tokens[:, :-1]), dim=1))
-        return logits[:, condition.shape[1] - 1 :]
+        """Logits (N, L, V) of each of the tokens (N, L) by those before it and a condition (N, P, D), P at least 1."""
+        features = self.features(torch.cat((condition, self.embedding(tokens[:, :-1])), dim=1))
+        return self.head(features[:, condition.shape[1] - 1 :])
 
     def parameter_groups(self) -> list[dict]:
         """For an optimiser: weights of linear layers decay as it says, and nothing else does."""
@@ -128,6 +135,27 @@ class BidirectionalTransformer(TokenTransformer):
     """Tokens to logits of the token in each place; every position sees every other."""
 
     attention = SelfAttention
+
+
+class Phrases(nn.Module):
+    """Words to vectors, each with what its neighbours in the caption add, so that a colour comes with what has it.
+
+    Args:
+        num_words: that there are.
+        transformer: which is to read the vectors.
+        reach: neighbours on each side.
+    """
+
+    def __init__(self, num_words: int, transformer: TokenTransformer, reach: int = 2) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_words, transformer.width)
+        nn.init.normal_(self.embedding.weight, std=transformer.embedding_std)
+        self.neighbours = nn.Conv1d(transformer.width, transformer.width, 2 * reach + 1, padding=reach)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """(N, L) int64 to (N, L, D)."""
+        vectors = self.embedding(words)
+        return vectors + F.gelu(self.neighbours(vectors.transpose(1, 2))).transpose(1, 2)
 
 
 def _initialise(module: nn.Module) -> None:
@@ -209,7 +237,7 @@ def sampled(
 
     Args:
         transformer: in evaluation mode.
-        condition: from a window's top and left to the tokens (N, P) before its own.
+        condition: from a window's top and left to the vectors (N, P, D) before those of its tokens.
         size: height and width of the maps.
         window: as `places`.
         draw: from logits (N, V) and the number of a place, row by row, to tokens (N,).
@@ -219,16 +247,16 @@ def sampled(
         ValueError: as `places`, and as `TokenTransformer.features`.
     """
     first = condition(0, 0)
-    tokens = first.new_zeros(len(first), *size)
+    tokens = torch.zeros(len(first), *size, dtype=torch.int64, device=first.device)
     caches, before = None, None
     for number, (row, column, top, left, local) in enumerate(places(*size, window)):
         if cached and before == (top, left):
-            read = tokens.flatten(1)[:, number - 1 : number]
+            read = transformer.embedding(tokens.flatten(1)[:, number - 1 : number])
         else:
             caches, before = transformer.caches() if cached else None, (top, left)
             shown = tokens[:, top : top + window, left : left + window].flatten(1)
-            read = torch.cat((condition(top, left), shown[:, :local]), dim=1)
-        features = transformer.features(transformer.embedding(read), caches)
+            read = torch.cat((condition(top, left), transformer.embedding(shown[:, :local])), dim=1)
+        features = transformer.features(read, caches)
         tokens[:, row, column] = draw(transformer.head(features[:, -1]), number)
     return tokens
 

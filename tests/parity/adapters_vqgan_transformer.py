@@ -24,7 +24,7 @@ def transformer(fixture: dict) -> dict[str, Tensor]:
     given, network = inputs(fixture), _loaded(fixture)
     condition, tokens, caches = given["cond"], given["tokens"], network.caches()
     with torch.no_grad(), outputs_of({f"block{n}": block for n, block in enumerate(network.blocks)}) as seen:
-        found = {"logits": network.predicted(condition, tokens), **seen}
+        found = {"logits": network.predicted(network.embedding(condition), tokens), **seen}
         vectors = torch.cat((given["embeddings"], network.embedding(tokens[:, :5])), dim=1)
         found["with_embeddings"] = network.head(network.features(vectors))
         for part in (condition, *tokens[:, :-1].split(1, dim=1)):
@@ -37,7 +37,7 @@ def sliding_window(fixture: dict) -> dict[str, Tensor]:
     size, window = (config["height"], config["width"]), config["window"]
 
     def shown(top: int, left: int) -> Tensor:
-        return condition[:, top : top + window, left : left + window].flatten(1)
+        return network.embedding(condition[:, top : top + window, left : left + window].flatten(1))
 
     def likeliest(logits: Tensor, number: int) -> Tensor:
         # Of what the recording's settings leave the likeliest is taken there.

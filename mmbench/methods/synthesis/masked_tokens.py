@@ -9,8 +9,8 @@ that are masked (section 3.1). To make an image all are masked; in each of a few
 drawn with the most confidence stay, and the others are masked again, fewer and fewer by a cosine (section 3.2).
 
 Deviations:
-- Captions are the condition where the paper has classes: their words come before the codes, as in VQGAN's transformer
-  here.
+- Captions are the condition where the paper has classes: their words, joined with their neighbours, come before the
+  codes, as in VQGAN's transformer here.
 - Layers are normalised before they attend and not behind, so that training needs no warm-up, which is by epochs here;
   the output is not tied to the embedding.
 - The first stage is VQGAN's own, not the paper's, which has no attention in it.
@@ -34,7 +34,7 @@ from mmbench.core.noise import Noise
 from mmbench.core.processes import averaged
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
-from mmbench.networks.token_transformer import BidirectionalTransformer, codes_of, encoded_words
+from mmbench.networks.token_transformer import BidirectionalTransformer, Phrases, codes_of, encoded_words
 
 Draw = Callable[[str], Tensor]  # from a name to uniform numbers (N, L)
 
@@ -152,10 +152,11 @@ class MaskGIT(Learner):
         if not choice_temperature >= 0:
             raise ValueError(f"expected choice_temperature from 0, found {choice_temperature}: change it")
         self.first, self.vocabulary = Frozen(first), vocabulary
-        self.num_codes, self.mask = first.num_codes, first.num_codes + len(vocabulary)
+        self.mask = first.num_codes  # the token behind those of the codes
         self.transformer = transformer(
             num_tokens=self.mask + 1, length=max_words + window**2, num_outputs=first.num_codes
         )
+        self.phrases = Phrases(len(vocabulary), self.transformer)
         self.max_words, self.window, self.num_steps = max_words, window, num_steps
         self.choice_temperature, self.temperature, self.top_k = choice_temperature, temperature, top_k
         self.label_smoothing = label_smoothing
@@ -166,13 +167,13 @@ class MaskGIT(Learner):
         return {"vocabulary.json": self.vocabulary}
 
     def words(self, captions: Sequence[str], streams: Sequence[Generator] | None) -> Tensor:
-        """Captions as tokens (N, max_words); `streams` are those of training, one for each."""
-        found = encoded_words(self.vocabulary, captions, self.max_words, streams)
-        return self.num_codes + found.to(self.device)
+        """Captions as vectors (N, max_words, D); `streams` are those of training, one for each."""
+        return self.phrases(encoded_words(self.vocabulary, captions, self.max_words, streams).to(self.device))
 
     def logits(self, words: Tensor, codes: Tensor) -> Tensor:
-        """Of the code in each place, (N, L, K), by words (N, P) and codes (N, L), of which some are `mask`."""
-        return self.transformer(torch.cat((words, codes), dim=1))[:, words.shape[1] :]
+        """Of the code in each place, (N, L, K), by words (N, P, D) and codes (N, L), of which some are `mask`."""
+        vectors = torch.cat((words, self.transformer.embedding(codes)), dim=1)
+        return self.transformer.head(self.transformer.features(vectors)[:, words.shape[1] :])
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Equation 1: the likelihood of the codes that are masked, averaged over those of the whole batch."""
@@ -188,13 +189,14 @@ class MaskGIT(Learner):
         }
 
     def configure_optimizers(self) -> Optimizer:
-        return self.optimizer(self.transformer.parameter_groups())
+        words = {"params": list(self.phrases.parameters()), "weight_decay": 0.0}
+        return self.optimizer([*self.transformer.parameter_groups(), words])
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         words, length = self.words(batch["caption"], None), self.window**2
         codes = decoded(
             lambda codes: self.logits(words, codes),
-            words.new_full((len(words), length), self.mask),
+            torch.full((len(words), length), self.mask, device=self.device),
             self.num_steps,
             self.choice_temperature,
             self.temperature,

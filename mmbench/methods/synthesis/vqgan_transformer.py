@@ -10,9 +10,9 @@ codes of a layout, for which `VQSegmentation` is a first stage of its own, or wo
 training are drawn in windows of their size.
 
 Deviations:
-- Words are a condition that the paper does not have; no reference to compare with. They have embeddings of their own
-  beside those of the codes, and unused places of a caption have one, too. Classes and layouts share the embeddings of
-  the codes, as the authors' do.
+- Words are a condition that the paper does not have; no reference to compare with. They have embeddings of their own,
+  joined with those of their neighbours, and unused places of a caption have one, too. Classes and layouts share the
+  embeddings of the codes, as the authors' do.
 - Logits are of codes alone, where the authors' are of all numbers that a condition may have as well.
 - While codes are drawn, keys and values of those before are kept as long as the window stays; the codes are the same.
 - Random codes in the place of those that the transformer reads (`keep`) are of the first stage's.
@@ -40,6 +40,7 @@ from mmbench.layers.classes import Classes
 from mmbench.layers.quantisers import Codebook
 from mmbench.networks.token_transformer import (
     TRANSFORMER,
+    Phrases,
     TokenTransformer,
     codes_of,
     encoded,
@@ -50,7 +51,7 @@ from mmbench.networks.token_transformer import (
 )
 from mmbench.networks.vqgan import Autoencoder
 
-Shown = Callable[[int, int], Tensor]  # from top and left of a window to the condition (N, P) of what is in it
+Shown = Callable[[int, int], Tensor]  # from top and left of a window to the condition (N, P, D) of what is in it
 
 
 class VQSegmentation(Learner):
@@ -145,7 +146,7 @@ class CodeTransformer(Learner):
     Args:
         first: the trained first stage, which encodes and decodes and stays as it is.
         transformer: partial of a `TokenTransformer` that lacks the numbers of tokens and positions.
-        num_tokens: of codes and conditions.
+        num_tokens: of codes and of conditions that share their embeddings.
         condition_length: tokens of a condition.
         window: height and width of the maps of training, in codes.
         temperature, top_k, top_p: of the draws, as `categorical.drawn`.
@@ -204,8 +205,12 @@ class CodeTransformer(Learner):
         logits = self.transformer.predicted(shown(0, 0), self.disturbed(codes, noise))
         return {"L": averaged(token_cross_entropy(logits, codes))}
 
+    def parameter_groups(self) -> list[dict]:
+        """All that is trained, for an optimiser."""
+        return self.transformer.parameter_groups()
+
     def configure_optimizers(self) -> Optimizer:
-        return self.optimizer(self.transformer.parameter_groups())
+        return self.optimizer(self.parameter_groups())
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         shown, size = self.condition(batch, None)
@@ -235,8 +240,8 @@ class VQGANTextToImage(CodeTransformer):
     def __init__(
         self, first: nn.Module, vocabulary: Vocabulary, max_words: int, image_size: int, **others: Any
     ) -> None:
-        num_tokens = first.num_codes + len(vocabulary)
-        super().__init__(first, num_tokens=num_tokens, condition_length=max_words, **others)
+        super().__init__(first, num_tokens=first.num_codes, condition_length=max_words, **others)
+        self.phrases = Phrases(len(vocabulary), self.transformer)
         self.vocabulary, self.max_words = vocabulary, max_words
         self.size = map_size(image_size, self.factor, self.window)
 
@@ -247,8 +252,11 @@ class VQGANTextToImage(CodeTransformer):
 
     def condition(self, batch: Batch, streams: Sequence[Generator] | None) -> tuple[Shown, tuple[int, int]]:
         words = encoded_words(self.vocabulary, batch["caption"], self.max_words, streams)
-        tokens = self.num_codes + words.to(self.device)
-        return lambda top, left: tokens, self.size
+        vectors = self.phrases(words.to(self.device))
+        return lambda top, left: vectors, self.size
+
+    def parameter_groups(self) -> list[dict]:
+        return [*super().parameter_groups(), {"params": list(self.phrases.parameters()), "weight_decay": 0.0}]
 
 
 class VQGANClassToImage(CodeTransformer):
@@ -272,8 +280,8 @@ class VQGANClassToImage(CodeTransformer):
         self.size = map_size(image_size, self.factor, self.window)
 
     def condition(self, batch: Batch, streams: Sequence[Generator] | None) -> tuple[Shown, tuple[int, int]]:
-        tokens = self.classes(batch["class_id"])[:, None]
-        return lambda top, left: tokens, self.size
+        vectors = self.transformer.embedding(self.classes(batch["class_id"])[:, None])
+        return lambda top, left: vectors, self.size
 
 
 class VQGANLayoutToImage(CodeTransformer):
@@ -306,6 +314,7 @@ class VQGANLayoutToImage(CodeTransformer):
         codes = encoded(batch["layout"], self.layouts.network)
 
         def shown(top: int, left: int) -> Tensor:
-            return codes[:, top : top + self.window, left : left + self.window].flatten(1)
+            seen = codes[:, top : top + self.window, left : left + self.window].flatten(1)
+            return self.transformer.embedding(seen)
 
         return shown, codes.shape[1:]
