@@ -138,6 +138,8 @@ def maskgit(**more):
         "temperature": 1.0,
         "top_k": None,
         "label_smoothing": 0.0,
+        "text_dropout": 0.0,
+        "guidance": 1.0,
         "optimizer": partial(torch.optim.AdamW, lr=0.01),
     }
     with torch.random.fork_rng(devices=[]):
@@ -145,14 +147,15 @@ def maskgit(**more):
         return MaskGIT(Stage(), **{**settings, **more}).eval()
 
 
-def test_captions_say_what_is_drawn():
+@pytest.mark.parametrize(("steps", "guided"), [(60, {}), (150, {"text_dropout": 0.2, "guidance": 2.0})])
+def test_captions_say_what_is_drawn(steps, guided):
     """Pictures that are light on one side: words and places decide every code."""
     image = -torch.ones(2, 3, 16, 16)
     image[0, :, :, :8], image[1, :, :, 8:] = 1, 1
     image, captions = image.repeat(4, 1, 1, 1), ["light left", "light right"] * 4
-    method = maskgit()
+    method = maskgit(**guided)
     optimizer = method.configure_optimizers()
-    for step in range(60):
+    for step in range(steps):
         noise = Noise(0, [Sample(f"bird{n}", 0, step) for n in range(8)])
         optimizer.zero_grad()
         sum(method.terms({"image": image, "caption": captions, "noise": noise}).values()).backward()
@@ -165,6 +168,7 @@ def test_captions_say_what_is_drawn():
     ("settings", "said"),
     [
         ({"num_steps": 17}, "expected num_steps from 1 to 16, the codes of a map, found 17"),
+        ({"guidance": 2.0}, r"expected guidance=1 where text_dropout=0 .*, found 2\.0: train"),
         ({"choice_temperature": -1.0}, "expected choice_temperature from 0, found -1.0"),
         ({"temperature": 0.0}, "expected a temperature above 0, found 0.0"),
         ({"top_k": 3}, "expected top_k from 1 to 2, the number of tokens, found 3"),

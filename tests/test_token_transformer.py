@@ -242,7 +242,8 @@ VOCABULARY = Vocabulary.from_captions(["a red bird", "a small blue bird"])
 
 
 def of_text(image_size=16, **more):
-    return VQGANTextToImage(Stage(), VOCABULARY, 3, image_size, **{**SETTINGS, **more}).eval()
+    settings = {"text_dropout": 0.0, "guidance": 1.0, **SETTINGS}
+    return VQGANTextToImage(Stage(), VOCABULARY, 3, image_size, **{**settings, **more}).eval()
 
 
 def of_class(image_size=16, **more):
@@ -269,6 +270,32 @@ def test_words_come_with_their_neighbours_and_only_codes_are_drawn():
     assert not torch.allclose(shown(0, 0)[1, 0], shown(0, 0)[2, 0]), "the same whatever follows"
     assert size == (4, 4)
     assert method.transformer.head.out_features == method.transformer.embedding.num_embeddings == 64
+
+
+def test_guidance_leads_away_from_what_is_drawn_without_a_caption():
+    made = {}
+    for guidance in (0.0, 1.0, 3.0):
+        torch.manual_seed(0)
+        method = of_text(text_dropout=0.5, guidance=guidance)
+        nn.init.normal_(method.transformer.head.weight)
+        made[guidance] = [
+            method.generate({"caption": captions}, samples(2)) for captions in (["red", "blue"], ["a bird", "small"])
+        ]
+    assert torch.equal(*made[0.0]), "by what is said without a caption"
+    assert not torch.equal(*made[1.0])
+    assert not torch.equal(made[1.0][0], made[3.0][0])
+    torch.manual_seed(0)
+    without = of_text()
+    nn.init.normal_(without.transformer.head.weight)
+    assert torch.equal(without.generate({"caption": ["red", "blue"]}, samples(2)), made[1.0][0])
+
+
+def test_some_captions_are_left_out_of_training():
+    method, many = of_text(text_dropout=0.25), 400
+    shown, _ = method.condition({"caption": ["red"] * many}, samples(many))
+    nothing = method.phrases(torch.zeros(1, 3, dtype=torch.int64))
+    share = ((shown(0, 0) - nothing).abs().amax((1, 2)) < 1e-5).float().mean()
+    assert share == pytest.approx(0.25, abs=0.07)
 
 
 @pytest.mark.parametrize("size", [16, 24])
@@ -310,6 +337,7 @@ def test_the_loss_is_of_codes_after_those_that_are_kept():
     [
         (lambda: of_text(18), "expected an image_size that is a multiple of 4, .* found 18: change it"),
         (lambda: of_class(12), "expected an image_size that is .* at least 16, the transformer's window, found 12"),
+        (lambda: of_text(guidance=2.0), r"expected guidance=1 where text_dropout=0 .*, found 2\.0: train"),
         (lambda: of_text(temperature=0.0), "expected a temperature above 0, found 0.0"),
         (lambda: of_layout(top_k=65), "expected top_k from 1 to 64, the number of tokens, found 65"),
         (lambda: of_class(top_p=0.0), "expected top_p above 0 and at most 1, found 0.0"),

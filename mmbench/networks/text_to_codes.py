@@ -9,6 +9,7 @@ from mmbench.core.categorical import require_settings
 from mmbench.core.frozen import Frozen
 from mmbench.core.learner import Learner, OptimizerPartial
 from mmbench.core.method import LONG_SAMPLING, Batch, Method
+from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
 from mmbench.networks.token_transformer import encoded
@@ -65,11 +66,7 @@ class TextToCodes(Learner):
                 f"{image_size}: change it"
             )
         require_settings(coding.num_codes, temperature, top_k)
-        if guidance != 1 and not text_dropout:
-            raise ValueError(
-                f"expected guidance=1 where text_dropout=0 trains no branch without text, found {guidance}: train with "
-                "text_dropout above 0"
-            )
+        require_guidance(guidance, text_dropout)
         self.vocabulary = vocabulary
         self.first_stage = Frozen(first_stage)
         self.num_codes, self.side = coding.num_codes, image_size // coding.factor
@@ -93,10 +90,7 @@ class TextToCodes(Learner):
 
     def shown_tokens(self, batch: Batch) -> Tensor:
         """As `tokens`, of a training batch: some captions are left out, and are `PADDING` alone."""
-        tokens = self.tokens(batch["caption"])
-        if not self.text_dropout:
-            return tokens
-        return tokens.masked_fill(batch["noise"].uniform("left out", 1) < self.text_dropout, PADDING)
+        return left_out(self.tokens(batch["caption"]), self.text_dropout, batch["noise"])
 
     def codes(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] to codes row by row, (N, side * side) int64."""
@@ -105,6 +99,26 @@ class TextToCodes(Learner):
     def decoded(self, codes: Tensor) -> Tensor:
         """Codes (N, side, side) int64 to images (N, 3, H, W) in [-1, 1]."""
         return self.first_stage.network.decode(codes)
+
+
+def require_guidance(guidance: float, text_dropout: float) -> None:
+    """Whether a branch without text is trained where one is needed.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if guidance != 1 and not text_dropout:
+        raise ValueError(
+            f"expected guidance=1 where text_dropout=0 trains no branch without text, found {guidance}: train with "
+            "text_dropout above 0"
+        )
+
+
+def left_out(words: Tensor, text_dropout: float, noise: Noise) -> Tensor:
+    """Words (N, L) int64 of a training batch; the share `text_dropout` of its texts are `PADDING` alone."""
+    if not text_dropout:
+        return words
+    return words.masked_fill(noise.uniform("left out", 1) < text_dropout, PADDING)
 
 
 def guided(logits: Tensor, guidance: float) -> Tensor:

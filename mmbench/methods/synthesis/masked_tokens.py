@@ -34,6 +34,7 @@ from mmbench.core.noise import Noise
 from mmbench.core.processes import averaged
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
+from mmbench.networks.text_to_codes import PADDING, guided, left_out, require_guidance
 from mmbench.networks.token_transformer import BidirectionalTransformer, Phrases, codes_of, encoded_words
 
 Draw = Callable[[str], Tensor]  # from a name to uniform numbers (N, L)
@@ -123,6 +124,8 @@ class MaskGIT(Learner):
         window: height and width of the maps, in codes.
         num_steps, choice_temperature, temperature, top_k: as `decoded`.
         label_smoothing: share of the target that all codes share.
+        text_dropout: share of captions that are left out in training, for guidance.
+        guidance: how far to go from what is told without a caption to what is told with it; 1: there.
         optimizer: partial of the optimiser.
 
     Raises:
@@ -144,9 +147,12 @@ class MaskGIT(Learner):
         temperature: float,
         top_k: int | None,
         label_smoothing: float,
+        text_dropout: float,
+        guidance: float,
         optimizer: OptimizerPartial,
     ) -> None:
         super().__init__(optimizer)
+        require_guidance(guidance, text_dropout)
         require_settings(first.num_codes, temperature, top_k)
         left_masked(window**2, num_steps)
         if not choice_temperature >= 0:
@@ -160,6 +166,7 @@ class MaskGIT(Learner):
         self.max_words, self.window, self.num_steps = max_words, window, num_steps
         self.choice_temperature, self.temperature, self.top_k = choice_temperature, temperature, top_k
         self.label_smoothing = label_smoothing
+        self.text_dropout, self.guidance = text_dropout, guidance
 
     @property
     def beside(self) -> dict[str, Vocabulary]:
@@ -167,8 +174,8 @@ class MaskGIT(Learner):
         return {"vocabulary.json": self.vocabulary}
 
     def words(self, captions: Sequence[str], streams: Sequence[Generator] | None) -> Tensor:
-        """Captions as vectors (N, max_words, D); `streams` are those of training, one for each."""
-        return self.phrases(encoded_words(self.vocabulary, captions, self.max_words, streams).to(self.device))
+        """Captions as words (N, max_words) int64; `streams` are those of training, one for each."""
+        return encoded_words(self.vocabulary, captions, self.max_words, streams).to(self.device)
 
     def logits(self, words: Tensor, codes: Tensor) -> Tensor:
         """Of the code in each place, (N, L, K), by words (N, P, D) and codes (N, L), of which some are `mask`."""
@@ -179,9 +186,9 @@ class MaskGIT(Learner):
         """Equation 1: the likelihood of the codes that are masked, averaged over those of the whole batch."""
         noise = batch["noise"]
         codes = codes_of(batch["image"], self.first.network, self.window)
-        words = self.words(batch["caption"], noise.streams("words"))
+        words = left_out(self.words(batch["caption"], noise.streams("words")), self.text_dropout, noise)
         masked = random_mask(noise.uniform("progress"), noise.uniform("order", codes.shape[1]))
-        logits = self.logits(words, codes.masked_fill(masked, self.mask))
+        logits = self.logits(self.phrases(words), codes.masked_fill(masked, self.mask))
         return {
             "L_mask": averaged(
                 F.cross_entropy(logits[masked], codes[masked], reduction="none", label_smoothing=self.label_smoothing)
@@ -194,8 +201,10 @@ class MaskGIT(Learner):
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         words, length = self.words(batch["caption"], None), self.window**2
+        branches = [words] if self.guidance == 1 else [words, torch.full_like(words, PADDING)]
+        phrases = self.phrases(torch.cat(branches))
         codes = decoded(
-            lambda codes: self.logits(words, codes),
+            lambda codes: guided(self.logits(phrases, codes.repeat(len(branches), 1)), self.guidance),
             torch.full((len(words), length), self.mask, device=self.device),
             self.num_steps,
             self.choice_temperature,

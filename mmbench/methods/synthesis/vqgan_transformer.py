@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from numpy.random import Generator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -38,6 +37,7 @@ from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
 from mmbench.layers.classes import Classes
 from mmbench.layers.quantisers import Codebook
+from mmbench.networks.text_to_codes import PADDING, guided, left_out, require_guidance
 from mmbench.networks.token_transformer import (
     TRANSFORMER,
     Phrases,
@@ -182,12 +182,12 @@ class CodeTransformer(Learner):
         self.transformer = transformer(num_tokens=num_tokens, length=length, num_outputs=first.num_codes)
         self.temperature, self.top_k, self.top_p, self.keep = temperature, top_k, top_p, keep
 
-    def condition(self, batch: Batch, streams: Sequence[Generator] | None) -> tuple[Shown, tuple[int, int]]:
+    def condition(self, batch: Batch, noise: Noise | None) -> tuple[Shown, tuple[int, int]]:
         """What is shown of a batch's condition before the codes of a window, and the size of its maps.
 
         Args:
             batch: what the task and training read.
-            streams: of training, one for each sample; None at evaluation.
+            noise: of training; None at evaluation.
         """
         raise NotImplementedError
 
@@ -201,7 +201,7 @@ class CodeTransformer(Learner):
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Equation 8: the likelihood of each code after those before it."""
         noise, codes = batch["noise"], codes_of(batch["image"], self.first.network, self.window)
-        shown, _ = self.condition(batch, noise.streams("condition"))
+        shown, _ = self.condition(batch, noise)
         logits = self.transformer.predicted(shown(0, 0), self.disturbed(codes, noise))
         return {"L": averaged(token_cross_entropy(logits, codes))}
 
@@ -214,11 +214,18 @@ class CodeTransformer(Learner):
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         shown, size = self.condition(batch, None)
+        codes = sampled(
+            self.transformer,
+            shown,
+            size,
+            self.window,
+            lambda logits, number: self.draw(logits, noise.uniform(f"code {number}")),
+        )
+        return self.first.network.decode(codes[: len(noise.samples)])
 
-        def draw(logits: Tensor, number: int) -> Tensor:
-            return drawn(logits, noise.uniform(f"code {number}"), self.temperature, self.top_k, self.top_p)
-
-        return self.first.network.decode(sampled(self.transformer, shown, size, self.window, draw))
+    def draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
+        """Codes of logits (N, K) and uniform numbers (N,)."""
+        return drawn(logits, uniform, self.temperature, self.top_k, self.top_p)
 
 
 class VQGANTextToImage(CodeTransformer):
@@ -228,21 +235,33 @@ class VQGANTextToImage(CodeTransformer):
         vocabulary: the words that it knows.
         max_words: of a caption; of longer ones some are left out.
         image_size: height and width of what is made, that of training or larger.
+        text_dropout: share of captions that are left out in training, for guidance.
+        guidance: how far to go from what is told without a caption to what is told with it; 1: there.
         others: as `CodeTransformer`.
 
     Raises:
-        ValueError: as `CodeTransformer`, or the image size does not go with the first stage.
+        ValueError: as `CodeTransformer`, or the image size does not go with the first stage, or guidance needs a branch
+            without captions that is not trained.
     """
 
     task = TEXT_TO_IMAGE
     trains_on = frozenset({"image", "caption"})
 
     def __init__(
-        self, first: nn.Module, vocabulary: Vocabulary, max_words: int, image_size: int, **others: Any
+        self,
+        first: nn.Module,
+        vocabulary: Vocabulary,
+        max_words: int,
+        image_size: int,
+        text_dropout: float,
+        guidance: float,
+        **others: Any,
     ) -> None:
+        require_guidance(guidance, text_dropout)
         super().__init__(first, num_tokens=first.num_codes, condition_length=max_words, **others)
         self.phrases = Phrases(len(vocabulary), self.transformer)
         self.vocabulary, self.max_words = vocabulary, max_words
+        self.text_dropout, self.guidance = text_dropout, guidance
         self.size = map_size(image_size, self.factor, self.window)
 
     @property
@@ -250,10 +269,19 @@ class VQGANTextToImage(CodeTransformer):
         """The words that it knows."""
         return {"vocabulary.json": self.vocabulary}
 
-    def condition(self, batch: Batch, streams: Sequence[Generator] | None) -> tuple[Shown, tuple[int, int]]:
-        words = encoded_words(self.vocabulary, batch["caption"], self.max_words, streams)
-        vectors = self.phrases(words.to(self.device))
+    def condition(self, batch: Batch, noise: Noise | None) -> tuple[Shown, tuple[int, int]]:
+        streams = noise and noise.streams("condition")
+        words = encoded_words(self.vocabulary, batch["caption"], self.max_words, streams).to(self.device)
+        if noise:
+            words = left_out(words, self.text_dropout, noise)
+        elif self.guidance != 1:
+            words = torch.cat((words, torch.full_like(words, PADDING)))
+        vectors = self.phrases(words)
         return lambda top, left: vectors, self.size
+
+    def draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
+        found = super().draw(guided(logits, self.guidance), uniform)
+        return found.repeat(len(logits) // len(found))  # both branches go on with the same code
 
     def parameter_groups(self) -> list[dict]:
         return [*super().parameter_groups(), {"params": list(self.phrases.parameters()), "weight_decay": 0.0}]
@@ -279,7 +307,7 @@ class VQGANClassToImage(CodeTransformer):
         self.classes = Classes(class_ids)
         self.size = map_size(image_size, self.factor, self.window)
 
-    def condition(self, batch: Batch, streams: Sequence[Generator] | None) -> tuple[Shown, tuple[int, int]]:
+    def condition(self, batch: Batch, noise: Noise | None) -> tuple[Shown, tuple[int, int]]:
         vectors = self.transformer.embedding(self.classes(batch["class_id"])[:, None])
         return lambda top, left: vectors, self.size
 
@@ -310,7 +338,7 @@ class VQGANLayoutToImage(CodeTransformer):
         super().__init__(first, num_tokens=num_tokens, condition_length=window**2, window=window, **others)
         self.layouts = Frozen(layouts)
 
-    def condition(self, batch: Batch, streams: Sequence[Generator] | None) -> tuple[Shown, tuple[int, int]]:
+    def condition(self, batch: Batch, noise: Noise | None) -> tuple[Shown, tuple[int, int]]:
         codes = encoded(batch["layout"], self.layouts.network)
 
         def shown(top: int, left: int) -> Tensor:
