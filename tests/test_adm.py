@@ -62,7 +62,7 @@ def model(kind, unet=None, **changes):
 
 def text_model(**changes):
     vocabulary = Vocabulary((END, "a", "bird", "blue", "red"))
-    sizes = {"sentence_dim": 8, "token_dim": 8, "max_words": 5, "text_dropout": 0.0}
+    sizes = {"sentence_dim": 8, "token_dim": 8, "max_words": 5}
     return model(ADMText, vocabulary=vocabulary, **{**sizes, "left_out": 0.25, "guidance": 2.0, **changes})
 
 

@@ -137,27 +137,6 @@ class BidirectionalTransformer(TokenTransformer):
     attention = SelfAttention
 
 
-class Phrases(nn.Module):
-    """Words to vectors, each with what its neighbours in the caption add, so that a colour comes with what has it.
-
-    Args:
-        num_words: that there are.
-        transformer: which is to read the vectors.
-        reach: neighbours on each side.
-    """
-
-    def __init__(self, num_words: int, transformer: TokenTransformer, reach: int = 2) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(num_words, transformer.width)
-        nn.init.normal_(self.embedding.weight, std=transformer.embedding_std)
-        self.neighbours = nn.Conv1d(transformer.width, transformer.width, 2 * reach + 1, padding=reach)
-
-    def forward(self, words: Tensor) -> Tensor:
-        """(N, L) int64 to (N, L, D)."""
-        vectors = self.embedding(words)
-        return vectors + F.gelu(self.neighbours(vectors.transpose(1, 2))).transpose(1, 2)
-
-
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)

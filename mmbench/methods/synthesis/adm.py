@@ -49,7 +49,7 @@ from mmbench.diffusion.samplers import ancestral, ddim
 from mmbench.diffusion.schedules import Schedule, respaced
 from mmbench.layers.classes import Classes
 from mmbench.networks.adm import Classifier, UNet, classifier_keys, unet_keys
-from mmbench.networks.damsm import TextEncoder
+from mmbench.networks.phrases import Sentence
 
 NOTHING = [0]  # an empty caption: its end alone
 
@@ -309,7 +309,7 @@ class CaptionedUNet(nn.Module):
     """A U-Net and the text encoder that makes its condition, a sentence (N, D).
 
     Args:
-        text_encoder: from tokens (N, T) and their lengths (N,) to what has a `sentence` (N, D).
+        text_encoder: from tokens (N, T) and their lengths (N,) to sentences (N, D).
         unet: takes the sentence as its condition.
     """
 
@@ -319,7 +319,7 @@ class CaptionedUNet(nn.Module):
         self.image_size = unet.image_size
 
     def sentence(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        return self.text_encoder(tokens, lengths).sentence
+        return self.text_encoder(tokens, lengths)
 
     def forward(self, x: Tensor, timesteps: Tensor, sentence: Tensor) -> Tensor:
         """As `UNet`."""
@@ -333,9 +333,8 @@ class ADMText(Denoising):
         vocabulary: of the captions.
         unet: partial of `UNet` that lacks channels and condition.
         sentence_dim: size of sentences.
-        token_dim: width of the word embedding.
+        token_dim: size of a word.
         max_words: captions longer than this keep so many of their words.
-        text_dropout: share of the word embedding's values dropped in training.
         left_out: probability that an image is trained on without its caption.
         guidance: how far from what the image would be without a caption; 1: none.
         noise_schedule, num_steps, sampler, decay, optimizer: as `Denoising`.
@@ -354,7 +353,6 @@ class ADMText(Denoising):
         sentence_dim: int,
         token_dim: int,
         max_words: int,
-        text_dropout: float,
         left_out: float,
         guidance: float,
         **diffusion: Any,
@@ -365,7 +363,7 @@ class ADMText(Denoising):
                 "without a caption to lead away from; set method.module.left_out above 0, or guidance to 1"
             )
         condition = partial(nn.Linear, sentence_dim)
-        text_encoder = TextEncoder(len(vocabulary), sentence_dim, token_dim, text_dropout)
+        text_encoder = Sentence(len(vocabulary), token_dim, sentence_dim)
         network = CaptionedUNet(text_encoder, unet(in_channels=3, out_channels=6, condition=condition))
         super().__init__(network, **diffusion)
         self.vocabulary, self.max_words = vocabulary, max_words

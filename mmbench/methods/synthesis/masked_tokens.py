@@ -34,8 +34,9 @@ from mmbench.core.noise import Noise
 from mmbench.core.processes import averaged
 from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
+from mmbench.networks.phrases import Phrases
 from mmbench.networks.text_to_codes import PADDING, guided, left_out, require_guidance
-from mmbench.networks.token_transformer import BidirectionalTransformer, Phrases, codes_of, encoded_words
+from mmbench.networks.token_transformer import BidirectionalTransformer, codes_of, encoded_words
 
 Draw = Callable[[str], Tensor]  # from a name to uniform numbers (N, L)
 
@@ -162,7 +163,7 @@ class MaskGIT(Learner):
         self.transformer = transformer(
             num_tokens=self.mask + 1, length=max_words + window**2, num_outputs=first.num_codes
         )
-        self.phrases = Phrases(len(vocabulary), self.transformer)
+        self.phrases = Phrases(len(vocabulary), self.transformer.width, self.transformer.embedding_std)
         self.max_words, self.window, self.num_steps = max_words, window, num_steps
         self.choice_temperature, self.temperature, self.top_k = choice_temperature, temperature, top_k
         self.label_smoothing = label_smoothing

@@ -37,10 +37,10 @@ from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
 from mmbench.layers.classes import Classes
 from mmbench.layers.quantisers import Codebook
+from mmbench.networks.phrases import Phrases
 from mmbench.networks.text_to_codes import PADDING, guided, left_out, require_guidance
 from mmbench.networks.token_transformer import (
     TRANSFORMER,
-    Phrases,
     TokenTransformer,
     codes_of,
     encoded,
@@ -259,7 +259,7 @@ class VQGANTextToImage(CodeTransformer):
     ) -> None:
         require_guidance(guidance, text_dropout)
         super().__init__(first, num_tokens=first.num_codes, condition_length=max_words, **others)
-        self.phrases = Phrases(len(vocabulary), self.transformer)
+        self.phrases = Phrases(len(vocabulary), self.transformer.width, self.transformer.embedding_std)
         self.vocabulary, self.max_words = vocabulary, max_words
         self.text_dropout, self.guidance = text_dropout, guidance
         self.size = map_size(image_size, self.factor, self.window)

@@ -11,8 +11,8 @@ Where the paper leaves it open:
 - A convolution of one pixel brings the encoder's channels to those of the codebook.
 
 Deviations:
-- The prior is told a caption: the last states of an LSTM over the words of the data set's own vocabulary, trained with
-  it. The paper's knows a class at most. This is an extension of ours, and nothing of it was published.
+- The prior is told a caption: the mean of its words and their neighbours, of the data set's own vocabulary, trained
+  with it. The paper's knows a class at most. This is an extension of ours, and nothing of it was published.
 - Images that are made are cut off at -1 and 1.
 """
 
@@ -31,7 +31,7 @@ from mmbench.core.noise import Noise
 from mmbench.core.task import RECONSTRUCTION, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary, padded
 from mmbench.layers.quantisers import EMAQuantiser, Quantised, RevivingEMAQuantiser
-from mmbench.networks.damsm import TextEncoder
+from mmbench.networks.phrases import Sentence
 from mmbench.networks.pixelcnn import PixelCNN
 from mmbench.networks.vqgan import require_divisible
 
@@ -203,7 +203,7 @@ class VQVAEPrior(Learner):
         self.first_stage = Frozen(first_stage)
         self.vocabulary, self.max_words = vocabulary, max_words
         self.size = (image_size // first_stage.factor,) * 2
-        self.text_encoder = TextEncoder(len(vocabulary), sentence_dim, token_dim, dropout=0.0)
+        self.text_encoder = Sentence(len(vocabulary), token_dim, sentence_dim)
         self.prior = PixelCNN(first_stage.num_codes, width, kernel, num_layers, sentence_dim, out_width)
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
 
@@ -215,7 +215,7 @@ class VQVAEPrior(Learner):
     def sentences(self, words: Sequence[list[int]]) -> Tensor:
         """Words of N captions to their sentences (N, sentence_dim)."""
         tokens, lengths = padded(words)
-        return self.text_encoder(tokens.to(self.device), lengths).sentence
+        return self.text_encoder(tokens.to(self.device), lengths)
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """The likelihood of the images' codes, in nats for each."""
