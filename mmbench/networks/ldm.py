@@ -264,15 +264,18 @@ class TextEncoder(nn.Module):
         max_tokens: length of every text, 77.
         width: of the context, 1280.
         depth: blocks, 32.
+        embedding_std: of tokens and places as they start.
     """
 
-    def __init__(self, num_tokens: int, max_tokens: int, width: int, depth: int) -> None:
+    def __init__(
+        self, num_tokens: int, max_tokens: int, width: int, depth: int, embedding_std: float = 0.02
+    ) -> None:
         super().__init__()
         self.words, self.places = nn.Embedding(num_tokens, width), nn.Embedding(max_tokens, width)
         self.blocks = nn.ModuleList(TextBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         for embedding in (self.words, self.places):
-            nn.init.normal_(embedding.weight, std=0.02)
+            nn.init.normal_(embedding.weight, std=embedding_std)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(N, L) int64, L at most `max_tokens`, to (N, L, width)."""
