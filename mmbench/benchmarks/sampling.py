@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.benchmarks.schedules import rescaled, upsampled_then_convolved
+from mmbench.benchmarks.schedules import awake, rescaled, upsampled_then_convolved
 from mmbench.benchmarks.training import peak_memory
 from mmbench.core import catalogue
 from mmbench.core.categorical import drawn
@@ -108,14 +108,6 @@ def denoising(size: Size, device: str) -> Sides:
         partial(ddim, guided, schedule, start, label),
         partial(plain_ddim, network, schedule, start, label, nothing),
     )
-
-
-def awake(network: nn.Module) -> nn.Module:
-    """Layers that training starts at zero count as well."""
-    for parameter in network.parameters():
-        if not bool(parameter.any()):
-            nn.init.normal_(parameter, std=0.02)
-    return network
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

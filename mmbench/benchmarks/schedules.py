@@ -9,9 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from mmbench.core.frozen import Frozen
+from mmbench.core.learner import Learner
 from mmbench.core.method import Batch
 from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.networks.attngan import Discriminator
@@ -25,6 +26,19 @@ def adam(method: Any, name: str, *networks: nn.Module) -> Adam:
     options = {**method.partials[name].keywords, "fused": None}
     parameters = [parameter for network in networks for parameter in network.parameters() if parameter.requires_grad]
     return Adam(parameters, **options)
+
+
+def only_optimizer(method: Learner) -> Optimizer:
+    """That of a method that has one, not fused."""
+    made: Any = method.optimizer  # a partial
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    return made.func(trained, **{**made.keywords, "fused": None})
+
+
+def weighted_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """What (..., L, D) see of (..., M, D) each, by a whole matrix (..., L, M) of weights."""
+    scores = torch.einsum("...id, ...jd -> ...ij", query, key) * query.shape[-1] ** -0.5
+    return torch.einsum("...ij, ...jd -> ...id", scores.softmax(dim=-1), value)
 
 
 def is_real(probability: Tensor) -> Tensor:
@@ -129,4 +143,12 @@ def rescaled(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
+    return network
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """Layers that training starts at zero count as well."""
+    for parameter in network.parameters():
+        if not bool(parameter.any()):
+            nn.init.normal_(parameter, std=0.02)
     return network

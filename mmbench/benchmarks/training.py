@@ -3,10 +3,11 @@
 The schedules, a file `schedules_<paper>.py` each, are written after the authors' training loops, with everything that
 these compute twice or for nothing.
 
-Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once. They have the
-published size and random weights: how fast they are does not depend on what they know. Optimisers are Adam as PyTorch
-has it, not fused. Each side has a process of its own and they take turns step by step, so that whatever else the
-machine does falls on both. Both compute in float32: a graphics card rounds no product to TF32.
+Networks are ours in both, but that the authors' upsample first and convolve then, which ours do at once, and that
+attention of theirs weighs by whole matrices. They have the published size, unless the case says otherwise, and random
+weights: how fast they are does not depend on what they know. Optimisers of theirs are as PyTorch has them, not fused.
+Each side has a process of its own and they take turns step by step, so that whatever else the machine does falls on
+both. Both compute in float32: a graphics card rounds no product to TF32.
 
 Beside the seconds stand the products of a step, of convolutions and matrices, forward and backward, as PyTorch counts
 them. Where these take all of the time, no schedule is faster than their ratio.
@@ -17,7 +18,8 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any, NamedTuple
@@ -32,16 +34,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import flop_registry
 
-from mmbench.benchmarks.schedules import Theirs, rescaled
+from mmbench.benchmarks.schedules import Theirs, awake, rescaled
 from mmbench.benchmarks.schedules_attngan import TheirsAttnGAN
 from mmbench.benchmarks.schedules_csa import TheirsCSA
+from mmbench.benchmarks.schedules_dalle import TheirsDALLE
 from mmbench.benchmarks.schedules_dfgan import TheirsDFGAN
+from mmbench.benchmarks.schedules_ldm import TheirsLDM
 from mmbench.benchmarks.schedules_manigan import TheirsManiGAN, TheirsManiGANMain
 from mmbench.benchmarks.schedules_picnet import TheirsPICNet
 from mmbench.benchmarks.schedules_sisgan import TheirsSISGAN
 from mmbench.benchmarks.schedules_stackganpp import TheirsStackGANPP
 from mmbench.benchmarks.schedules_tagan import TheirsTAGAN
 from mmbench.benchmarks.schedules_tdanet import TheirsTDANet
+from mmbench.benchmarks.schedules_vqgan import TheirsVQGAN
 from mmbench.core import catalogue, config
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample, random_stream
@@ -53,8 +58,9 @@ HELP = """usage: python -m mmbench.benchmarks.training [check] [METHOD[=BATCH_SI
 
 Prints what a step of training takes, ours beside the authors' schedule, in seconds and in products, and the memory of
 each at its peak; exits with 1 where their losses differ. Methods: manigan_main, manigan, attngan, tagan, sisgan,
-tdanet, picnet, csa, stackganpp, dfgan (default: all, with batches that fit a computer of 16 GB). Many minutes on a
-CPU.
+tdanet, picnet, csa, stackganpp, dfgan, vqgan (its first stage, with the discriminator from the first step on), ldm
+(half as wide as published, eight blocks of its text encoder), dalle (default: all, with batches that fit a computer of
+16 GB). Many minutes on a CPU.
 
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
@@ -74,23 +80,32 @@ def without_files(node: Any) -> Any:
         return {"_target_": "mmbench.benchmarks.schedules.drawn", "network": node["network"]}
     if node.get("_target_") == "mmbench.core.fasttext.FastText":
         return {"_target_": "mmbench.core.fasttext.SeededVectors", "dim": node["dim"]}
+    if node.get("_target_") == "mmbench.core.wordpiece.WordPieces":
+        return {"_target_": "mmbench.benchmarks.training.vocabulary"}
     return {key: without_files(value) for key, value in node.items()}
 
 
-def assembled(name: str, scale: str) -> Method:
-    """A method with random weights, the same ones in every process."""
-    return _assembled(config.composed([f"method={name}", f"scale={scale}"])["method"])
+def assembled(name: str, scale: str, changes: Sequence[str] = ()) -> Method:
+    """A method with random weights, the same ones in every process, as words of a command line change it."""
+    return _assembled(config.composed([f"method={name}", f"scale={scale}", *changes])["method"])
 
 
 def _assembled(described: dict[str, Any]) -> Method:
     stages = {argument: _assembled(before["method"]) for argument, before in described.get("stages", {}).items()}
-    given = {"vocabulary": Vocabulary((END, *WORDS))} if "vocabulary" in described.get("from_data", []) else {}
+    given = {"vocabulary": vocabulary()} if "vocabulary" in described.get("from_data", []) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         method: Method = config.construct(without_files(arguments(described)), **stages, **given)
         if hasattr(method, "image_encoder"):
             rescaled(method.image_encoder)
+        if hasattr(method, "unet"):
+            awake(method.unet)
     return method
+
+
+def vocabulary() -> Vocabulary:
+    """The words that captions are drawn from."""
+    return Vocabulary((END, *WORDS))
 
 
 def random_batch(size: int, batch_size: int) -> Batch:
@@ -133,11 +148,17 @@ class Case(NamedTuple):
         theirs: the authors' schedule.
         size: height and width of the images.
         batch_size: images of a step; the published 32 and 64 do not fit everywhere.
+        goal: how many times as fast as theirs ours is to be.
+        changes: what is not as published on both sides, as words of a command line.
+        small_changes: the same, of the small networks of `check`.
     """
 
     theirs: type[Theirs]
     size: int
     batch_size: int
+    goal: float = 1.3
+    changes: tuple[str, ...] = ()
+    small_changes: tuple[str, ...] = ()
 
 
 CASES = {
@@ -151,6 +172,21 @@ CASES = {
     "csa": Case(TheirsCSA, 256, 1),
     "stackganpp": Case(TheirsStackGANPP, 256, 2),
     "dfgan": Case(TheirsDFGAN, 256, 2),
+    "vqgan": Case(TheirsVQGAN, 256, 1, 1.2, ("method.module.discriminator_start=0",)),
+    "ldm": Case(
+        TheirsLDM,
+        256,
+        2,
+        1.2,
+        changes=(
+            "method.stages.first_stage.module.width=64",
+            "method.module.unet.width=160",
+            "method.module.unet.blocks.context_dim=640",
+            "method.module.text_encoder.depth=8",
+        ),
+        small_changes=("method.module.optimizer.lr=0.001",),
+    ),
+    "dalle": Case(TheirsDALLE, 128, 1, 1.2, small_changes=(f"method.module.image_size={SMALL}",)),
 }
 
 
@@ -257,7 +293,7 @@ def train_theirs(theirs: type[Theirs], method: Method, batch: Batch, rounds: int
 def side(connection: Connection, name: str, batch_size: int, ours: bool) -> None:
     """The process of one side: a step each time it is its turn, at the end the memory at its peak in GB."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    case, method, clock = CASES[name], assembled(name, "published"), Clock(connection)
+    case, method, clock = CASES[name], assembled(name, "published", CASES[name].changes), Clock(connection)
     register_optimizer_step_pre_hook(StillAtFirst())
     batch = random_batch(case.size, batch_size)
     if ours:
@@ -290,6 +326,17 @@ class DoubleNoise(Noise):
         return super().normal(name, *shape).double()
 
 
+@contextmanager
+def new_tensors_in_double() -> Iterator[None]:
+    """Inside, what networks make of whole numbers, as the sinusoids of a time, is of double precision, too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 class Terms(Callback):
     """Keeps the terms of each step."""
 
@@ -302,12 +349,13 @@ class Terms(Callback):
 
 def check(name: str, batch_size: int) -> bool:
     """Whether both sides train small networks alike, and train them at all; prints the differences of losses."""
-    ours, batch = assembled(name, "tiny").double(), random_batch(SMALL, batch_size)
+    ours, batch = assembled(name, "tiny", CASES[name].small_changes).double(), random_batch(SMALL, batch_size)
     batch |= {field: batch[field].double() for field in ("image", "image_mismatched")}
     batch["noise"] = DoubleNoise(0, batch["sample"])
-    theirs, kept = CASES[name].theirs(copy.deepcopy(ours).train()), Terms()
-    train_ours(ours, batch, ROUNDS, kept)
-    expected = [{term: float(loss.detach()) for term, loss in theirs.step(batch).items()} for _ in kept.steps]
+    with new_tensors_in_double():
+        theirs, kept = CASES[name].theirs(copy.deepcopy(ours).train()), Terms()
+        train_ours(ours, batch, ROUNDS, kept)
+        expected = [{term: float(loss.detach()) for term, loss in theirs.step(batch).items()} for _ in kept.steps]
     difference = max(map(largest_difference, kept.steps, expected))  # of later steps, after what those before changed
     change = largest_difference(kept.steps[-1], kept.steps[0])
     print(f"{name}: in {ROUNDS} steps losses change by {change:.2f} and differ by {difference:.1e} (at most {EXACT})")
@@ -334,7 +382,8 @@ def bench(name: str, batch_size: int) -> bool:
         sides.append(connection)
     (our_products, our_terms), (their_products, their_terms) = map(turn, sides)
     difference = largest_difference(our_terms, their_terms)
-    what = f"{name}, {CASES[name].size} pixels, batch of {batch_size}"
+    case = CASES[name]
+    what = ", ".join((f"{name}, {case.size} pixels, batch of {batch_size}", *map(_shown, case.changes)))
     if difference > TOLERANCE:
         print(f"{what}: expected equal losses in the first step, found a relative difference of {difference:.1e}")
         for process in processes:
@@ -344,12 +393,17 @@ def bench(name: str, batch_size: int) -> bool:
     ours, theirs = map(median, zip(*seconds, strict=True))
     memory = [connection.recv() for connection in sides]
     print(
-        f"{what:<45} authors' schedule / ours {theirs / ours:5.2f} x  goal >= 1.3  "
+        f"{what:<45} authors' schedule / ours {theirs / ours:5.2f} x  goal >= {case.goal}  "
         f"products {their_products / our_products:5.2f} x  {theirs:.2f} s / {ours:.2f} s, "
         f"{memory[1]:.2f} GB / {memory[0]:.2f} GB, relative difference of losses {difference:.1e}",
         flush=True,
     )
     return True
+
+
+def _shown(change: str) -> str:
+    """A word of a command line as it is printed."""
+    return change.removeprefix("method.").removeprefix("module.")
 
 
 def _batch_size(name: str, text: str) -> int:
