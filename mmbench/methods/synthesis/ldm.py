@@ -189,10 +189,16 @@ class LDM(LatentDiffusion):
         return self.context(["" if without else text for without, text in zip(left_out, batch["caption"], strict=True)])
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        texts = batch["caption"]
-        return self.sampled(
-            self.context(texts), self.context([""] * len(texts)), noise, self.image_size, self.image_size
-        )
+        return self.images(self.context(batch["caption"]), noise)
+
+    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
+        """As `generate`, after contexts `share` (N,), in [0, 1], of the way from the batch's to those of N others."""
+        context = self.context(batch["caption"])
+        return self.images(context.lerp(self.context(others), share.to(context)[:, None, None]), noise)
+
+    def images(self, context: Tensor, noise: Noise) -> Tensor:
+        """Contexts (N, max_tokens, D) to images, as `generate` gives them."""
+        return self.sampled(context, self.context([""] * len(context)), noise, self.image_size, self.image_size)
 
 
 class LDMClass(LatentDiffusion):
