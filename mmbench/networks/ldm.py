@@ -267,9 +267,7 @@ class TextEncoder(nn.Module):
         embedding_std: of tokens and places as they start.
     """
 
-    def __init__(
-        self, num_tokens: int, max_tokens: int, width: int, depth: int, embedding_std: float = 0.02
-    ) -> None:
+    def __init__(self, num_tokens: int, max_tokens: int, width: int, depth: int, embedding_std: float = 0.02) -> None:
         super().__init__()
         self.words, self.places = nn.Embedding(num_tokens, width), nn.Embedding(max_tokens, width)
         self.blocks = nn.ModuleList(TextBlock(width) for _ in range(depth))
