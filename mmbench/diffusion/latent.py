@@ -10,7 +10,7 @@ from mmbench.core.learner import AveragedLearner, OptimizerPartial
 from mmbench.core.method import LONG_SAMPLING, Batch
 from mmbench.core.noise import Noise
 from mmbench.core.processes import gathered
-from mmbench.diffusion.denoisers import Condition, predicts_noise
+from mmbench.diffusion.denoisers import Condition, Denoiser, predicts_noise
 from mmbench.diffusion.guidance import classifier_free
 from mmbench.diffusion.objectives import simple_noise
 from mmbench.diffusion.schedules import Schedule, evenly_spaced
@@ -145,6 +145,10 @@ class LatentDiffusion(AveragedLearner):
     def followed(self) -> nn.Module:
         return self.unet
 
+    def denoiser(self) -> Denoiser:
+        """The average's, of the steps of sampling."""
+        return predicts_noise(self.ema, self.sampling)
+
     def sampled(self, condition: Condition, unconditional: Condition, noise: Noise, height: int, width: int) -> Tensor:
         """Images (N, 3, height, width) in [-1, 1] of a condition, by guidance that leads away from another one.
 
@@ -159,7 +163,7 @@ class LatentDiffusion(AveragedLearner):
             )
         shape = self.latents.channels, height // factor, width // factor
         latent = self.sampler(
-            classifier_free(predicts_noise(self.ema, self.sampling), self.guidance, unconditional),
+            classifier_free(self.denoiser(), self.guidance, unconditional),
             self.sampling,
             noise.normal("start", *shape),
             condition,

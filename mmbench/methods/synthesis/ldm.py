@@ -27,13 +27,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmbench.core.catalogue import unknown
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch, Kept
 from mmbench.core.noise import Noise
 from mmbench.core.task import CLASS_TO_IMAGE, SUPER_RESOLUTION, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
+from mmbench.diffusion.denoisers import Condition, Denoiser, predicts_noise, predicts_velocity
 from mmbench.diffusion.latent import LatentDiffusion
+from mmbench.diffusion.objectives import simple_noise, simple_velocity
 from mmbench.layers.classes import Classes
 from mmbench.losses.adaptive import JudgedAutoencoder
 from mmbench.losses.perceptual import perceptual_distance
@@ -127,6 +130,9 @@ def drawn(posterior: Posterior, noise: Noise) -> Tensor:
     return posterior.drawn(noise.normal("latent", *posterior.mean.shape[1:]))
 
 
+PREDICTIONS = {"noise": (simple_noise, predicts_noise), "velocity": (simple_velocity, predicts_velocity)}
+
+
 class Words(Protocol):
     """The words or pieces of words that a text encoder knows, the first of which fills up a text."""
 
@@ -145,7 +151,12 @@ class LDM(LatentDiffusion):
         image_size: height and width of images.
         max_tokens: length that all texts have; longer ones are cut off.
         left_out: share of captions that training leaves out, so that there is guidance.
+        predicts: what the U-Net says, "noise" as published, or "velocity" (Salimans and Ho), which Stable Diffusion 2
+            took up. There what is lost in much noise, and only a text can tell, weighs more.
         others: as `LatentDiffusion`.
+
+    Raises:
+        ValueError: there is no such prediction.
     """
 
     task = TEXT_TO_IMAGE
@@ -163,9 +174,13 @@ class LDM(LatentDiffusion):
         image_size: int,
         max_tokens: int,
         left_out: float,
+        predicts: str,
         **others: Any,
     ) -> None:
         super().__init__(unet=unet, **others)
+        if predicts not in PREDICTIONS:
+            unknown("prediction", predicts, PREDICTIONS)
+        self.objective, self.meaning = PREDICTIONS[predicts]
         self.vocabulary, self.max_tokens = vocabulary, max_tokens
         self.text_encoder = text_encoder(len(vocabulary), max_tokens, unet.context_dim)
         self.image_size, self.left_out = image_size, left_out
@@ -188,11 +203,23 @@ class LDM(LatentDiffusion):
         left_out = (batch["noise"].uniform("left out") < self.left_out).tolist()
         return self.context(["" if without else text for without, text in zip(left_out, batch["caption"], strict=True)])
 
+    def errors(self, latent: Tensor, step: Tensor, noise: Tensor, condition: Condition) -> Tensor:
+        return self.objective(self.unet, self.noise_schedule, latent, step, noise, condition)
+
+    def denoiser(self) -> Denoiser:
+        return self.meaning(self.ema, self.sampling)
+
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
-        texts = batch["caption"]
-        return self.sampled(
-            self.context(texts), self.context([""] * len(texts)), noise, self.image_size, self.image_size
-        )
+        return self.images(self.context(batch["caption"]), noise)
+
+    def interpolated(self, batch: Batch, others: list[str], share: Tensor, noise: Noise) -> Tensor:
+        """As `generate`, after contexts `share` (N,), in [0, 1], of the way from the batch's to those of N others."""
+        context = self.context(batch["caption"])
+        return self.images(context.lerp(self.context(others), share.to(context)[:, None, None]), noise)
+
+    def images(self, context: Tensor, noise: Noise) -> Tensor:
+        """Contexts (N, max_tokens, D) to images, as `generate` gives them."""
+        return self.sampled(context, self.context([""] * len(context)), noise, self.image_size, self.image_size)
 
 
 class LDMClass(LatentDiffusion):
