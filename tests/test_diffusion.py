@@ -384,6 +384,26 @@ def test_the_variational_term_trains_the_variance_alone():
     assert slopes[1][:, 3:].all()
 
 
+def test_the_hybrid_loss_of_a_velocity_is_that_of_the_noise_it_stands_for_but_for_its_weight():
+    schedule, step = schedules.linear(100), torch.tensor([10, 60])
+    clean, noise = numbers(2, 3, 4, 4), numbers(2, 3, 4, 4, seed=1)
+    said, spread = numbers(2, 3, 4, 4, seed=2), numbers(2, 3, 4, 4, seed=3)
+    x = schedule.noised(clean, step, noise)
+    denoised = denoisers.denoised_from_velocity(schedule, x, step, said)
+    same = denoisers.noise_from_denoised(schedule, x, step, denoised)
+
+    def loss(output, variational, predicts):
+        network = lambda *given: torch.cat((output, spread), dim=1)  # noqa: E731
+        return objectives.hybrid(network, schedule, clean, step, noise, None, variational, predicts)
+
+    simple = {"velocity": loss(said, 0.0, "velocity"), "noise": loss(same, 0.0, "noise")}
+    level = schedule.alphas_cumprod[step]
+    torch.testing.assert_close(simple["velocity"] * level, simple["noise"])
+    for predicts, output in (("velocity", said), ("noise", same)):
+        bound = loss(output, 1.0, predicts) - simple[predicts]
+        torch.testing.assert_close(bound, loss(same, 1.0, "noise") - simple["noise"])
+
+
 def test_fewer_steps_keep_levels_and_timesteps():
     whole = schedules.cosine(1000)
     for fewer in (schedules.respaced(whole, "50"), schedules.respaced(whole, "20,10"), schedules.respaced(whole, 7)):

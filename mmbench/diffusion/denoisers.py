@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from mmbench.core.catalogue import unknown
 from mmbench.diffusion.schedules import Schedule, gathered
 
 Condition = Any  # what the network takes: a tensor, a dict of tensors, None
@@ -87,6 +88,21 @@ def predicts_velocity(network: Network, schedule: Schedule, variance: Variance |
 def predicts_mean(network: Network, schedule: Schedule, variance: Variance | None = None) -> Denoiser:
     """The denoiser of a network that predicts the mean of p(x_(t-1) | x_t); arguments as of `predicts_noise`."""
     return _adapted(network, schedule, variance, denoised_from_mean)
+
+
+def denoiser_of(predicts: str) -> Callable[..., Denoiser]:
+    """What makes a denoiser of a network, by what the network predicts, "noise" or "velocity".
+
+    What only a condition can tell is lost in much noise. There an error of x_0 weighs little as an error of the noise
+    (as many times less as there is more noise than image), and no less as one of the velocity.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    found = {"noise": predicts_noise, "velocity": predicts_velocity}
+    if predicts not in found:
+        unknown("prediction", predicts, found)
+    return found[predicts]
 
 
 def _adapted(network: Network, schedule: Schedule, variance: Variance | None, meaning: Parametrisation) -> Denoiser:

@@ -9,7 +9,14 @@ import math
 import torch
 from torch import Tensor
 
-from mmbench.diffusion.denoisers import Condition, Network, denoised_from_noise, learned_range, velocity
+from mmbench.diffusion.denoisers import (
+    Condition,
+    Network,
+    denoised_from_noise,
+    denoised_from_velocity,
+    learned_range,
+    velocity,
+)
 from mmbench.diffusion.schedules import Schedule, gathered
 
 
@@ -43,20 +50,25 @@ def hybrid(
     noise: Tensor,
     condition: Condition,
     variational: float = 1.0,
+    predicts: str = "noise",
 ) -> Tensor:
-    """L_hybrid, (N,), of a network that predicts noise and a variance, in twice the channels.
+    """L_hybrid, (N,), of a network that predicts noise, or velocity, and a variance, in twice the channels.
 
     Nichol and Dhariwal, equation 16: the variational term trains the variance alone. Their lambda of 0.001 is of the
     sum over 1000 steps; of one step that stands for all it is 1.
 
     Args:
         variational: weight of the variational term of the step, in bits per dimension; T/1000 in the authors' code.
+        predicts: "noise", theirs, or "velocity".
     """
+    target, meaning = noise, denoised_from_noise
+    if predicts == "velocity":
+        target, meaning = velocity(schedule, clean, step, noise), denoised_from_velocity
     x = schedule.noised(clean, step, noise)
     output, spread = network(x, schedule.timesteps.to(x.device)[step], condition).to(x.dtype).chunk(2, dim=1)
-    denoised = denoised_from_noise(schedule, x, step, output.detach())
+    denoised = meaning(schedule, x, step, output.detach())
     bound = variational_bits(schedule, clean, x, step, denoised, learned_range(schedule, spread, step))
-    return squared_error(output, noise) + variational * bound
+    return squared_error(output, target) + variational * bound
 
 
 def _output(

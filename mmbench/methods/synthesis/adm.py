@@ -35,7 +35,7 @@ from mmbench.core.schedules import Schedule as RateSchedule
 from mmbench.core.task import CLASS_TO_IMAGE, IMAGE_SYNTHESIS, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary, padded
 from mmbench.core.weights import KeyMap
-from mmbench.diffusion.denoisers import Condition, Denoiser, clipped, learned_range, predicts_noise
+from mmbench.diffusion.denoisers import Condition, Denoiser, clipped, denoiser_of, learned_range
 from mmbench.diffusion.guidance import (
     Gradient,
     classifier,
@@ -93,9 +93,10 @@ class Denoising(AveragedLearner):
         sampler: `by_ancestral_sampling` or `by_ddim`.
         decay: of the network's moving average, which makes the images.
         optimizer: partial of the optimiser.
+        predicts: "noise" as published, or "velocity": see `diffusion.denoisers.denoiser_of`.
 
     Raises:
-        ValueError: the schedule has no such steps.
+        ValueError: the schedule has no such steps, or there is no such prediction.
     """
 
     at_once = LONG_SAMPLING
@@ -109,9 +110,11 @@ class Denoising(AveragedLearner):
         sampler: Callable[..., Tensor],
         decay: float,
         optimizer: OptimizerPartial,
+        predicts: str = "noise",
     ) -> None:
         super().__init__(optimizer, unet, decay)
         self.unet = unet
+        self.predicts, self.meaning = predicts, denoiser_of(predicts)
         self.noise_schedule, self.steps = noise_schedule, respaced(noise_schedule, num_steps)
         self.sampler = sampler
 
@@ -133,7 +136,8 @@ class Denoising(AveragedLearner):
             )
         step = self.noise_schedule.drawn(noise.uniform("step"))
         eps = noise.normal("eps", *image.shape[1:])
-        return {"L_hybrid": hybrid(self.unet, self.noise_schedule, image, step, eps, self.condition(batch)).mean()}
+        given = self.unet, self.noise_schedule, image, step, eps, self.condition(batch)
+        return {"L_hybrid": hybrid(*given, predicts=self.predicts).mean()}
 
     @property
     def followed(self) -> nn.Module:
@@ -141,7 +145,7 @@ class Denoising(AveragedLearner):
 
     def denoiser(self) -> Denoiser:
         """The average's, estimates not clipped."""
-        return predicts_noise(self.ema, self.steps, learned_range)
+        return self.meaning(self.ema, self.steps, learned_range)
 
     def sampled(
         self, denoiser: Denoiser, condition: Condition, noise: Noise, gradient: Gradient | None = None
@@ -337,7 +341,7 @@ class ADMText(Denoising):
         max_words: captions longer than this keep so many of their words.
         left_out: probability that an image is trained on without its caption.
         guidance: how far from what the image would be without a caption; 1: none.
-        noise_schedule, num_steps, sampler, decay, optimizer: as `Denoising`.
+        noise_schedule, num_steps, sampler, decay, optimizer, predicts: as `Denoising`.
 
     Raises:
         ValueError: guidance, where no caption is ever left out.

@@ -27,14 +27,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmbench.core.catalogue import unknown
 from mmbench.core.learner import OptimizerPartial
 from mmbench.core.method import Batch, Kept
 from mmbench.core.noise import Noise
 from mmbench.core.task import CLASS_TO_IMAGE, SUPER_RESOLUTION, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
-from mmbench.diffusion.denoisers import Condition, Denoiser, predicts_noise, predicts_velocity
+from mmbench.diffusion.denoisers import Condition, Denoiser, denoiser_of
 from mmbench.diffusion.latent import LatentDiffusion
 from mmbench.diffusion.objectives import simple_noise, simple_velocity
 from mmbench.layers.classes import Classes
@@ -130,9 +129,6 @@ def drawn(posterior: Posterior, noise: Noise) -> Tensor:
     return posterior.drawn(noise.normal("latent", *posterior.mean.shape[1:]))
 
 
-PREDICTIONS = {"noise": (simple_noise, predicts_noise), "velocity": (simple_velocity, predicts_velocity)}
-
-
 class Words(Protocol):
     """The words or pieces of words that a text encoder knows, the first of which fills up a text."""
 
@@ -152,7 +148,7 @@ class LDM(LatentDiffusion):
         max_tokens: length that all texts have; longer ones are cut off.
         left_out: share of captions that training leaves out, so that there is guidance.
         predicts: what the U-Net says, "noise" as published, or "velocity" (Salimans and Ho), which Stable Diffusion 2
-            took up. There what is lost in much noise, and only a text can tell, weighs more.
+            took up: see `diffusion.denoisers.denoiser_of`.
         others: as `LatentDiffusion`.
 
     Raises:
@@ -178,9 +174,8 @@ class LDM(LatentDiffusion):
         **others: Any,
     ) -> None:
         super().__init__(unet=unet, **others)
-        if predicts not in PREDICTIONS:
-            unknown("prediction", predicts, PREDICTIONS)
-        self.objective, self.meaning = PREDICTIONS[predicts]
+        self.meaning = denoiser_of(predicts)
+        self.objective = simple_velocity if predicts == "velocity" else simple_noise
         self.vocabulary, self.max_tokens = vocabulary, max_tokens
         self.text_encoder = text_encoder(len(vocabulary), max_tokens, unet.context_dim)
         self.image_size, self.left_out = image_size, left_out
