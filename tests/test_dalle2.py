@@ -83,6 +83,7 @@ def a_decoder(kind, embedder, **changes):
         "guidance": 2.0,
         "forgotten": 0.1,
         "captions_forgotten": 0.5,
+        "predicts": "noise",
         **changes,
     }
     return kind(embedder, decay=0.9, optimizer=OPTIMIZER, **given)

@@ -39,10 +39,10 @@ from mmbench.diffusion.denoisers import (
     Denoiser,
     Prediction,
     clipped,
+    denoiser_of,
     learned_range,
     noise_from_denoised,
     predicts_denoised,
-    predicts_noise,
 )
 from mmbench.diffusion.guidance import classifier_free
 from mmbench.diffusion.objectives import hybrid, simple_denoised
@@ -242,6 +242,7 @@ class Decoder(Denoising):
         guidance: scale of classifier-free guidance, 1: none.
         forgotten: probability that an embedding is dropped in training.
         captions_forgotten: that a caption's words are.
+        predicts: "noise" as published, or "velocity": see `diffusion.denoisers.denoiser_of`.
 
     Raises:
         ValueError: there are more sampling steps than steps, guidance without anything forgotten, or images of a size
@@ -262,6 +263,7 @@ class Decoder(Denoising):
         guidance: float,
         forgotten: float,
         captions_forgotten: float,
+        predicts: str,
         decay: float,
         optimizer: OptimizerPartial,
     ) -> None:
@@ -276,6 +278,7 @@ class Decoder(Denoising):
         self.image_size, self.decoder_size = image_size, decoder_size
         self.steps, self.sampler = respaced(noise_schedule, num_steps), sampler
         self.guidance, self.forgotten, self.captions_forgotten = guidance, forgotten, captions_forgotten
+        self.predicts, self.meaning = predicts, denoiser_of(predicts)
 
     @property
     def reader(self) -> nn.Module:
@@ -300,14 +303,15 @@ class Decoder(Denoising):
         text_keep = kept(noise, "text kept", self.captions_forgotten)
         condition = DecoderCondition(embedding, words, image_keep, text_keep)
         eps, step = noise.normal("eps", *image.shape[1:]), self.noise_schedule.drawn(noise.uniform("step"))
-        return {"L_hybrid": hybrid(self.network, self.noise_schedule, image, step, eps, condition).mean()}
+        given = self.network, self.noise_schedule, image, step, eps, condition
+        return {"L_hybrid": hybrid(*given, predicts=self.predicts).mean()}
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         texts = batch["caption"]
         embedding, words = on_sphere(self.of_texts(texts, noise)), self.reader.encode_words(texts)
         everywhere = torch.ones(len(texts), dtype=torch.bool, device=words.device)
         condition = DecoderCondition(embedding, words, everywhere, everywhere)
-        denoiser = predicts_noise(self.ema, self.steps, learned_range)
+        denoiser = self.meaning(self.ema, self.steps, learned_range)
         guided = clipped(classifier_free(denoiser, self.guidance, condition.dropped()))
         shape = 3, self.decoder_size, self.decoder_size
         start = noise.normal("start", *shape)
