@@ -2,13 +2,14 @@
 
 import pytest
 
-from mmbench.benchmarks.training import CASES, main
+from mmbench.benchmarks.training import main
 from mmbench.methods.manipulation.tagan import TAGAN
 
 
 def test_both_train_the_same(home, capsys):
-    assert main(["check", *(f"{name}=4" for name in CASES)]) == 0
-    assert capsys.readouterr().out.count("in 3 steps losses change by") == len(CASES) == 13
+    methods = "manigan_main manigan attngan tagan sisgan tdanet picnet csa stackganpp dfgan vqgan ldm dalle".split()
+    assert main(["check", *(f"{name}=4" for name in methods)]) == 0
+    assert capsys.readouterr().out.count("in 3 steps losses change by") == len(methods)
 
 
 def test_another_loss_is_a_difference(home, monkeypatch, capsys):
