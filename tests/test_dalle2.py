@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmbench.core.noise import Noise, Sample, TrainingNoise
-from mmbench.diffusion.denoisers import Prediction
+from mmbench.diffusion.denoisers import Prediction, predicted_noise
 from mmbench.diffusion.samplers import ddim
 from mmbench.diffusion.schedules import cosine, gathered, scaled_linear
 from mmbench.methods.synthesis.dalle2 import DALLE2, DALLE2Prior, DALLE2Text, on_sphere, shifted_ddim
@@ -83,7 +83,7 @@ def a_decoder(kind, embedder, **changes):
         "guidance": 2.0,
         "forgotten": 0.1,
         "captions_forgotten": 0.5,
-        "predicts": "noise",
+        "predicts": predicted_noise(),
         **changes,
     }
     return kind(embedder, decay=0.9, optimizer=OPTIMIZER, **given)

@@ -396,12 +396,12 @@ def test_the_hybrid_loss_of_a_velocity_is_that_of_the_noise_it_stands_for_but_fo
         network = lambda *given: torch.cat((output, spread), dim=1)  # noqa: E731
         return objectives.hybrid(network, schedule, clean, step, noise, None, variational, predicts)
 
-    simple = {"velocity": loss(said, 0.0, "velocity"), "noise": loss(same, 0.0, "noise")}
-    level = schedule.alphas_cumprod[step]
-    torch.testing.assert_close(simple["velocity"] * level, simple["noise"])
-    for predicts, output in (("velocity", said), ("noise", same)):
-        bound = loss(output, 1.0, predicts) - simple[predicts]
-        torch.testing.assert_close(bound, loss(same, 1.0, "noise") - simple["noise"])
+    of_velocity, of_noise = denoisers.predicted_velocity(), denoisers.predicted_noise()
+    simple = loss(said, 0.0, of_velocity)
+    as_noise = loss(same, 0.0, of_noise)
+    torch.testing.assert_close(simple * schedule.alphas_cumprod[step], as_noise)
+    bound = loss(same, 1.0, of_noise) - as_noise
+    torch.testing.assert_close(loss(said, 1.0, of_velocity) - simple, bound)
 
 
 def test_fewer_steps_keep_levels_and_timesteps():

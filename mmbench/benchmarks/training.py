@@ -184,7 +184,10 @@ CASES = {
             "method.module.unet.blocks.context_dim=640",
             "method.module.text_encoder.depth=8",
         ),
-        small_changes=("method.module.optimizer.lr=0.001", "method.module.predicts=noise"),
+        small_changes=(
+            "method.module.optimizer.lr=0.001",
+            "method.module.predicts._target_=mmbench.diffusion.denoisers.predicted_noise",
+        ),
     ),
     "dalle": Case(TheirsDALLE, 128, 1, 1.2, small_changes=(f"method.module.image_size={SMALL}",)),
 }

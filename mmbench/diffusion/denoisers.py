@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mmbench.core.catalogue import unknown
 from mmbench.diffusion.schedules import Schedule, gathered
 
 Condition = Any  # what the network takes: a tensor, a dict of tensors, None
@@ -90,19 +89,36 @@ def predicts_mean(network: Network, schedule: Schedule, variance: Variance | Non
     return _adapted(network, schedule, variance, denoised_from_mean)
 
 
-def denoiser_of(predicts: str) -> Callable[..., Denoiser]:
-    """What makes a denoiser of a network, by what the network predicts, "noise" or "velocity".
+class Predicted(NamedTuple):
+    """What a network predicts.
 
     What only a condition can tell is lost in much noise. There an error of x_0 weighs little as an error of the noise
     (as many times less as there is more noise than image), and no less as one of the velocity.
 
-    Raises:
-        ValueError: it is neither.
+    Attributes:
+        target: of (schedule, clean, step, noise), what its output (N, ...) is compared with in training.
+        denoised: of (schedule, x, step, output), x_0 (N, ...).
     """
-    found = {"noise": predicts_noise, "velocity": predicts_velocity}
-    if predicts not in found:
-        unknown("prediction", predicts, found)
-    return found[predicts]
+
+    target: Callable[[Schedule, Tensor, Tensor, Tensor], Tensor]
+    denoised: Parametrisation
+
+
+def predicted_noise() -> Predicted:
+    """The noise in x_t: DDPM."""
+    return Predicted(lambda schedule, clean, step, noise: noise, denoised_from_noise)
+
+
+def predicted_velocity() -> Predicted:
+    """`velocity`: Salimans and Ho."""
+    return Predicted(velocity, denoised_from_velocity)
+
+
+def denoiser_of(
+    predicts: Predicted, network: Network, schedule: Schedule, variance: Variance | None = None
+) -> Denoiser:
+    """The denoiser of a network that predicts this; other arguments as of `predicts_noise`."""
+    return _adapted(network, schedule, variance, predicts.denoised)
 
 
 def _adapted(network: Network, schedule: Schedule, variance: Variance | None, meaning: Parametrisation) -> Denoiser:

@@ -12,9 +12,9 @@ from torch import Tensor
 from mmbench.diffusion.denoisers import (
     Condition,
     Network,
-    denoised_from_noise,
-    denoised_from_velocity,
+    Predicted,
     learned_range,
+    predicted_noise,
     velocity,
 )
 from mmbench.diffusion.schedules import Schedule, gathered
@@ -42,6 +42,20 @@ def simple_velocity(
     return squared_error(_output(network, schedule, clean, step, noise, condition), target)
 
 
+def simple(
+    network: Network,
+    schedule: Schedule,
+    clean: Tensor,
+    step: Tensor,
+    noise: Tensor,
+    condition: Condition,
+    predicts: Predicted,
+) -> Tensor:
+    """Squared error of what a network predicts, whichever of the three that is, (N,)."""
+    target = predicts.target(schedule, clean, step, noise)
+    return squared_error(_output(network, schedule, clean, step, noise, condition), target)
+
+
 def hybrid(
     network: Network,
     schedule: Schedule,
@@ -50,7 +64,7 @@ def hybrid(
     noise: Tensor,
     condition: Condition,
     variational: float = 1.0,
-    predicts: str = "noise",
+    predicts: Predicted | None = None,
 ) -> Tensor:
     """L_hybrid, (N,), of a network that predicts noise, or velocity, and a variance, in twice the channels.
 
@@ -59,16 +73,14 @@ def hybrid(
 
     Args:
         variational: weight of the variational term of the step, in bits per dimension; T/1000 in the authors' code.
-        predicts: "noise", theirs, or "velocity".
+        predicts: what the first half of the channels is; None: the noise, as theirs.
     """
-    target, meaning = noise, denoised_from_noise
-    if predicts == "velocity":
-        target, meaning = velocity(schedule, clean, step, noise), denoised_from_velocity
+    predicts = predicts or predicted_noise()
     x = schedule.noised(clean, step, noise)
     output, spread = network(x, schedule.timesteps.to(x.device)[step], condition).to(x.dtype).chunk(2, dim=1)
-    denoised = meaning(schedule, x, step, output.detach())
+    denoised = predicts.denoised(schedule, x, step, output.detach())
     bound = variational_bits(schedule, clean, x, step, denoised, learned_range(schedule, spread, step))
-    return squared_error(output, target) + variational * bound
+    return squared_error(output, predicts.target(schedule, clean, step, noise)) + variational * bound
 
 
 def _output(

@@ -35,7 +35,15 @@ from mmbench.core.schedules import Schedule as RateSchedule
 from mmbench.core.task import CLASS_TO_IMAGE, IMAGE_SYNTHESIS, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary, padded
 from mmbench.core.weights import KeyMap
-from mmbench.diffusion.denoisers import Condition, Denoiser, clipped, denoiser_of, learned_range
+from mmbench.diffusion.denoisers import (
+    Condition,
+    Denoiser,
+    Predicted,
+    clipped,
+    denoiser_of,
+    learned_range,
+    predicted_noise,
+)
 from mmbench.diffusion.guidance import (
     Gradient,
     classifier,
@@ -93,10 +101,10 @@ class Denoising(AveragedLearner):
         sampler: `by_ancestral_sampling` or `by_ddim`.
         decay: of the network's moving average, which makes the images.
         optimizer: partial of the optimiser.
-        predicts: "noise" as published, or "velocity": see `diffusion.denoisers.denoiser_of`.
+        predicts: what the network says beside its variance; None: the noise, as published.
 
     Raises:
-        ValueError: the schedule has no such steps, or there is no such prediction.
+        ValueError: the schedule has no such steps.
     """
 
     at_once = LONG_SAMPLING
@@ -110,11 +118,11 @@ class Denoising(AveragedLearner):
         sampler: Callable[..., Tensor],
         decay: float,
         optimizer: OptimizerPartial,
-        predicts: str = "noise",
+        predicts: Predicted | None = None,
     ) -> None:
         super().__init__(optimizer, unet, decay)
         self.unet = unet
-        self.predicts, self.meaning = predicts, denoiser_of(predicts)
+        self.predicts = predicts or predicted_noise()
         self.noise_schedule, self.steps = noise_schedule, respaced(noise_schedule, num_steps)
         self.sampler = sampler
 
@@ -145,7 +153,7 @@ class Denoising(AveragedLearner):
 
     def denoiser(self) -> Denoiser:
         """The average's, estimates not clipped."""
-        return self.meaning(self.ema, self.steps, learned_range)
+        return denoiser_of(self.predicts, self.ema, self.steps, learned_range)
 
     def sampled(
         self, denoiser: Denoiser, condition: Condition, noise: Noise, gradient: Gradient | None = None

@@ -37,6 +37,7 @@ from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.diffusion.denoisers import (
     Condition,
     Denoiser,
+    Predicted,
     Prediction,
     clipped,
     denoiser_of,
@@ -242,7 +243,7 @@ class Decoder(Denoising):
         guidance: scale of classifier-free guidance, 1: none.
         forgotten: probability that an embedding is dropped in training.
         captions_forgotten: that a caption's words are.
-        predicts: "noise" as published, or "velocity": see `diffusion.denoisers.denoiser_of`.
+        predicts: what the U-Net says beside its variance, noise as published, or the velocity.
 
     Raises:
         ValueError: there are more sampling steps than steps, guidance without anything forgotten, or images of a size
@@ -263,7 +264,7 @@ class Decoder(Denoising):
         guidance: float,
         forgotten: float,
         captions_forgotten: float,
-        predicts: str,
+        predicts: Predicted,
         decay: float,
         optimizer: OptimizerPartial,
     ) -> None:
@@ -278,7 +279,7 @@ class Decoder(Denoising):
         self.image_size, self.decoder_size = image_size, decoder_size
         self.steps, self.sampler = respaced(noise_schedule, num_steps), sampler
         self.guidance, self.forgotten, self.captions_forgotten = guidance, forgotten, captions_forgotten
-        self.predicts, self.meaning = predicts, denoiser_of(predicts)
+        self.predicts = predicts
 
     @property
     def reader(self) -> nn.Module:
@@ -311,7 +312,7 @@ class Decoder(Denoising):
         embedding, words = on_sphere(self.of_texts(texts, noise)), self.reader.encode_words(texts)
         everywhere = torch.ones(len(texts), dtype=torch.bool, device=words.device)
         condition = DecoderCondition(embedding, words, everywhere, everywhere)
-        denoiser = self.meaning(self.ema, self.steps, learned_range)
+        denoiser = denoiser_of(self.predicts, self.ema, self.steps, learned_range)
         guided = clipped(classifier_free(denoiser, self.guidance, condition.dropped()))
         shape = 3, self.decoder_size, self.decoder_size
         start = noise.normal("start", *shape)

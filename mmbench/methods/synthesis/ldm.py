@@ -33,9 +33,9 @@ from mmbench.core.noise import Noise
 from mmbench.core.task import CLASS_TO_IMAGE, SUPER_RESOLUTION, TEXT_TO_IMAGE
 from mmbench.core.text import Vocabulary
 from mmbench.core.weights import KeyMap
-from mmbench.diffusion.denoisers import Condition, Denoiser, denoiser_of
+from mmbench.diffusion.denoisers import Condition, Denoiser, Predicted, denoiser_of
 from mmbench.diffusion.latent import LatentDiffusion
-from mmbench.diffusion.objectives import simple_noise, simple_velocity
+from mmbench.diffusion.objectives import simple
 from mmbench.layers.classes import Classes
 from mmbench.losses.adaptive import JudgedAutoencoder
 from mmbench.losses.perceptual import perceptual_distance
@@ -147,12 +147,8 @@ class LDM(LatentDiffusion):
         image_size: height and width of images.
         max_tokens: length that all texts have; longer ones are cut off.
         left_out: share of captions that training leaves out, so that there is guidance.
-        predicts: what the U-Net says, "noise" as published, or "velocity" (Salimans and Ho), which Stable Diffusion 2
-            took up: see `diffusion.denoisers.denoiser_of`.
+        predicts: what the U-Net says, noise as published, or the velocity, which Stable Diffusion 2 took up.
         others: as `LatentDiffusion`.
-
-    Raises:
-        ValueError: there is no such prediction.
     """
 
     task = TEXT_TO_IMAGE
@@ -170,12 +166,11 @@ class LDM(LatentDiffusion):
         image_size: int,
         max_tokens: int,
         left_out: float,
-        predicts: str,
+        predicts: Predicted,
         **others: Any,
     ) -> None:
         super().__init__(unet=unet, **others)
-        self.meaning = denoiser_of(predicts)
-        self.objective = simple_velocity if predicts == "velocity" else simple_noise
+        self.predicts = predicts
         self.vocabulary, self.max_tokens = vocabulary, max_tokens
         self.text_encoder = text_encoder(len(vocabulary), max_tokens, unet.context_dim)
         self.image_size, self.left_out = image_size, left_out
@@ -199,10 +194,10 @@ class LDM(LatentDiffusion):
         return self.context(["" if without else text for without, text in zip(left_out, batch["caption"], strict=True)])
 
     def errors(self, latent: Tensor, step: Tensor, noise: Tensor, condition: Condition) -> Tensor:
-        return self.objective(self.unet, self.noise_schedule, latent, step, noise, condition)
+        return simple(self.unet, self.noise_schedule, latent, step, noise, condition, self.predicts)
 
     def denoiser(self) -> Denoiser:
-        return self.meaning(self.ema, self.sampling)
+        return denoiser_of(self.predicts, self.ema, self.sampling)
 
     def generate(self, batch: Batch, noise: Noise) -> Tensor:
         return self.images(self.context(batch["caption"]), noise)
