@@ -10,20 +10,19 @@ from torch import Tensor, nn
 
 
 class Phrases(nn.Module):
-    """Words to vectors, each with what its neighbours in the caption add.
+    """Words to vectors, each with what the two before it and the two behind add.
 
     Args:
         num_words: that there are.
         width: D, size of a vector.
         std: spread of the words' own vectors at the start.
-        reach: neighbours on each side.
     """
 
-    def __init__(self, num_words: int, width: int, std: float = 1.0, reach: int = 2) -> None:
+    def __init__(self, num_words: int, width: int, std: float = 1.0) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_words, width)
         nn.init.normal_(self.embedding.weight, std=std)
-        self.neighbours = nn.Conv1d(width, width, 2 * reach + 1, padding=reach)
+        self.neighbours = nn.Conv1d(width, width, 5, padding=2)
 
     def forward(self, words: Tensor, mask: Tensor | None = None) -> Tensor:
         """(N, L) int64 to (N, L, D); where `mask` (N, L) is False there is no word, and zero."""

@@ -102,10 +102,10 @@ class TextToCodes(Learner):
 
 
 def require_guidance(guidance: float, text_dropout: float) -> None:
-    """Whether a branch without text is trained where one is needed.
+    """Refuses guidance where training leaves out no text, so that there is nothing to lead away from.
 
     Raises:
-        ValueError: it is not.
+        ValueError: that is so.
     """
     if guidance != 1 and not text_dropout:
         raise ValueError(
