@@ -188,8 +188,8 @@ def test_what_did_not_learn_is_no_part_of_rank_correlations(holes):
             {"learned": {"below": ["L1 center"], "of": ["good"]}},
             "expected a row with `reference: true` on cub .*good",
         ),
-        ({"learned": {"below": ["SSIM"], "above": ["FID"], "of": []}}, "expected above or below, of and maybe spreads"),
-        ({"learned": {"below": ["SSIM"]}}, "expected above or below, of and maybe spreads in learned, found below"),
+        ({"learned": {"below": ["SSIM"], "above": ["FID"], "of": []}}, "expected above or below, of .*, found .*above"),
+        ({"learned": {"below": ["SSIM"]}}, "expected above or below, .* in learned, found below: "),
         (
             {"learned": {"below": ["SSIM"], "of": [], "spread": 2}},
             "expected above or below, .* found below, of, spread",
