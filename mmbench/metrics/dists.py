@@ -12,7 +12,7 @@ class DISTS(SampleMean):
 
     The same with the images exchanged, and tolerant of textures that are another sample of the same: of each feature
     only mean, variance and covariance over the whole picture are compared. Averaged over images. Source: Ding et al.,
-    TPAMI 2020, arXiv:2004.07728; the formula stands at the network, `mmbench.networks.dists.DISTS`.
+    TPAMI 2020, arXiv:2004.07728; the formula stands at the network, `mmbench.networks.dists.DISTSVGG`.
 
     Args:
         extractor: takes pairs of images (N, 2, 3, H, W), since features of a whole batch would fill the memory, and

@@ -79,8 +79,10 @@ class PiePSNR(_Masked):
 class PieSSIM(_Masked):
     """SSIM of the masked pictures over all places, of which black ones count as 1; mean over images.
 
-    As `SSIM`, which is torchmetrics' with `data_range=1.0` on values in [0, 1]. PIE-Bench's tables print 100 times
-    this.
+    As `SSIM`: over the places that a window fits around, as torchmetrics did with `data_range=1.0` when PIE-Bench's
+    tables were made, which print 100 times this. From version 1.5 on it averages over the outermost 5 pixels too, with
+    windows that are filled by reflection, and the authors' script gives another number.
+    https://github.com/Lightning-AI/torchmetrics/pull/2721
     """
 
     higher_is_better = True

@@ -20,7 +20,7 @@ SIZE = 256  # the shorter side of a picture that is larger
 STABLE = 1e-6  # the constants c1 and c2, which are equal
 
 
-class DISTS(nn.Module):
+class DISTSVGG(nn.Module):
     """Pairs of images (N, 2, 3, H, W) uint8 to `distance` (N,) float64 in [0, 2), 0 for equal images.
 
     DISTS = 1 - sum over channels of (alpha l + beta s), with l = (2 m m' + c) / (m^2 + m'^2 + c) of the means and
