@@ -242,7 +242,7 @@ def test_the_standard_network_has_the_size_of_vit_b_8():
 
 
 def test_the_toy_judge_sees_where_things_are_rather_than_their_light():
-    count, pictures = 24, {"input": [], "edited": [], "other": []}
+    count, pictures = 16, {"input": [], "edited": [], "other": []}
     for number in range(count):
         rng = random_stream("structure of a test", number)
         bird, other = sample_bird(rng), sample_bird(rng)
