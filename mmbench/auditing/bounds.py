@@ -8,7 +8,7 @@ from decimal import Decimal
 from itertools import chain, pairwise
 
 from mmbench.auditing.findings import Outcome, Severity
-from mmbench.auditing.printed import plain
+from mmbench.auditing.printed import plain, rounded, step_of
 from mmbench.auditing.ranges import range_of, scales
 from mmbench.auditing.rows import OF_METHOD, Row, grouped
 
@@ -195,17 +195,17 @@ def uncertainty(rows: Sequence[Row]) -> Outcome:
         if spread < 0:
             outcome.add(Severity.FAULT, [row], shown, "at least 0", f"{spread} < 0: no standard deviation is negative")
             continue
-        bounds = range_of(row)
+        bounds, least = range_of(row), rounded(spread, step_of(spread)).low
         if bounds is None or bounds.low is None:
             continue
         inside = max(row.behind.high - bounds.low * scale[row], Decimal(0))
         if bounds.high is None:
-            if spread > inside:
+            if least > inside:
                 arithmetic = f"{spread} > {row.printed} - {bounds.low}"
                 outcome.add(Severity.QUESTION, [row], shown, f"hardly above {plain(inside)}", arithmetic)
             continue
         most = (max(bounds.high * scale[row] - row.behind.low, Decimal(0)) * inside * 2).sqrt()
-        if spread > most:
+        if least > most:
             arithmetic = f"sqrt(2 ({bounds.high * scale[row]} - m) (m - {bounds.low * scale[row]})) = {plain(most)}"
             outcome.add(Severity.FAULT, [row], shown, f"at most {plain(most)}", f"{arithmetic} at m = {row.printed}")
     return outcome

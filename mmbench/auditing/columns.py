@@ -19,7 +19,7 @@ def bold(rows: Sequence[Row]) -> Outcome:
     """
     outcome = Outcome()
     for members in grouped(rows, ("file", "paper", "table")).values():
-        marked = [row for row in members if row["emphasis"] in PLACES]
+        marked = [row for row in members if row["emphasis"] in PLACES and row["higher_is_better"] in ("true", "false")]
         if not marked:
             outcome.skip(members, "nothing bold in the table")
             continue

@@ -75,7 +75,8 @@ def _how_printed(seen: Sequence[tuple[Row, bool, bool, Decimal]]) -> list[str]:
         name = " ".join(filter(None, (members[0]["paper"], f"({members[0]['table']})" if members[0]["table"] else "")))
         remarks.append(
             f"{name or members[0].file}: MP is {said}: {cuts} of {count} rows can be truncated, {rounds} can be "
-            f"rounded; computed from the printed sim and diff, {exact[1]} agree with truncation, {exact[0]} with rounding."
+            f"rounded; of the products of the printed sim and diff {exact[1]} are so when truncated, {exact[0]} when "
+            "rounded."
         )
     return remarks
 

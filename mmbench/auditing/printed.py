@@ -38,6 +38,13 @@ class Interval:
         return f"{self.low.normalize():f} to {self.high.normalize():f}"
 
 
+def step_of(value: Decimal) -> Decimal:
+    """What the last printed digit of a number counts, 0.01 for 8.40."""
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int), "no number is printed NaN or infinite"
+    return Decimal(1).scaleb(exponent)
+
+
 def rounded(value: Decimal, step: Decimal) -> Interval:
     """What was rounded to `value`, whose last digit counts `step`; ties may have gone either way."""
     return Interval(value - step / 2, value + step / 2)

@@ -55,7 +55,8 @@ OF_SCORE = re.compile(r"(\d+)-(\d+)")  # a unit such as 1-5
 def range_of(row: Row) -> Range | None:
     """The range of a row's metric, before it is scaled; None where none is known."""
     if of_score := OF_SCORE.fullmatch(row["unit"]):
-        return _range(*of_score.groups(), "the ends of the scale that people judge on")
+        low, high = of_score.groups()
+        return _range(low, high, "the ends of the scale that people judge on")
     for pattern, bounds in RANGES:
         if pattern.fullmatch(row["metric"].lower()):
             return bounds

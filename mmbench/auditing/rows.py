@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from mmbench.auditing.printed import Interval, rounded
+from mmbench.auditing.printed import Interval, rounded, step_of
 
 REQUIRED = ("method", "metric", "value")
 OPTIONAL = (
@@ -18,6 +18,7 @@ OPTIONAL = (
 )  # fmt: skip
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?", re.ASCII)
 ABSENT = frozenset({"", "-", "–", "—", "n/a", "na"})  # how tables print that there is no number  # noqa: RUF001
+LOWERED = ("higher_is_better", "emphasis", "confidence")  # words, however they are written
 OF_METHOD = ("file", "paper", "table", "method", "variant", "dataset", "split", "resolution")
 OF_COLUMN = ("file", "paper", "table", "dataset", "split", "metric", "protocol")
 
@@ -31,7 +32,7 @@ class Row:
         line: where the row begins in it, from 1.
         columns: every column as it stands there; one that the file lacks is absent.
         value: the number.
-        step: what its last printed digit counts, 0.01 for 8.40.
+        step: what its last printed digit counts.
         uncertainty: the spread printed with it.
         judged_by: tables that say of a reproduction whether it agrees with this number.
     """
@@ -60,8 +61,8 @@ class Row:
 
     @property
     def is_recalled(self) -> bool:
-        """Whether nobody saw the number in a source."""
-        return "confidence" in self.columns and self["confidence"] != "read"
+        """Whether the file says that nobody saw the number in a source."""
+        return self["confidence"] not in ("", "read")
 
     @property
     def name(self) -> str:
@@ -83,16 +84,31 @@ def grouped(rows: Iterable[Row], columns: Sequence[str]) -> dict[tuple[str, ...]
 
 
 def read(path: Path, name: str) -> list[Row]:
+    """The numbers of a file (`parsed`).
+
+    Raises:
+        ValueError: it is absent, or no UTF-8; as `parsed`.
+    """
+    try:
+        return parsed(path.read_bytes().decode("utf-8-sig"), name)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name}: expected UTF-8, found the byte {error.object[error.start]:#x} at {error.start}: save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{name}: expected a CSV file, found {error.strerror}: name another") from None
+
+
+def parsed(text: str, name: str) -> list[Row]:
     """The numbers of a CSV; rows whose value is empty, a dash or n/a have none and are left out.
 
     Args:
-        name: what the file is called in findings.
+        name: what it is called in findings.
 
     Raises:
-        ValueError: the file is absent, empty, no UTF-8, no CSV with commas, lacks a column of `REQUIRED` or has one
-            twice; a row has more or fewer fields than the header, or no number where one belongs.
+        ValueError: it is empty or no CSV with commas, lacks a column of `REQUIRED` or has one twice; a row has more or
+            fewer fields than the header, or no number where one belongs.
     """
-    text = _text(path)
     if not text.strip():
         raise ValueError(f"{name}: expected a header with {', '.join(REQUIRED)}, found an empty file: name another")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -111,17 +127,6 @@ def read(path: Path, name: str) -> list[Row]:
     return rows
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected UTF-8, found the byte {error.object[error.start]:#x} at {error.start}: save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{path}: expected a CSV file, found {error.strerror}: name another") from None
-
-
 def _require_header(header: list[str], name: str) -> None:
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
@@ -137,15 +142,13 @@ def _row(columns: dict[str, str], wanted: int, found: int, name: str, line: int)
         raise ValueError(
             f"{name}:{line}: expected {wanted} fields as in the header, found {found}: quote commas in one"
         )
-    columns = {column: text.strip() for column, text in columns.items()}
+    columns = {column: text.strip().lower() if column in LOWERED else text.strip() for column, text in columns.items()}
     if columns["value"].lower() in ABSENT:
         return None
     value = _number(columns["value"], "value", name, line)
     spread = columns.get("uncertainty", "")
     uncertainty = None if spread.lower() in ABSENT else _number(spread, "uncertainty", name, line)
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)  # NUMBER has no NaN
-    return Row(name, line, columns, value, Decimal(1).scaleb(exponent), uncertainty)
+    return Row(name, line, columns, value, step_of(value), uncertainty)
 
 
 def _number(text: str, column: str, name: str, line: int) -> Decimal:

@@ -51,20 +51,16 @@ def recalled(rows: Sequence[Row]) -> Outcome:
     difference means anything. Judged are the rows that the project's own tables select.
     """
     outcome = Outcome()
+    for (_, word), members in grouped(rows, ("file", "confidence")).items():
+        if word not in ("read", "recalled"):
+            told = f"{len(members)} rows of which the first is meant; no table judges by them"
+            outcome.add(Severity.QUESTION, members[:1], f"confidence {word!r}", "read or recalled", told)
     for row in rows:
-        if row["confidence"] not in ("read", "recalled"):
-            outcome.add(
-                Severity.QUESTION,
-                [row],
-                f"confidence {row['confidence']!r} of {row['metric']} of {row.name}",
-                "read or recalled",
-                "it counts as recalled",
-            )
         if not row.judged_by:
             outcome.skip([row], "no table judges by them")
             continue
         outcome.judge([row])
-        if row.is_recalled:
+        if row["confidence"] != "read":
             outcome.add(
                 Severity.QUESTION,
                 [row],

@@ -34,7 +34,7 @@ rules:
 
 
 def main(arguments: list[str]) -> int:
-    files = [word for word in arguments if "=" not in word and not word.startswith("-")]
+    files = [word for word in arguments if Path(word).is_file() or not ("=" in word or word.startswith("-"))]
     options = [word for word in arguments if word not in files]
     own, rest = command_line.split_options(options, ("rule", "format", "out", "strict"))
     command_line.require_said(own)
@@ -44,6 +44,8 @@ def main(arguments: list[str]) -> int:
     if own.get("strict", "false") not in ("true", "false"):
         catalogue.unknown("value of strict", own["strict"], ("true", "false"))
     if out:
+        if Path(out).resolve() in {Path(name).resolve() for name in files}:
+            raise ValueError(f"expected another file for out= than those that are read, found {out}: name another")
         require_writable(Path(out).parent, "out=")
     found = _audited(list(dict.fromkeys(files)), rules)
     text = FORMATS[form](found)
