@@ -244,6 +244,17 @@ def test_any_difference_to_its_printed_digits_is_no_fault_and_a_slip_is_one(firs
     assert weights("difference", rows(*lines)) == [FAULT]
 
 
+@pytest.mark.parametrize(("gain", "expected"), [("-0.40", []), ("0.40", [FAULT])])
+def test_a_gain_has_a_sign(gain, expected):
+    lines = [
+        ("FID", "3.60", "guided, 50 steps"),
+        ("FID", "4.00", "unguided"),
+        ("FID gain", gain, "guided minus unguided"),
+    ]
+    found = rows(*(cell(metric, value, protocol=protocol) for metric, value, protocol in lines))
+    assert weights("difference", found) == expected
+
+
 def test_a_difference_that_says_not_of_what_is_not_judged():
     outcome = run(RULES["difference"], rows(*delta(3.64, 4.33, 9, "see text")))
     assert not outcome.findings
@@ -418,6 +429,13 @@ def test_two_quotations_disagree_where_the_original_is_not_here():
     ]
     assert weights("baseline", rows(*lines)) == [QUESTION]
     assert weights("baseline", rows(lines[0], {**lines[1], "value": "9.3"})) == []
+
+
+def test_an_end_of_a_range_is_exact_however_it_is_printed():
+    assert weights("digits", rows(*column("1.20", "3.45", "0"))) == []
+    shares = [cell("accuracy", value, unit="%", method=value) for value in ("91.20", "88.45", "100")]
+    assert weights("digits", rows(*shares)) == []
+    assert weights("digits", rows(*column("1.20", "3.4", "5.67", "8"))) == []  # no number of digits is that of most
 
 
 def test_the_same_value_twice_is_a_note():

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mmbench.auditing.findings import Outcome, Severity
-from mmbench.auditing.ranges import range_of
+from mmbench.auditing.ranges import range_of, scales
 from mmbench.auditing.rows import OF_COLUMN, Row, grouped
 
 BOUNDS = ("ground truth", "real image", "real video", "oracle", "undecided")  # rows that no method competes with
@@ -73,10 +73,12 @@ def digits(rows: Sequence[Row]) -> Outcome:
     """The numbers of a column are printed with the same number of digits behind the point.
 
     One with fewer is rounded further than its neighbours, has lost a zero at its end, or is a slip. What most of a
-    column has counts; where there is no such number, nothing is said.
+    column has counts; where there is no such number, nothing is said. An end of the metric's range (0, 100 %) is exact,
+    however it is printed.
     """
-    outcome = Outcome()
-    for members in grouped(rows, OF_COLUMN).values():
+    outcome, scale = Outcome(), scales(rows)
+    rounded = [row for row in rows if not _is_end(row, scale[row])]
+    for members in grouped(rounded, OF_COLUMN).values():
         if len(members) < 2:
             outcome.skip(members, "one row alone")
             continue
@@ -95,6 +97,11 @@ def digits(rows: Sequence[Row]) -> Outcome:
             f"{number} of {len(members)} in the column have {usual}",
         )
     return outcome
+
+
+def _is_end(row: Row, scale: int) -> bool:
+    bounds = range_of(row)
+    return bounds is not None and row.value in [end * scale for end in (bounds.low, bounds.high) if end is not None]
 
 
 def unit(rows: Sequence[Row]) -> Outcome:

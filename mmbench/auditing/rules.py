@@ -52,7 +52,7 @@ RULES = {
         Rule("uncertainty", bounds.uncertainty, ("uncertainty",), "no spread printed"),
         Rule("bold", columns.bold, ("emphasis", "higher_is_better"), "neither bold nor underlined"),
         Rule("unit", columns.unit, ("unit",)),
-        Rule("digits", columns.digits),
+        Rule("digits", columns.digits, others="an end of the range"),
         Rule("baseline", sources.baseline, ("paper",), "under other protocols"),
         Rule("duplicate", sources.duplicate),
         Rule("recalled", sources.recalled, ("confidence",)),
