@@ -429,6 +429,8 @@ def test_two_quotations_disagree_where_the_original_is_not_here():
     ]
     assert weights("baseline", rows(*lines)) == [QUESTION]
     assert weights("baseline", rows(lines[0], {**lines[1], "value": "9.3"})) == []
+    many = [{**lines[1], "paper": f"{number} 2022"} for number in range(4)]
+    assert weights("baseline", rows(*lines, *many)) == [QUESTION]  # one for all of them
 
 
 def test_an_end_of_a_range_is_exact_however_it_is_printed():

@@ -1,9 +1,8 @@
 """Rules on where numbers come from: one cell twice, one baseline in two papers, what was only recalled."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from itertools import combinations
 
 from mmbench.auditing.findings import Outcome, Severity
 from mmbench.auditing.rows import Row, grouped
@@ -172,24 +171,34 @@ def _told(rows: Sequence[Row]) -> str:
 def _compare_alike(outcome: Outcome, quoted: Sequence[Row], own: Sequence[Row]) -> None:
     """Quotations of what the method's own paper does not print here agree with each other."""
     free = [row for row in quoted if not any(_fits(row, one) for one in own)]
-    for one, other in _pairs(free):
-        outcome.judge((one, other))
-        if not _agree(one, other):
+    for members in _alike(free):
+        if len({row["paper"] for row in members}) < 2:
+            continue
+        outcome.judge(members)
+        if max(row.behind.low for row in members) > min(row.behind.high for row in members):
             outcome.add(
                 Severity.QUESTION,
-                (one, other),
-                f"{one['metric']} of {one.name}: {one.printed} ({one['paper']}), {other.printed} ({other['paper']})",
+                members,
+                f"{members[0]['metric']} of {members[0].name}: {_told(members)}",
                 "one number",
-                f"both are quoted, and {one.printed} is not {other.printed}",
+                f"all are quoted, and {' and '.join(dict.fromkeys(row.printed for row in members))} are not one number",
             )
 
 
-def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-    for one, other in combinations(rows, 2):
-        near = abs(one.value - other.value) <= NEAR * abs(one.value)
-        is_same = _variant(one) == _variant(other) and (_conditions(one) == _conditions(other) or near)
-        if one["paper"] != other["paper"] and _fits(one, other) and is_same:
-            yield one, other
+def _alike(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by what they measure: each with the first one before it that measured the same."""
+    found: list[list[Row]] = []
+    for row in rows:
+        for members in found:
+            first = members[0]
+            is_near = abs(first.value - row.value) <= NEAR * abs(first.value)
+            is_same = _conditions(first) == _conditions(row) or is_near
+            if is_same and _variant(first) == _variant(row) and _fits(first, row):
+                members.append(row)
+                break
+        else:
+            found.append([row])
+    return found
 
 
 def _compare_again(outcome: Outcome, again: Sequence[Row], others: Sequence[Row]) -> None:
