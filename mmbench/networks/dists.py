@@ -70,11 +70,15 @@ class DISTSVGG(nn.Module):
     def forward(self, pairs: Tensor) -> dict[str, Tensor]:
         images = sized(pairs.flatten(0, 1)) / 255
         layers = [layer.unflatten(0, (-1, 2)) for layer in self.features(images)]
-        terms = [similarities(*layer.unbind(1)) for layer in layers]  # (N, C) each
-        means, covariances = (torch.cat(kind, dim=1) for kind in zip(*terms, strict=True))
+        distances = [self.distance(*(layer.unbind(0) for layer in pair)) for pair in zip(*layers, strict=True)]
+        return {"distance": torch.stack(distances)}
+
+    def distance(self, *layers: tuple[Tensor, Tensor]) -> Tensor:
+        """Of one pair: () float64 of two maps (C, h, w) of each layer; one pair at a time, since float64 is large."""
         alpha, beta = self.alpha.double(), self.beta.double()
-        apart = (alpha * (1 - means)).sum(dim=1) + (beta * (1 - covariances)).sum(dim=1)  # exactly 0 for equal images
-        return {"distance": apart / (alpha.sum() + beta.sum())}
+        means, covariances = (torch.cat(kind) for kind in zip(*(similarities(*pair) for pair in layers), strict=True))
+        apart = (alpha * (1 - means)).sum() + (beta * (1 - covariances)).sum()  # exactly 0 for equal images
+        return apart / (alpha.sum() + beta.sum())
 
     def features(self, images: Tensor) -> list[Tensor]:
         """What is compared of images (N, 3, H, W) in [0, 1]: themselves, and five layers (N, C, H/s, W/s)."""
@@ -102,12 +106,11 @@ def sized(images: Tensor) -> Tensor:
 
 
 def similarities(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Of means and of (co)variances over all places of two maps of features (N, C, h, w): (N, C) float64 each."""
-    first, second = (values.double().flatten(2) for values in (first, second))
-    means = [values.mean(dim=2, keepdim=True) for values in (first, second)]
-    apart = [values - mean for values, mean in zip((first, second), means, strict=True)]
-    variances = [values.square().mean(dim=2) for values in apart]
-    covariance = (apart[0] * apart[1]).mean(dim=2)
-    ours, theirs = (mean.squeeze(2) for mean in means)
-    luminance = (2 * ours * theirs + STABLE) / (ours.square() + theirs.square() + STABLE)
+    """Of means and of (co)variances over all places of two maps of features (C, h, w): (C,) float64 each."""
+    first, second = (values.double().flatten(1) for values in (first, second))
+    means = [values.mean(dim=1) for values in (first, second)]
+    apart = [values - mean[:, None] for values, mean in zip((first, second), means, strict=True)]
+    variances = [values.square().mean(dim=1) for values in apart]
+    covariance = (apart[0] * apart[1]).mean(dim=1)
+    luminance = (2 * means[0] * means[1] + STABLE) / (means[0].square() + means[1].square() + STABLE)
     return luminance, (2 * covariance + STABLE) / (variances[0] + variances[1] + STABLE)
