@@ -81,7 +81,7 @@ class Gathered:
     def given(self) -> str:
         """What the task starts from, in words; "" where it is nothing that can be seen."""
         if "mask" in self.task.inputs:
-            return "Given. The striped part was to be filled in."
+            return "Given: the striped part was missing"
         return "Given" if {"image", "layout"} & set(self.task.inputs) else ""
 
     def items(self, count: int, seed: int) -> list[Item]:
@@ -159,16 +159,17 @@ def gather(
                 found.append(_made(experiment, row, protocol, source, words))
             except (MissingAsset, ValueError) as error:
                 if rows:
-                    raise ValueError(f"{row.label} on {name}: {error}") from None
+                    raise ValueError(f"{row.label} on {name}: {error}: {_remedy(experiment, source)}") from None
                 left_out.append(f"{row.label} on {name}: {' '.join(str(error).split())}")
         if found:
             task, module, split, seed, _ = found[0]
             return Gathered(task, [one[4] for one in found], left_out, module, split, seed)
     why = f" ({left_out[0]})" if left_out else ""
-    raise ValueError(
-        f"expected rows of {experiment.name} that have made pictures, found none{why}: run "
-        f"`mmbench reproduce experiment={experiment.name} data.source={source}` first"
-    )
+    raise ValueError(f"expected rows of {experiment.name} with pictures, found none{why}: {_remedy(experiment, source)}")
+
+
+def _remedy(experiment: Experiment, source: str) -> str:
+    return f"`mmbench reproduce experiment={experiment.name} data.source={source}` makes them"
 
 
 def _made(
@@ -177,15 +178,14 @@ def _made(
     """What a row has made with the first of its seeds, and the data that it was made of; the method is let go."""
     plain = row_config(experiment, row, protocol, source, row.seeds_of(experiment.seeds)[0], words)
     folder = Path(plain["paths"]["runs"]) / "-".join(plain[group][key] for _, group, key in ROW)
-    remedy = f"`mmbench reproduce experiment={experiment.name} data.source={source}` makes them"
     if not folder.is_dir():  # said before weights are loaded
-        raise ValueError(f"expected its pictures below {folder}, found none: {remedy}")
+        raise ValueError(f"expected its pictures below {folder}, found none")
     run = prepared(plain)
     if run.output is not IMAGES:
         raise ValueError(f"expected still pictures to judge, found {run.output.name}: choose another experiment")
     files = {sample: run.file(sample) for sample in run.samples if run.file(sample).is_file()}
     if not files:
-        raise ValueError(f"expected its pictures in {run.folder}, found none: {remedy}")
+        raise ValueError(f"expected its pictures in {run.folder}, found none")
     facts = {**run.row, "protocol": run.protocol.name, "seed": plain["seed"], "run_key": run.run_key}
     facts["weights"] = run.weights
     made = Made(row.label, facts, files, len(run.samples) - len(files))

@@ -89,10 +89,14 @@
     const screen = screens[place], known = answers[screen.id];
     draft = known && study.kind === "ranks" ? [...known.value] : [];
     show("work");
-    const several = study.questions.length > 1, question = study.questions[screen.question];
+    const several = study.questions.length, question = study.questions[screen.question];
+    const turn = new Set(screens.slice(0, place + 1).map((one) => one.question)).size;
     const isNew = place === 0 || screens[place - 1].question !== screen.question;
-    at("part").textContent = several ? (isNew && place > 0 ? "A new question" : "The question is") : "";
-    at("part").hidden = !several;
+    at("part").textContent = isNew && place > 0 ? `From here on another question: ${turn} of ${several}`
+      : `Question ${turn} of ${several}`;
+    at("part").hidden = several < 2;
+    at("part").className = isNew && place > 0 ? "new" : "";
+    at("work").className = isNew ? "" : "known";
     at("question").textContent = question.asked;
     at("how").textContent = [question.explained, HOW[study.kind]].filter(Boolean).join(" ");
     context(study.items[screen.item]);
@@ -109,7 +113,10 @@
   }
   function choices(screen, known) {
     const group = at("choices"), count = screen.pictures.length;
-    group.className = count <= 2 ? "few" : count > 4 ? "many" : "";
+    const across = count > 5 ? Math.ceil(count / 2) : count;
+    group.className = [study.kind, count === 1 && "alone", count > across && "two-rows", at("given").hidden && "bare"]
+      .filter(Boolean).join(" ");
+    group.style.setProperty("--across", across);
     at("grades").hidden = study.kind !== "rubric";
     if (study.kind === "rubric") {
       const figure = element("figure", undefined, "picture");
