@@ -44,7 +44,9 @@ def test_alpha_of_identical_and_of_random_raters():
     generator = np.random.default_rng(0)
     one = generator.integers(1, 4, 40).astype(float)
     assert krippendorffs_alpha(np.stack([one, one, one]), "ordinal") == pytest.approx(1)
-    assert krippendorffs_alpha(generator.integers(1, 4, (5, 2000)).astype(float), "ordinal") == pytest.approx(0, abs=0.03)
+    assert krippendorffs_alpha(generator.integers(1, 4, (5, 2000)).astype(float), "ordinal") == pytest.approx(
+        0, abs=0.03
+    )
 
 
 def test_alpha_is_no_number_where_nothing_tells():

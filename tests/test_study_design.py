@@ -1,7 +1,7 @@
 """Designs of studies are balanced: every count is exact."""
 
 from collections import Counter
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_orders_balance_places_and_neighbours(count):
     orders = balanced_orders(count)
     for column in orders.T:
         assert set(Counter(column.tolist()).values()) == {len(orders) // count}
-    neighbours = Counter((int(a), int(b)) for order in orders for a, b in zip(order, order[1:], strict=False))
+    neighbours = Counter((int(a), int(b)) for order in orders for a, b in pairwise(order))
     assert neighbours.keys() == set(permutations(range(count), 2))
     assert len(set(neighbours.values())) == 1
 

@@ -165,7 +165,9 @@ def gather(
             task, module, split, seed, _ = found[0]
             return Gathered(task, [one[4] for one in found], left_out, module, split, seed)
     why = f" ({left_out[0]})" if left_out else ""
-    raise ValueError(f"expected rows of {experiment.name} with pictures, found none{why}: {_remedy(experiment, source)}")
+    raise ValueError(
+        f"expected rows of {experiment.name} with pictures, found none{why}: {_remedy(experiment, source)}"
+    )
 
 
 def _remedy(experiment: Experiment, source: str) -> str:
