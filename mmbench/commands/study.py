@@ -94,7 +94,9 @@ def build(arguments: list[str]) -> int:
     require_assets(paths)
     from mmbench.people import building, gathering  # and torch, which no mistake in a word needs
 
-    gathered = gathering.gather(experiment.on(source), source, own.get("data"), own.get("column"), rows, rest)
+    gathered = gathering.gather(
+        experiment.on(source), source, paths["runs"], own.get("data"), own.get("column"), rows, rest
+    )
     for line in gathered.left_out:
         print(f"left out: {line}", file=sys.stderr)
     possible = of_task(gathered.task)

@@ -18,7 +18,6 @@ from mmbench.people.questions import has_input
 from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.generation import prepared
 from mmbench.pipeline.lookup import row_config
-from mmbench.pipeline.rows import ROW
 
 STRIPES = (96, 160)  # levels of a hole
 TRUTH = "Ground truth"  # as published studies call the real pictures
@@ -134,11 +133,18 @@ def given(task: Task, seen: dict[str, Any]) -> np.ndarray | None:
 
 
 def gather(
-    experiment: Experiment, source: str, data: str | None, column: str | None, rows: Sequence[str], words: Sequence[str]
+    experiment: Experiment,
+    source: str,
+    runs: str,
+    data: str | None,
+    column: str | None,
+    rows: Sequence[str],
+    words: Sequence[str],
 ) -> Gathered:
     """The pictures that rows of an experiment have made; none is made here.
 
     Args:
+        runs: `paths.runs` of the configuration.
         data: the data set, of which a study has one; None: the first with pictures.
         column: the part of the table, of which a study has one; None: the first.
         rows: labels or methods of the rows; none: all that have pictures.
@@ -156,7 +162,7 @@ def gather(
             column_name = column if column is not None else next(iter(experiment.columns))
             protocol = experiment.columns[column_name].protocol_on(name)
             try:
-                found.append(_made(experiment, row, protocol, source, words))
+                found.append(_made(experiment, row, protocol, source, runs, words))
             except (MissingAsset, ValueError) as error:
                 if rows:
                     raise ValueError(f"{row.label} on {name}: {error}: {_remedy(experiment, source)}") from None
@@ -175,13 +181,13 @@ def _remedy(experiment: Experiment, source: str) -> str:
 
 
 def _made(
-    experiment: Experiment, row: Row, protocol: str, source: str, words: Sequence[str]
+    experiment: Experiment, row: Row, protocol: str, source: str, runs: str, words: Sequence[str]
 ) -> tuple[Task, DataModule, str, int, Made]:
     """What a row has made with the first of its seeds, and the data that it was made of; the method is let go."""
-    plain = row_config(experiment, row, protocol, source, row.seeds_of(experiment.seeds)[0], words)
-    folder = Path(plain["paths"]["runs"]) / "-".join(plain[group][key] for _, group, key in ROW)
-    if not folder.is_dir():  # said before weights are loaded
+    folder = Path(runs) / f"{row.method}-{row.data}-{source}"
+    if not folder.is_dir():  # said before anything is composed or loaded
         raise ValueError(f"expected its pictures below {folder}, found none")
+    plain = row_config(experiment, row, protocol, source, row.seeds_of(experiment.seeds)[0], words)
     run = prepared(plain)
     if run.output is not IMAGES:
         raise ValueError(f"expected still pictures to judge, found {run.output.name}: choose another experiment")
