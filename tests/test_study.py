@@ -353,11 +353,13 @@ def test_a_study_of_what_an_experiment_has_made(home, monkeypatch, capsys):
     for row in experiment.rows[:2]:
         generate(prepared(row_config(experiment, row, "strict", "toy", 0, words)))
     capsys.readouterr()
+    next((home / "runs" / "real-cub-toy").rglob("*.k0.png")).unlink()
     build = ("build", "experiment=demo", "n=4", "raters=2", "questions=naturalness", "data.source=toy", *words)
     assert command(monkeypatch, *build, "kind=pairs", "out=study") == 0
     out, errors = capsys.readouterr()
     assert "send: study/send/study.html" in out
     assert errors.count("left out: ManiGAN main module") == 2
+    assert "real: 1 pictures are not made yet" in errors
     key = read_key(home / "study" / "key.json")
     assert key["methods"] == ["identity", "real"]
     assert key["questions"] == ["naturalness"]

@@ -99,6 +99,9 @@ def build(arguments: list[str]) -> int:
     )
     for line in gathered.left_out:
         print(f"left out: {line}", file=sys.stderr)
+    for row in gathered.rows:
+        if row.missing:
+            print(f"{row.label}: {row.missing} pictures are not made yet, and cannot be drawn", file=sys.stderr)
     possible = of_task(gathered.task)
     if impossible := [name for name in asked if name not in possible]:
         raise ValueError(

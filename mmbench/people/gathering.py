@@ -187,7 +187,7 @@ def _made(
     folder = Path(runs) / f"{row.method}-{row.data}-{source}"
     if not folder.is_dir():  # said before anything is composed or loaded
         raise ValueError(f"expected its pictures below {folder}, found none")
-    plain = row_config(experiment, row, protocol, source, row.seeds_of(experiment.seeds)[0], words)
+    plain = row_config(experiment, row, protocol, source, [*row.seeds_of(experiment.seeds), 0][0], words)
     run = prepared(plain)
     if run.output is not IMAGES:
         raise ValueError(f"expected still pictures to judge, found {run.output.name}: choose another experiment")
