@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "fetch or make a data set and check it",
     "status": "say how far the rows of a table are: done, at work, failed, missing",
     "table": "print the table of an experiment from the records that are there",
+    "study": "build a blinded page of pictures for people to judge, and score their answers",
     "lint": "say which printed numbers cannot be",
     "wandb": "build the workspace of an experiment on Weights & Biases",
     "list": "list methods, data sets, protocols, metrics and experiments",

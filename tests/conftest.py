@@ -23,6 +23,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("assets") and not SHARED_REAL.is_dir():
             item.add_marker(pytest.mark.skip(reason="not run: the photographs are not on this machine"))
+        if item.get_closest_marker("browser") and not shutil.which("chromium"):
+            item.add_marker(pytest.mark.skip(reason="not run: no Chromium on this machine"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="not run: no CUDA device"))
 

@@ -110,6 +110,10 @@ HOW = {
         "photographs"
     ),
     "mmbench train method=damsm data=cub data.source=toy profile=true": Composed(MINUTES),
+    "mmbench study build experiment=tdanet kind=ranks n=20 raters=5 real=true data.source=toy": Refused(
+        "expected rows of tdanet with pictures"
+    ),
+    "mmbench study score answers/ key=key.json": Refused("key.json: expected "),
     "mmbench wandb experiment=manigan": Refused("expected "),
     "mmbench prepare data=cub": Named("fetches a gigabyte; test_prepare.py tries it with a server of its own"),
     ".venv/bin/mmbench": Named("where it lies"),
