@@ -9,7 +9,7 @@ from torch import nn
 
 from mmbench.core.cards import MissingAsset
 from mmbench.core.catalogue import shipped
-from mmbench.core.config import node
+from mmbench.core.config import node, with_extractors
 from mmbench.core.images import from_uint8
 from mmbench.metrics import Metric, MetricSuite, Score, build_suite
 from mmbench.metrics.clip_score import CLIPScore
@@ -151,7 +151,7 @@ def test_metrics_reset_and_extractors_are_not_saved(make_extractor, pixels, batc
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_yaml_builds(name, tmp_path):
     cfg = node(f"metric/{name}")
-    extractors = {key: config(f"network/{key}", "toy") for key in ("inception", "clip", "lpips", "parts")}
+    extractors = with_extractors({name: cfg}, {}, "toy")
     suite = build_suite({name: cfg}, extractors, tmp_path)
     metric = suite.metrics[name]
     assert isinstance(metric, Metric)
