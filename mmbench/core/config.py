@@ -383,7 +383,7 @@ def with_extractors(
         wanted = metric.get("extractor") if isinstance(metric, Mapping) else None
         folder, _, file = str(wanted).partition("/")
         if wanted not in found and (file or kind) in catalogue.names(f"network/{folder}"):
-            found[wanted] = node(f"network/{folder}/{file or kind}")
+            found[wanted] = _described(f"network/{folder}", file or kind, catalogue.shipped("conf"))
     return found
 
 

@@ -53,8 +53,8 @@ class Extractor(Frozen):
     """A frozen network from images (or texts) to named features.
 
     Images go through it a few at a time, always as many, the last ones filled up: features do not depend on the batch
-    that an image came in, to the last bit, and a processor's caches are not overrun. Networks of texts do so
-    themselves, since a part is of texts of one length; on a processor they run in one thread.
+    that an image came in, nor on how it lies in memory, to the last bit, and a processor's caches are not overrun.
+    Networks of texts do so themselves, since a part is of texts of one length; on a processor they run in one thread.
 
     Remembers its last calls, so that metrics of one batch that look at the same images share one pass. What it has seen
     is recognised by the tensor itself (not by its values) or by the words of the texts.
@@ -126,7 +126,7 @@ class Extractor(Frozen):
         most = PART[images.device.type == "cuda"]
         size = max(1, min(most, most * PART_PIXELS // (images.shape[-2] * images.shape[-1])))
         parts = []
-        for part in images.split(size):
+        for part in images.contiguous().split(size):  # sums take another order where channels lie together in memory
             filled = F.pad(part, (0, 0) * (part.dim() - 1) + (0, size - len(part)))  # the first axis
             parts.append({name: values[: len(part)] for name, values in self.network(filled).items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

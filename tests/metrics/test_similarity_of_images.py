@@ -14,7 +14,7 @@ from mmbench.metrics.directional_clip import DirectionalCLIP
 from mmbench.metrics.image_similarity import ImageSimilarity
 
 NAMES = ("dino", "clip_i", "directional_clip")
-COUNT = 24
+COUNT = 12
 
 
 def vectors(images):
@@ -99,10 +99,7 @@ def edits():
                 "prompt": [prompt],
             }
             suites[editor].update(image if image.shape == source.shape else fitted(image, source), batch)
-    found = {editor: suite.compute() for editor, suite in suites.items()}
-    for editor, scores in found.items():
-        print(editor, {name: round(score.value, 4) for name, score in scores.items()})
-    return found
+    return {editor: suite.compute() for editor, suite in suites.items()}
 
 
 def colours(named):
