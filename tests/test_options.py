@@ -135,7 +135,6 @@ TAKEN_BY_NONE = [
     ("score fake=fake metrics=is extractor=toy protocol.metrics.is.extractor=clip", "gives logits, found ToyCLIP"),
     ("score fake=fake metrics=is protocol.metrics.is.extractor=clop", "metric is: expected an extractor among"),
     ("score fake=fake metrics=is protocol.metrics.is.extractor=vgg", "expected an extractor, found vgg, which judges"),
-    ("score fake=fake metrics=sim captions=captions.json extractor=toy protocol.metrics.sim.extractor=dino", "texts"),
     ("score fake=fake real=fake metrics=kid extractor=toy protocol.metrics.kid.subset_size=1", "subset_size from 2"),
     ("score fake=fake protocol=strict_unconditional protocol.metrics.kid.subsets=3", "expected real= or data= for the"),
     ("score fake=fake metrics=tv method=identity", "expected options that change a score, found method"),
