@@ -10,16 +10,20 @@ from mmbench.metrics import MetricSuite
 from mmbench.metrics.clip_score import CLIPScore
 from mmbench.metrics.density_coverage import Coverage, Density
 from mmbench.metrics.directional_clip import DirectionalCLIP
+from mmbench.metrics.dists import DISTS
 from mmbench.metrics.fid import FID
+from mmbench.metrics.identity import Identity
 from mmbench.metrics.image_similarity import ImageSimilarity
 from mmbench.metrics.inception_score import InceptionScore
 from mmbench.metrics.kid import KID
 from mmbench.metrics.lpips_diversity import LPIPSDiversity
 from mmbench.metrics.mmd import BiasedMMD, UnbiasedMMD
 from mmbench.metrics.mp import MP
+from mmbench.metrics.pie import PieLPIPS, PieMSE, PiePSNR, PieSSIM
 from mmbench.metrics.precision_recall import Precision, Recall
 from mmbench.metrics.psnr import PSNR
 from mmbench.metrics.r_precision import RPrecision
+from mmbench.metrics.structure_distance import StructureDistance
 from mmbench.metrics.tdanet import TDANetSSIM
 from mmbench.metrics.vendi import Vendi
 
@@ -47,6 +51,13 @@ def suite_of(extractor):
             "vendi": Vendi(extractor),
             "biased_mmd": BiasedMMD(extractor, sigma=100, factor=1000),
             "unbiased_mmd": UnbiasedMMD(extractor, sigma=100, factor=1000),
+            "structure_distance": StructureDistance(extractor, against="image"),
+            "dists": DISTS(extractor, against="image"),
+            "identity": Identity(extractor, against="image"),
+            "pie_mse": PieMSE(covered=1),
+            "pie_psnr": PiePSNR(covered=1),
+            "pie_ssim": PieSSIM(covered=1),
+            "pie_lpips": PieLPIPS(covered=1, extractor=extractor),
         }
     )
 
