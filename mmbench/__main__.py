@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 from mmbench.core import interrupts, quiet
@@ -31,7 +32,9 @@ HELP = """usage: mmbench COMMAND [key=value ...]
 
 {commands}
 
-Options are key=value in Hydra's grammar; `mmbench COMMAND --help` says which. `train` and `evaluate` are Hydra
+Options are key=value in Hydra's grammar; `mmbench COMMAND --help` says which. Every command takes download=yes, which
+fetches weights that are not there, download=never, and download=ask (the default: on a terminal it asks, elsewhere it
+fetches nothing; size and licence are said first). `train` and `evaluate` are Hydra
 applications: method=a,b --multirun sweeps, --cfg job prints the configuration, and
 eval "$(mmbench --shell-completion install=bash)" completes names in the shell.
 
@@ -112,8 +115,21 @@ def _command(command: str, *words: str) -> int:
         from mmbench.core.threads import choose_waiting
 
         choose_waiting()
-    status: int = module.main(list(words))
+    status: int = module.main(_without_policy(words))
     return status
+
+
+def _without_policy(words: Sequence[str]) -> list[str]:
+    """The words but for `download=`, which says of the whole process whether weights may be fetched."""
+    said = [word.removeprefix("download=") for word in words if word.startswith("download=")]
+    if not said:
+        return list(words)
+    from mmbench.core.download import allow
+
+    if len(set(said)) > 1:
+        raise ValueError(f"expected download= once, found {' and '.join(said)}: remove one")
+    allow(said[0])
+    return [word for word in words if not word.startswith("download=")]
 
 
 def _complete(arguments: list[str]) -> None:

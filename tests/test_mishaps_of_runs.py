@@ -587,7 +587,7 @@ def test_who_scores_folders_is_told_of_toy_networks_and_not_of_toy_data(home):
     for index in range(12):
         IMAGES.write(pictures / f"{index}.png", torch.full((3, 8, 8), 20 * index, dtype=torch.uint8))
     nowhere = f"paths.assets={home / 'nowhere'}"
-    with pytest.raises(MissingAsset, match=r"put it there; extractor=toy needs none$"):
+    with pytest.raises(MissingAsset, match=r"put it there, or fetch it by download=yes; extractor=toy needs none$"):
         score.main([f"fake={pictures}", "metrics=is", nowhere])
 
 

@@ -85,7 +85,7 @@ def test_nothing_is_missing_of_a_method_without_weights(birds):
 def test_a_card_is_not_fetched_to_render_a_table(birds, monkeypatch):
     monkeypatch.setattr(cards, "_fetch", lambda *_: pytest.fail("a table fetches nothing"))
     plain = config.composed(["method=manigan", *birds])
-    assert "put it there; `mmbench reproduce` fetches it" in missing(plain)
+    assert "put it there; download=yes fetches it" in missing(plain)
 
 
 def test_a_trained_stage_is_found_by_its_key_and_without_a_mark_by_its_folder(birds, home):

@@ -39,6 +39,11 @@ import paritykit  # noqa: E402
 CONF = catalogue.shipped("conf")
 
 
+@pytest.fixture(autouse=True)
+def allowed(monkeypatch):
+    monkeypatch.setenv("MMBENCH_DOWNLOAD", "yes")
+
+
 @pytest.fixture
 def archive(tmp_path):
     """Writes a zip archive below tmp_path/weights and returns its card."""

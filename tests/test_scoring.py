@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from mmbench.core.cards import Card
 from mmbench.core.noise import Sample
-from mmbench.metrics import Extractor, MetricSuite
+from mmbench.metrics import Extractor, MetricSuite, build_suite
 from mmbench.metrics.fid import FID
 from mmbench.metrics.kid import KID
 from mmbench.metrics.precision_recall import Precision
@@ -64,6 +64,15 @@ class Pooled(nn.Module):
 
     def forward(self, images):
         return {"features": images.float().flatten(1)[:, :4] / 255}
+
+
+class Sized(Pooled):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, images):
+        return super().forward(images[..., : self.size, : self.size])
 
 
 class Real(Dataset):
@@ -135,6 +144,29 @@ def test_another_metric_reads_the_real_set_for_itself_alone(make, tmp_path):
     whole = make("fid", "kid")
     scoring.add_reference(whole, real, ["elsewhere"], tmp_path, 0)
     assert _scores(suite) == _scores(whole)
+
+
+def test_statistics_are_of_a_network_as_it_was_built(tmp_path):
+    """Of one name and one file of weights, but with pictures resized to another size."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/net.bin").write_bytes(b"known")
+    card = {
+        "_target_": "mmbench.core.cards.Card",
+        "file": "net.bin",
+        "sha256": None,
+        "origin": "none",
+        "licence": "none",
+    }
+    real, read = Real(), []
+    for size in (2, 3, 2):
+        network = {"_target_": f"{Sized.__module__}.Sized", "size": size}
+        node = {"_target_": "mmbench.metrics.features.Extractor", "name": "one", "network": network, "card": card}
+        suite = build_suite(
+            {"fid": {"_target_": "mmbench.metrics.fid.FID", "extractor": "one"}}, {"one": node}, tmp_path
+        )
+        scoring.add_reference(suite, real, ["birds"], tmp_path, 0)
+        read.append(real.reads)
+    assert read == [9, 18, 18]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmbench.core import catalogue, command_line, config
+from mmbench.core.download import announced
 from mmbench.core.files import ASSETS, require_writable
 from mmbench.data.archives import Archive
 from mmbench.data.fetching import is_unfinished, obtain, source
@@ -98,6 +99,5 @@ def _fetch(data: "DataModule", mirror: str | None) -> None:
 
 
 def _plan(archive: Archive, root: Path, mirror: str | None) -> str:
-    size = f"{archive.size:,} bytes" if archive.size else "size unpublished"
     optional = "; optional" if archive.optional else ""
-    return f"{archive.file} ({size}{optional}) from {source(archive, root, mirror)}; terms: {archive.terms}"
+    return announced(archive.file, archive.size, source(archive, root, mirror), archive.terms, optional)

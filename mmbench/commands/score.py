@@ -20,7 +20,7 @@ FOLDERS = ("fake", "real", "input", "mask")
 NUMBERS = {"size": 1, "skip_bad": 0, "workers": 0}  # option to its least value
 LARGEST = 9459  # pixels of a side: Pillow's limit is the square of that
 OWN = (*FOLDERS, "captions", "metrics", "protocol", "extractor", "out", *NUMBERS)
-JUDGE = re.compile(r"extractor\.(\w+)\.file=(.*)")
+JUDGE = re.compile(r"extractor\.([\w/]+)\.file=(.*)")
 SETTING = re.compile(r"protocol\.metrics\.(\w+)\.(\w+)")
 # Keys of conf/run.yaml that a score depends on: always, and where a data set is the real set.
 HEARD = re.compile(r"paths\.(assets|results)|trainer(\.accelerator)?")
@@ -53,6 +53,8 @@ bits is rounded to 8: a note counts the files of each kind.
   protocol=NAME       instead of metrics=: those of a protocol's metrics that the given folders allow
   protocol.metrics.kid.subset_size=N   a setting of a metric, as conf/metric/kid.yaml has them; the score is then
                       called kid(subset_size=N)
+  protocol.metrics.fid.extractor=dinov2   another network than a metric's own: a folder of conf/network, or a file in
+                      one, clip/vitl14; the score is then called fid(extractor=dinov2)
   extractor           standard (default) or toy networks
   extractor.inception.file=PATH   weights of a judge; the record then has the file's SHA-256
   trainer             auto (default: on an accelerator where there is one) or cpu
@@ -204,8 +206,6 @@ def _told(settings: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], pro
         if name not in asked:
             catalogue.unknown("metric that is to be scored", name, asked)
         usual = config.node(f"metric/{name}") if protocol is None else asked[name]
-        if "extractor" in said:
-            raise ValueError(f"expected a setting of {name}, found its extractor: choose networks by extractor=")
         if text := config.settings_told(name, usual, {**usual, **said}):
             told[name] = text
     return told

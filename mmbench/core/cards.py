@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import mmbench
-from mmbench.core.download import SCHEMES, MissingAsset, download
+from mmbench.core.download import SCHEMES, MissingAsset, announced, download, is_wanted, length
 from mmbench.core.files import locked, sha256_file, write_text
 from mmbench.core.unpacking import extract, leads_out
 
@@ -34,6 +34,7 @@ class Card:
         prefix: where the state dict is of several networks, the start of the wanted one's keys, which they lose
             (`first_stage_model.`).
         averaged: whether the averages over training beside the weights are wanted (`weights.with_averages`).
+        size: bytes of what is fetched; None where nobody states them, and the server is asked.
 
     Raises:
         ValueError: the member's path would lead out of the archive's folder.
@@ -47,6 +48,7 @@ class Card:
     entry: str | None = None
     prefix: str = ""
     averaged: bool = False
+    size: int | None = None
 
     def __post_init__(self) -> None:
         if self.member is not None and (leads_out(self.member) or not PurePosixPath(self.member).parts):
@@ -105,12 +107,15 @@ def absence(card: Card, assets: str | Path) -> str | None:
     """
     if card.path(assets).is_file() or card.archive(assets).is_file():
         return None
-    fetched = "; `mmbench reproduce` fetches it" if card.origin.startswith(SCHEMES) else ""
+    fetched = "; download=yes fetches it" if card.origin.startswith(SCHEMES) else ""
     return f"{card.wanted(assets)}, found no file: put it there{fetched}; data.source=toy needs none"
 
 
-def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
+def find(card: Card, assets: str | Path) -> Path:
     """The checked file of a card, fetched and unpacked first if it is not there.
+
+    Before anything is fetched it is said what, how large, from where and under which terms, and whether it is to be is
+    what `download=` says (`core/download.py`).
 
     It lies in the package where its origin is `mmbench`, else below `assets`/weights.
 
@@ -119,7 +124,8 @@ def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
     `sha256sum -c` reads it), and another file is refused from then on.
 
     Raises:
-        MissingNetwork: the file is not there and could not be fetched; says which one, its origin, hash and place.
+        MissingNetwork: the file is not there and was not, or could not be, fetched; says which one, its origin, hash
+            and place.
         ValueError: the file is there with another hash, or its archive does not hold it.
     """
     path = card.path(assets)
@@ -127,7 +133,7 @@ def find(card: Card, assets: str | Path, fetch: bool = True) -> Path:
         wanted = card.wanted(assets)
         archive = card.archive(assets)
         if not archive.is_file():
-            if not fetch or not card.origin.startswith(SCHEMES):
+            if not card.origin.startswith(SCHEMES):
                 raise MissingNetwork(f"{wanted}, found no file: put it there")
             _fetch(card, archive, wanted)
         if card.member:
@@ -163,6 +169,8 @@ def _fetch(card: Card, archive: Path, wanted: str) -> None:
     with locked(archive):
         if archive.is_file():  # another run was faster
             return
+        if not is_wanted(lambda: announced(card.name, card.size or length(card.origin), card.origin, card.licence)):
+            raise MissingNetwork(f"{wanted}, found no file: put it there, or fetch it by download=yes")
         try:
             download(card.origin, archive, check=lambda partial: _check(card, partial, wanted))
         except OSError as error:

@@ -303,6 +303,9 @@ def _settled(
         for name, node in as_in_file.items()
         if (told := settings_told(name, node, found["protocol"]["metrics"][name]))
     }
+    judges = found["protocol"].get("extractors") or {}
+    kind = "toy" if source == "toy" else "standard"
+    found["protocol"]["extractors"] = with_extractors(found["protocol"].get("metrics", {}), judges, kind)
     if isinstance(file := found["protocol"].get("prompts"), str):
         found["protocol"]["prompts"] = read_prompts(file)  # what counts is what it says
     found["protocol"] = asdict(Protocol.of(found["protocol"]))
@@ -363,8 +366,31 @@ def _require_values(found: dict[str, Any]) -> None:
     found["trainer"]["precision"] = PRECISIONS.get(str(precision), precision)
 
 
+def with_extractors(
+    metrics: Mapping[str, Mapping[str, Any]], extractors: Mapping[str, dict[str, Any]], kind: str
+) -> dict[str, dict[str, Any]]:
+    """The extractors of a protocol, and those of `conf/network` that its metrics name and it lacks.
+
+    Args:
+        metrics: name to what builds it; an `extractor` that the protocol lacks is a folder of `conf/network`, `dinov2`
+            say, or one of its files, `clip/vitl14`.
+        extractors: name to what builds it.
+        kind: the file that stands for a folder, `standard` or `toy`. Toy judges are those of birds: of scenes and
+            flowers name the file, `clip/toy_scenes`.
+    """
+    found = dict(extractors)
+    for metric in metrics.values():
+        wanted = metric.get("extractor") if isinstance(metric, Mapping) else None
+        folder, _, file = str(wanted).partition("/")
+        if wanted not in found and (file or kind) in catalogue.names(f"network/{folder}"):
+            found[wanted] = _described(f"network/{folder}", file or kind, catalogue.shipped("conf"))
+    return found
+
+
 def settings_told(name: str, usual: Mapping[str, Any], node: Any) -> str:
     """What a command line says of a metric beside its file, as a score's name has it: `(splits=1)`; "" where nothing.
+
+    Another extractor is part of it, since toy ones are all called "toy".
 
     Args:
         name: the metric's.
@@ -385,9 +411,9 @@ def settings_told(name: str, usual: Mapping[str, Any], node: Any) -> str:
             )
         if key not in usual:
             catalogue.unknown(f"setting of {name}", key, settings)
-        if key == "extractor" or usual[key] == node.get(key):
+        if usual[key] == node.get(key):
             continue
-        is_count = signature(target(usual)).parameters[key].annotation is int
+        is_count = key != "extractor" and signature(target(usual)).parameters[key].annotation is int
         _require_alike(f"protocol.metrics.{name}.{key}", usual[key], node.get(key), is_count)
         told.append(f"{key}={node[key]}")
     return f"({','.join(told)})" if told else ""

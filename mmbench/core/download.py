@@ -1,10 +1,17 @@
-"""Fetching one file over http(s) or from Google Drive; what was cut off goes on where it stopped."""
+"""Fetching one file over http(s) or from Google Drive; what was cut off goes on where it stopped.
+
+Whether weights may be fetched is said once for a process and those that it starts: by the word `download=` of any
+command, or by MMBENCH_DOWNLOAD. `yes` fetches what is missing, `never` does not, and `ask`, the default, asks on a
+terminal and is `never` where there is none.
+"""
 
 import errno
 import html
 import json
+import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +32,10 @@ PAUSES = (1.0, 2.0, 4.0)  # seconds before each new attempt after a connection w
 TIMEOUT = 30  # seconds without a byte after which a connection counts as cut
 BLOCK = 2**20  # bytes
 
+POLICY = "MMBENCH_DOWNLOAD"
+POLICIES = ("ask", "yes", "never")
+_declined: set[str] = set()  # what was asked about in this process
+
 Report = Callable[[int, int | None], None]  # is told the bytes so far and the bytes in all, where they are known
 CUT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ReadingError)
 
@@ -35,6 +46,67 @@ class MissingAsset(ValueError):
 
 class DiskFull(ValueError):
     """A file for which there is no room."""
+
+
+def allow(policy: str) -> None:
+    """Says for this process, and for those that it starts, whether weights may be fetched.
+
+    Raises:
+        ValueError: it is none of `POLICIES`.
+    """
+    os.environ[POLICY] = _policy(policy)
+
+
+def _policy(said: str) -> str:
+    if said not in POLICIES:
+        raise ValueError(f"expected download={', '.join(POLICIES[:-1])} or {POLICIES[-1]}, found {said!r}: choose one")
+    return said
+
+
+def is_wanted(described: Callable[[], str]) -> bool:
+    """Whether a file is to be fetched; it is said on standard error what it is, before anything comes.
+
+    Args:
+        described: says what, how large, from where and under which terms; called where it is shown.
+
+    Raises:
+        ValueError: MMBENCH_DOWNLOAD says none of `POLICIES`.
+    """
+    policy = _policy(os.environ.get(POLICY) or POLICIES[0])
+    is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    if policy == "never" or (policy == "ask" and not is_terminal):
+        return False
+    what = described()
+    if policy == "yes":
+        print(f"fetching {what}", file=sys.stderr)
+        return True
+    if what in _declined:
+        return False
+    print(f"to fetch: {what}\nfetch it? [y]es, [a]ll of this run, [N]o: ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline().strip().lower()
+    if answer in ("a", "all"):
+        allow("yes")
+    elif answer not in ("y", "yes"):
+        _declined.add(what)
+        return False
+    return True
+
+
+def announced(file: str, size: int | None, origin: str, terms: str, remark: str = "") -> str:
+    """A file that is going to be fetched, in words: name, size, what else is to be said, origin, terms of use."""
+    told = f"{size:,} bytes" if size else "size unpublished"
+    return f"{file} ({told}{remark}) from {origin}; terms: {terms}"
+
+
+def length(origin: str) -> int | None:
+    """Bytes of a file as its server says, without fetching it; None where it does not."""
+    if origin.startswith("gdrive:"):
+        return None
+    try:
+        response = requests.head(origin, allow_redirects=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"})
+    except requests.RequestException:
+        return None  # fetching will say why
+    return int(response.headers.get("Content-Length", 0)) or None if response.ok else None
 
 
 def download(origin: str, path: Path, size: int | None = None, check: Callable[[Path], None] | None = None) -> None:

@@ -35,12 +35,26 @@ class Cutting(Protocol):
         """Which of N texts are longer: (N,) bool."""
 
 
+class Given(dict[str, Tensor]):
+    """What a network gives, by name; asked for what it does not give, it raises ValueError."""
+
+    def __init__(self, features: Mapping[str, Tensor], network: nn.Module) -> None:
+        super().__init__(features)
+        self.giver = type(network).__name__
+
+    def __missing__(self, name: str) -> Tensor:
+        raise ValueError(
+            f"expected a network that gives {name}, found {self.giver}, which gives {', '.join(self)}: choose another "
+            "extractor"
+        )
+
+
 class Extractor(Frozen):
     """A frozen network from images (or texts) to named features.
 
     Images go through it a few at a time, always as many, the last ones filled up: features do not depend on the batch
-    that an image came in, to the last bit, and a processor's caches are not overrun. Networks of texts do so
-    themselves, since a part is of texts of one length; on a processor they run in one thread.
+    that an image came in, nor on how it lies in memory, to the last bit, and a processor's caches are not overrun.
+    Networks of texts do so themselves, since a part is of texts of one length; on a processor they run in one thread.
 
     Remembers its last calls, so that metrics of one batch that look at the same images share one pass. What it has seen
     is recognised by the tensor itself (not by its values) or by the words of the texts.
@@ -53,6 +67,11 @@ class Extractor(Frozen):
         card: where its weights come from, or the names of its parts to what the card of each says.
         assets: the folder that holds `weights/`.
 
+    Attributes:
+        weights_sha256: of the file of weights, or of the hashes of several.
+        settings_sha256: of what the network was built with, sizes and crops of pictures among it; empty where it was
+            not built from a configuration. With the weights it is what features depend on.
+
     Raises:
         MissingAsset: the file of weights is not there and could not be fetched.
         ValueError: the file is another one.
@@ -64,6 +83,7 @@ class Extractor(Frozen):
         super().__init__(network)
         self.name = name
         self.weights_sha256 = _hash(found)
+        self.settings_sha256 = ""
         # Of one batch: generated images, real images, texts, and one to spare.
         self._seen: deque[tuple[Any, int, dict[str, Tensor]]] = deque(maxlen=4)
 
@@ -76,6 +96,9 @@ class Extractor(Frozen):
 
         Returns:
             The network's features, as the network's docstring says.
+
+        Raises:
+            ValueError: it reads no texts.
         """
         version = _version(source)
         for seen, seen_version, features in self._seen:
@@ -83,22 +106,44 @@ class Extractor(Frozen):
             if same and version == seen_version:
                 return features
         if isinstance(source, Tensor):
-            features = self._in_parts(source if source.dtype == torch.uint8 else to_uint8(source))
+            images = source if source.dtype == torch.uint8 else to_uint8(source)
+            features = Given(self._in_parts(images), self.network)
             self._seen.append((source, version, features))
         else:
-            with one_thread():
-                features = self.network(source)
+            features = Given(self._of_texts(source), self.network)
             self._seen.append((tuple(source), version, features))
         return features
+
+    def _of_texts(self, texts: list[str]) -> dict[str, Tensor]:
+        with one_thread():
+            try:
+                return self.network(texts)
+            except (AttributeError, TypeError) as error:  # what a tensor has and a list has not
+                name = type(self.network).__name__
+                raise ValueError(f"expected a network that reads texts, found {name}: choose clip, say") from error
 
     def _in_parts(self, images: Tensor) -> dict[str, Tensor]:
         most = PART[images.device.type == "cuda"]
         size = max(1, min(most, most * PART_PIXELS // (images.shape[-2] * images.shape[-1])))
         parts = []
-        for part in images.split(size):
+        for part in images.contiguous().split(size):  # sums take another order where channels lie together in memory
             filled = F.pad(part, (0, 0) * (part.dim() - 1) + (0, size - len(part)))  # the first axis
             parts.append({name: values[: len(part)] for name, values in self.network(filled).items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def require_features(self, metric: str) -> int:
+        """D of the `features` (N, D) that it gives of whole images, for metrics of distributions.
+
+        Raises:
+            ValueError: its network gives none.
+        """
+        found = getattr(self.network, "num_features", None)
+        if found is None:
+            raise ValueError(
+                f"expected a network that gives features of whole images for {metric}, found "
+                f"{type(self.network).__name__}: choose another extractor, inception, clip or dinov2 say"
+            )
+        return found
 
     def forget(self) -> None:
         """Lets go of the batches it remembers, and of their memory."""

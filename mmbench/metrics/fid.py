@@ -22,10 +22,11 @@ class FID(Metric):
 
     Args:
         extractor: gives `features` (N, D), and its network says D as `num_features`; for the published metric,
-            Inception's pool3 of 2048.
+            Inception's pool3 of 2048. FD-DINOv2 is this with DINOv2's ViT-L/14, see `conf/metric/fd_dinov2.yaml`.
 
     Raises:
-        ValueError: on compute, there are fewer than 2 generated or fewer than 2 real images.
+        ValueError: the extractor gives no features; on compute, there are fewer than 2 generated or fewer than 2 real
+            images.
     """
 
     needs_reference = True
@@ -38,7 +39,7 @@ class FID(Metric):
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__(extractor)
-        dim = extractor.network.num_features
+        dim = extractor.require_features(type(self).__name__)
         self.add_state("features", default=[], dist_reduce_fx="cat")
         self.add_state("reference_sum", torch.zeros(dim, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("reference_products", torch.zeros(dim, dim, dtype=torch.float64), dist_reduce_fx="sum")

@@ -12,8 +12,8 @@ BLOCK = 1024  # images of each kind that are compared at a time
 ROUNDING = 1e-9
 
 
-class _Neighbourhoods(FeatureSets):
-    """What precision and recall share.
+class Neighbourhoods(FeatureSets):
+    """What precision and recall share, and density and coverage.
 
     Args:
         extractor: gives `features` (N, D).
@@ -35,7 +35,7 @@ class _Neighbourhoods(FeatureSets):
         return self.generated(self.neighbours + 1), self.real(self.neighbours + 1)
 
 
-class Precision(_Neighbourhoods):
+class Precision(Neighbourhoods):
     """Improved precision: the share of generated images that lie among the real ones; in [0, 1], higher is better.
 
     An image lies among others if it is, for at least one of them, no farther than this one's k-th nearest neighbour
@@ -54,7 +54,7 @@ class Precision(_Neighbourhoods):
         return Score(share_among(generated, real, self.neighbours), None, len(generated))
 
 
-class Recall(_Neighbourhoods):
+class Recall(Neighbourhoods):
     """Improved recall: the share of real images that lie among the generated ones; in [0, 1], higher is better.
 
     As `Precision`, with the two sets exchanged; `count` is the number of generated images.
@@ -72,30 +72,30 @@ class Recall(_Neighbourhoods):
 
 def share_among(points: Tensor, centres: Tensor, neighbours: int) -> float:
     """The share of points (N, D) within the radius of some centre (M, D): its distance to its k-th neighbour."""
-    radii = _squared_radii(centres, neighbours) * (1 + ROUNDING)
+    radii = squared_radii(centres, neighbours) * (1 + ROUNDING)
     within = 0
     for part in points.split(BLOCK):
         found = torch.zeros(len(part), dtype=torch.bool, device=part.device)
         for others, radius in zip(centres.split(BLOCK), radii.split(BLOCK), strict=True):
-            found |= (_squared_distances(part, others) <= radius).any(dim=1)
+            found |= (squared_distances(part, others) <= radius).any(dim=1)
         within += int(found.sum())
     return within / len(points)
 
 
-def _squared_radii(features: Tensor, neighbours: int) -> Tensor:
+def squared_radii(features: Tensor, neighbours: int) -> Tensor:
     """Squared distance of each image to its k-th nearest neighbour among the others: (N,) float64."""
     radii = []
     for part in features.split(BLOCK):
         nearest = torch.empty(len(part), 0, dtype=torch.float64, device=part.device)
         for others in features.split(BLOCK):
-            nearest = torch.cat((nearest, _squared_distances(part, others)), dim=1)
+            nearest = torch.cat((nearest, squared_distances(part, others)), dim=1)
             # One more than k: an image's nearest is itself.
             nearest = nearest.topk(min(neighbours + 1, nearest.shape[1]), dim=1, largest=False).values
         radii.append(nearest.amax(dim=1))
     return torch.cat(radii)
 
 
-def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
+def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """(N, D) and (M, D) to (N, M) float64."""
     first, second = first.double(), second.double()
     squares = first.square().sum(dim=1)[:, None] + second.square().sum(dim=1)

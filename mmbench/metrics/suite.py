@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.core import catalogue
-from mmbench.core.config import construct, default_assets, node
+from mmbench.core.config import config_hash, construct, default_assets, node
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.noise import Sample
 from mmbench.metrics.base import Metric, Score
@@ -268,11 +268,16 @@ def build_suite(
             if wanted not in extractors:
                 raise ValueError(
                     f"metric {name}: expected an extractor among {sorted(extractors)}, found {wanted!r}: "
-                    "add it to the protocol's extractors"
+                    "add it to the protocol's extractors, or name a folder of conf/network, or a file in one"
+                )
+            if extractors[wanted].get("_target_") != f"{Extractor.__module__}.{Extractor.__qualname__}":
+                raise ValueError(
+                    f"metric {name}: expected an extractor, found {wanted}, which judges nothing: name another"
                 )
             facts = sha256_json(extractors[wanted])  # two names of one network are one
             if facts not in built:
                 built[facts] = construct(extractors[wanted], assets=str(assets))
+                built[facts].settings_sha256 = config_hash(extractors[wanted]["network"])
             suite[name] = construct(
                 {key: value for key, value in config.items() if key != "extractor"}, extractor=built[facts]
             )

@@ -1,6 +1,6 @@
 """CLIP with OpenAI's weights, through open_clip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import open_clip
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmbench.core.weights import KeyMap, load_strictly
+from mmbench.networks.resizing import ShorterSide
 from mmbench.networks.torchscript import read_torchscript_state
 
 OPENAI = KeyMap(
@@ -23,20 +24,27 @@ STEP = 8  # places by which texts are cut to their length: few lengths, so that 
 
 
 class OpenCLIP(nn.Module):
-    """Images (N, 3, H, W) uint8, or N texts, to `embedding` (N, D) of unit length.
+    """Images (N, 3, H, W) uint8, or N texts, to `embedding` (N, D) of unit length; of images also as `features`.
 
-    Images: shorter side to the network's own size (bicubic, anti-aliased, rounded to 8 bits), centre crop, normalised
-    by CLIP's mean and deviation. Texts: open_clip's tokeniser, cut at its context length.
+    Images: made squares of the network's own size, normalised by CLIP's mean and deviation. Texts: open_clip's
+    tokeniser, cut at its context length.
 
     Args:
         architecture: open_clip's name, e.g. `ViT-B-32-quickgelu`, which is how OpenAI's ViT-B/32 was trained.
+        resize: what makes squares of pictures (`networks/resizing.py`). By default as OpenAI does: the shorter side to
+            the network's own size, and the centre of it.
+
+    Attributes:
+        num_features: D.
     """
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, resize: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
         self.network = open_clip.CLIP(**open_clip.get_model_config(architecture))
         self.tokenizer = open_clip.get_tokenizer(architecture)
-        self.size = self.network.visual.image_size[0]
+        size = self.network.visual.image_size[0]
+        self.resize = resize or ShorterSide(size, size)
+        self.num_features = self.network.text_projection.shape[1]
         self.register_buffer("mean", 255 * torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None], persistent=False)
         self.register_buffer(
             "deviation", 255 * torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None], persistent=False
@@ -52,7 +60,8 @@ class OpenCLIP(nn.Module):
 
     def forward(self, source: Tensor | list[str]) -> dict[str, Tensor]:
         if isinstance(source, Tensor):
-            return {"embedding": self.network.encode_image(self.preprocess(source), normalize=True)}
+            embedding = self.network.encode_image(self.preprocess(source), normalize=True)
+            return {"embedding": embedding, "features": embedding}
         return {"embedding": self.encode_texts(source)}
 
     def encode_texts(self, texts: list[str]) -> Tensor:
@@ -96,10 +105,4 @@ class OpenCLIP(nn.Module):
 
     def preprocess(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 to (N, 3, size, size) float32 as the network wants it."""
-        height, width = images.shape[-2:]
-        scale = self.size / min(height, width)
-        shape = [max(self.size, int(height * scale)), max(self.size, int(width * scale))]
-        resized = F.interpolate(images.float(), shape, mode="bicubic", antialias=True).round().clamp(0, 255)
-        top, left = (round((side - self.size) / 2) for side in shape)
-        crop = resized[..., top : top + self.size, left : left + self.size]
-        return (crop - self.mean) / self.deviation
+        return (self.resize(images) - self.mean) / self.deviation

@@ -140,7 +140,7 @@ class ToyFlowerInception(ToyInception):
 
 
 class ToyCLIP(_Toy):
-    """Images (N, 3, H, W) uint8, or N texts, to `embedding` (N, 64) of unit length.
+    """Images (N, 3, H, W) uint8, or N texts, to `embedding` (N, 64) of unit length; of images also as `features`.
 
     It was trained so that the cosine grows with the share of a caption's attributes that are true of the image.
 
@@ -149,11 +149,12 @@ class ToyCLIP(_Toy):
     method.
     """
 
+    num_features = 64
     vocabulary: ClassVar = VOCABULARY
 
     def __init__(self) -> None:
         super().__init__()
-        dim, hidden = 64, 48
+        dim, hidden = self.num_features, 48
         self.image = _encoder(dim)
         self.words = nn.Embedding(len(self.vocabulary) + 1, 32)
         self.sentence = nn.GRU(32, hidden, batch_first=True, bidirectional=True)
@@ -161,7 +162,8 @@ class ToyCLIP(_Toy):
 
     def forward(self, source: Tensor | list[str]) -> dict[str, Tensor]:
         if isinstance(source, Tensor):
-            return {"embedding": F.normalize(self.image(_sized(from_uint8(source))), dim=1)}
+            embedding = F.normalize(self.image(_sized(from_uint8(source))), dim=1)
+            return {"embedding": embedding, "features": embedding}
         # Each text by itself: a GRU's steps, and their rounding, depend on the texts beside it.
         states = [self.sentence(self.words(self._tokens(text).to(self.words.weight.device)))[0] for text in source]
         return {"embedding": torch.cat([F.normalize(self.text(one.sum(dim=0, keepdim=True)), dim=1) for one in states])}

@@ -57,7 +57,7 @@ def check(suite: MetricSuite, assets: Path) -> dict[str, Any]:
         network = type(judge.network).__name__
         found.append(
             _once(
-                folder / f"{judge.weights_sha256[:32]}-{network}.safetensors",
+                folder / f"{judge.weights_sha256[:32]}{judge.settings_sha256[:16]}-{network}.safetensors",
                 f"features of {network}",
                 TOLERANCE,
                 lambda judge=judge, reads=key in readers: _features(judge, pixels.to(suite.device), reads),

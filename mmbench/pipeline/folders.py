@@ -176,6 +176,7 @@ def _chosen(request: Request, output: Output, has: Set[str]) -> tuple[dict[str, 
     """
     metrics, extractors = _asked(request)
     metrics = {name: {**node, **request.settings.get(name, {})} for name, node in metrics.items()}
+    extractors = config.with_extractors(metrics, extractors, request.extractor)
     given_by = _given_by(output)
     lacking = {name: _lacks(node, has, request.has_reference, given_by) for name, node in metrics.items()}
     left_out = {name: what for name, what in lacking.items() if what}

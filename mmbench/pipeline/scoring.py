@@ -133,8 +133,8 @@ def add_reference(
 ) -> None:
     """Gives the suite the real set: statistics that another run kept, or else all its images, once.
 
-    Kept by data, split, preprocessing, decoder, extractor, its weights and what metrics want of them, in a file that is
-    checked when it is read. States are summed over processes, so that only one of them may call this.
+    Kept by data, split, preprocessing, decoder, extractor, its settings and weights, and what metrics want of them, in
+    a file that is checked when it is read. States are summed over processes, so that only one of them may call this.
 
     Args:
         identity: JSON value of everything that the real images depend on.
@@ -148,7 +148,14 @@ def add_reference(
     if not wanted:
         return
     facts = {
-        name: [identity, decoder(), metric.reference_kind, metric.extractor.name, metric.extractor.weights_sha256]
+        name: [
+            identity,
+            decoder(),
+            metric.reference_kind,
+            metric.extractor.name,
+            metric.extractor.weights_sha256,
+            metric.extractor.settings_sha256,
+        ]
         for name, metric in wanted.items()
     }
     paths = {name: assets / "statistics" / f"{sha256_json(facts[name])[:32]}.safetensors" for name in wanted}

@@ -1,6 +1,8 @@
 """Fetching of weights, from a server on this machine."""
 
 import hashlib
+import io
+import os
 import random
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from gdown.exceptions import FileURLRetrievalError
 
+from mmbench.__main__ import _run
 from mmbench.core.cards import Card, MissingAsset, find
 
 BODY = random.Random(0).randbytes(3_000_000)  # the same in every test process
@@ -34,6 +37,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(PAGES[self.path])
 
+    def do_HEAD(self):
+        self.send_response(200 if self.path in PAGES else 404)
+        self.send_header("Content-Length", str(len(PAGES.get(self.path, b""))))
+        self.end_headers()
+
     def log_message(self, *args):
         pass
 
@@ -52,6 +60,7 @@ def server():
 def direct(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr("mmbench.core.download.PAUSES", (0, 0))
+    monkeypatch.setenv("MMBENCH_DOWNLOAD", "yes")
 
 
 def card(origin, sha256=SHA256):
@@ -92,13 +101,79 @@ def test_no_connection_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_fetching_can_be_forbidden(server, tmp_path):
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Answers, typed on a terminal; what is asked there."""
+    monkeypatch.setenv("MMBENCH_DOWNLOAD", "ask")
+    monkeypatch.setattr("mmbench.core.download._declined", set())
+
+    def typed(answers):
+        shown = Terminal()
+        monkeypatch.setattr("sys.stdin", Terminal(answers))
+        monkeypatch.setattr("sys.stderr", shown)
+        return shown
+
+    return typed
+
+
+@pytest.mark.parametrize("policy", ["never", "ask", ""])
+def test_fetching_can_be_forbidden_and_is_without_a_terminal(server, tmp_path, monkeypatch, policy):
+    monkeypatch.setenv("MMBENCH_DOWNLOAD", policy)
     count = Handler.requests
-    with pytest.raises(MissingAsset, match="found no file: put it there"):
-        find(card(f"{server}/good.pth"), tmp_path, fetch=False)
+    with pytest.raises(MissingAsset, match=r"found no file: put it there, or fetch it by download=yes; .* needs none"):
+        find(card(f"{server}/good.pth"), tmp_path)
     with pytest.raises(MissingAsset, match="found no file: put it there"):
         find(card("ask the authors"), tmp_path)
     assert Handler.requests == count
+
+
+def test_size_and_licence_are_said_before_anything_is_fetched(server, tmp_path, capsys):
+    find(card(f"{server}/good.pth"), tmp_path)
+    assert f"fetching some/file.pth (3,000,000 bytes) from {server}/good.pth; terms: none\n" in capsys.readouterr().err
+    stated = Card("b.pth", SHA256, f"{server}/good.pth", "MIT", size=2**20)
+    find(stated, tmp_path)
+    assert "fetching b.pth (1,048,576 bytes)" in capsys.readouterr().err
+
+
+def test_on_a_terminal_one_is_asked(server, tmp_path, terminal):
+    shown = terminal("n\n")
+    count = Handler.requests
+    for _ in range(2):  # a second time it is not asked again
+        with pytest.raises(MissingAsset, match="or fetch it by download=yes"):
+            find(card(f"{server}/good.pth"), tmp_path)
+    assert Handler.requests == count
+    assert shown.getvalue().count("(3,000,000 bytes)") == shown.getvalue().count("fetch it?") == 1
+    terminal("y\n")
+    assert find(Card("a.pth", SHA256, f"{server}/good.pth", "MIT"), tmp_path).read_bytes() == BODY
+    shown = terminal("all\n")
+    for name in ("b.pth", "c.pth"):
+        find(Card(name, SHA256, f"{server}/good.pth", "MIT"), tmp_path)
+    assert shown.getvalue().count("fetch it?") == 1
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "what\n"])  # nothing: the terminal was closed
+def test_whoever_says_nothing_has_said_no(server, tmp_path, terminal, answer):
+    terminal(answer)
+    with pytest.raises(MissingAsset, match="found no file"):
+        find(card(f"{server}/good.pth"), tmp_path)
+
+
+def test_a_word_of_every_command_says_whether_weights_are_fetched(monkeypatch, capsys):
+    monkeypatch.setenv("MMBENCH_DOWNLOAD", "ask")
+    assert _run(["list", "download=never", "group=metric"]) == 0
+    assert os.environ["MMBENCH_DOWNLOAD"] == "never"
+    capsys.readouterr()
+    for words, message in (
+        (["download=maybe"], "expected download=ask, yes or never, found 'maybe': choose one"),
+        (["download=yes", "download=never"], "expected download= once, found yes and never: remove one"),
+    ):
+        assert _run(["list", *words]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_a_wrong_file_in_place_is_refused(tmp_path):

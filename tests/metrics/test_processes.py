@@ -8,12 +8,16 @@ from mmbench.core.images import from_uint8
 from mmbench.core.noise import Sample
 from mmbench.metrics import MetricSuite
 from mmbench.metrics.clip_score import CLIPScore
+from mmbench.metrics.density_coverage import Coverage, Density
+from mmbench.metrics.directional_clip import DirectionalCLIP
 from mmbench.metrics.dists import DISTS
 from mmbench.metrics.fid import FID
 from mmbench.metrics.identity import Identity
+from mmbench.metrics.image_similarity import ImageSimilarity
 from mmbench.metrics.inception_score import InceptionScore
 from mmbench.metrics.kid import KID
 from mmbench.metrics.lpips_diversity import LPIPSDiversity
+from mmbench.metrics.mmd import BiasedMMD, UnbiasedMMD
 from mmbench.metrics.mp import MP
 from mmbench.metrics.pie import PieLPIPS, PieMSE, PiePSNR, PieSSIM
 from mmbench.metrics.precision_recall import Precision, Recall
@@ -21,6 +25,7 @@ from mmbench.metrics.psnr import PSNR
 from mmbench.metrics.r_precision import RPrecision
 from mmbench.metrics.structure_distance import StructureDistance
 from mmbench.metrics.tdanet import TDANetSSIM
+from mmbench.metrics.vendi import Vendi
 
 PROMPTS, DRAWS = 11, 2
 
@@ -39,6 +44,13 @@ def suite_of(extractor):
             "diversity": LPIPSDiversity(extractor, draws=DRAWS),
             "r_precision": RPrecision(extractor, candidates=4, apart="id"),
             "tdanet": TDANetSSIM(),
+            "clip_i": ImageSimilarity(extractor, against="image"),
+            "directional_clip": DirectionalCLIP(extractor),
+            "density": Density(extractor, 3),
+            "coverage": Coverage(extractor, 3),
+            "vendi": Vendi(extractor),
+            "biased_mmd": BiasedMMD(extractor, sigma=100, factor=1000),
+            "unbiased_mmd": UnbiasedMMD(extractor, sigma=100, factor=1000),
             "structure_distance": StructureDistance(extractor, against="image"),
             "dists": DISTS(extractor, against="image"),
             "identity": Identity(extractor, against="image"),
@@ -64,6 +76,7 @@ def score(extractor, images, real, rank, shares):
                 "image": from_uint8(255 - images[part]),
                 "mask": torch.ones(len(part), 1, 16, 16),
                 "prompt": [f"{int(row) // DRAWS:03d}" for row in part],
+                "caption": [f"{int(row) // DRAWS % 3:03d}" for row in part],  # that of the first prompts is the same
             },
         )
     if rank == 0:

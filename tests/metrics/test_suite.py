@@ -116,6 +116,30 @@ def test_a_batch_is_filled_up_along_its_first_axis(make_extractor, shape):
     assert torch.equal(features, images.flatten(1).float())
 
 
+def test_features_do_not_depend_on_how_an_image_lies_in_memory(tmp_path):
+    """A file's pixels have their colours together, and a real image that was rounded has them so in another way."""
+    extractor = construct(node("network/clip/toy"), assets=str(tmp_path))
+    file = torch.randint(0, 256, (70, 70, 3), generator=torch.Generator().manual_seed(0)).byte().permute(2, 0, 1)[None]
+    expected = extractor(file.contiguous())["embedding"]
+    assert torch.equal(extractor(file)["embedding"], expected)
+    assert torch.equal(extractor(from_uint8(file))["embedding"], expected)
+
+
+def test_a_network_says_what_it_does_not_give(make_extractor, pixels):
+    with pytest.raises(ValueError, match="gives attributes, found Known, which gives features, logits, embedding: ch"):
+        make_extractor()(pixels(2))["attributes"]
+
+    class OfImages(nn.Module):
+        def load(self, path):
+            pass
+
+        def forward(self, images):
+            return {"features": images.flatten(1).float()}
+
+    with pytest.raises(ValueError, match="expected a network that reads texts, found OfImages: choose clip, say"):
+        make_extractor(OfImages())(["a text"])
+
+
 def test_a_long_evaluation_does_not_remember_old_batches(make_extractor, pixels):
     extractor = make_extractor()
     for seed in range(10):
