@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from planted import experiment, samples, stand_in
 from scipy.stats import ttest_1samp
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from mmbench.commands import power as command
+from mmbench.pipeline import planning
+from mmbench.pipeline.sampled import compared
 from mmbench.statistics import power
 
 
@@ -48,18 +53,120 @@ def test_nothing_is_shown_by_one_difference_and_everything_without_noise():
 
 def test_components_are_those_that_were_planted():
     rng, images, seeds = np.random.default_rng(0), 300, 300
-    planted = 0.2 * rng.standard_normal((images, 1)) + 0.5 * rng.standard_normal((1, seeds))
-    found = power.components(1.0 + planted + 0.7 * rng.standard_normal((images, seeds)))
+    rows = [
+        rng.standard_normal((images, 1)) * of_image + rng.standard_normal(seeds) * of_seed
+        + rng.standard_normal((images, seeds)) * rest
+        for of_image, of_seed, rest in ((0.12, 0.3, 0.42), (0.16, 0.4, 0.56))
+    ]  # fmt: skip
+    found = power.components(*rows)
     assert np.sqrt([found.image, found.seed, found.rest]) == pytest.approx([0.2, 0.5, 0.7], rel=0.1)
     assert found.of_image(4) == pytest.approx(np.sqrt(0.2**2 + 0.7**2 / 4), rel=0.05)
     assert found.of_seed(100) == pytest.approx(np.sqrt(0.5**2 + 0.7**2 / 100), rel=0.1)
 
 
-def test_the_deviation_of_images_is_the_one_that_the_test_sees():
-    differences = np.random.default_rng(0).normal(size=(40, 3)) + np.arange(40)[:, None]  # no component is cut at 0
-    found = power.components(differences)
-    assert found.of_image(3) == pytest.approx(differences.mean(axis=1).std(ddof=1))
-    assert power.components(differences[:, :1]).of_image(1) == pytest.approx(differences[:, 0].std(ddof=1))
-    assert np.isnan(power.components(differences[:, :1]).of_seed(40))
-    with pytest.raises(ValueError, match="expected the differences of 2 images or more, found 1"):
-        power.components(differences[:1])
+def test_what_all_rows_find_hard_is_no_part_of_a_difference():
+    hard = 5 * np.random.default_rng(0).standard_normal((300, 1))
+    rows = [hard + 0.1 * np.random.default_rng(seed).standard_normal((300, 3)) for seed in (1, 2)]
+    assert power.components(*rows).of_image(3) == pytest.approx(0.1 * np.sqrt(2 / 3), rel=0.1)
+
+
+@pytest.mark.parametrize("seeds", [(3, 3), (1, 1), (1, 3)])
+def test_the_deviation_of_images_is_the_one_that_the_test_sees(seeds):
+    first, second = (np.random.default_rng(count).normal(size=(40, count)) for count in seeds)
+    first += np.arange(40)[:, None]  # no component is cut at 0
+    found = power.components(first, second)
+    seen = (first.mean(axis=1) - second.mean(axis=1)).std(ddof=1)
+    assert found.of_image(min(seeds)) == pytest.approx(seen)
+    assert np.isnan(found.of_seed(40)) == (min(seeds) == 1)
+    with pytest.raises(ValueError, match="expected the values of 2 images or more, found 1"):
+        power.components(first[:1], second[:1])
+
+
+def _row(shift, rng, hard, seeds=2):
+    noise = [hard + shift + rng.normal(0, 0.1, len(hard)) for _ in range(seeds)]
+    return {seed: {"diff": samples(one), "is@toy": 3.0} for seed, one in enumerate(noise)}
+
+
+def _plans(rows, metric=None, wanted=None):
+    table = experiment(*rows)
+    return planning.plans(compared(table, "toy", [0, 1], [], {"results": "results", "assets": "a"}, {}), metric, wanted)
+
+
+def test_a_table_says_what_its_rows_can_show(home, monkeypatch):
+    rng, hard = np.random.default_rng(0), 4 * np.random.default_rng(1).random(60)
+    rows = {name: _row(shift, rng, hard) for name, shift in (("a", 0), ("b", 0.2), ("c", 0.1), ("reference", 9))}
+    stand_in(monkeypatch, "results", rows)
+    (plan,), comparisons = _plans(rows, wanted=0.02)
+    assert comparisons == 2, "each with the best; the row that bounds them is none of them"
+    assert (plan.data, plan.metric, plan.rows, plan.images, plan.seeds) == ("birds", "diff", 3, 60, 2)
+    expected = power.smallest_difference(0.1, 60, 0.05 / 2)  # two rows of two seeds: the noise of one
+    assert plan.smallest == pytest.approx(expected, rel=0.2)
+    assert plan.smallest <= plan.noisiest < 1.3 * expected
+    assert plan.images_needed == power.needed(0.02, plan.noise.of_image(2), 0.05 / 2)
+    assert plan.images_needed == pytest.approx(60 * (plan.smallest / 0.02) ** 2, rel=0.05)
+    assert plan.seeds_needed == power.needed(0.02, plan.noise.of_seed(60), 0.05 / 2)
+
+
+def test_a_planted_difference_of_that_size_is_found_by_holm_over_the_table():
+    """One of four rows lies as far from a fifth as the table says it can show; the others are as the fifth."""
+    found = []
+    for trial in range(400):
+        rng = np.random.default_rng(trial)
+        rows = rng.normal(0, 0.1, (5, 80)) + 4 * rng.random(80)
+        if not found:
+            told = {str(row): {0: samples(one)} for row, one in enumerate(rows)}
+            (plan,), comparisons = planning.plans({("birds", "diff"): told})
+            planned = power.smallest_difference(0.1 * np.sqrt(2), 80, 0.05 / comparisons)
+            assert comparisons == 4
+            assert plan.smallest == pytest.approx(planned, rel=0.2), "from 80 images"
+        rows[1] += planned
+        raw = ttest_1samp(rows[1:] - rows[0], 0, axis=1).pvalue
+        found.append(multipletests(raw, method="holm")[1][0] < 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)  # three standard errors
+
+
+def test_the_command_prints_a_table_in_each_form_and_what_comes_next(home, monkeypatch, capsys):
+    rng, hard = np.random.default_rng(0), np.random.default_rng(1).random(20)
+    rows = {name: _row(shift, rng, hard) for name, shift in (("a", 0), ("b", 0.2))}
+    stand_in(monkeypatch, "results", rows)
+    monkeypatch.setattr(command, "load", lambda name: experiment(*rows))
+    assert command.main(["experiment=x"]) == 0
+    out = capsys.readouterr().out
+    assert "| birds  | diff     |      2 |       20 |       2 |" in out
+    assert "alpha 0.05 by Holm over 1 comparison;" in out
+    assert out.endswith("next: mmbench reproduce experiment=x data.source=toy seeds=0,1,2\n")
+    for form, begins in (("csv", "data,metric,rows,images,"), ("latex", "% needs "), ("html", "<table")):
+        assert command.main(["experiment=x", f"format={form}", "metric=diff", "difference=0.01"]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(begins)
+        assert "seeds needed" in out
+        assert "next:" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "expected experiment=NAME, found none: choose from "),
+        (["experiment=x", "difference=0.1"], "expected metric=M beside difference=.* choose from diff, sim, IS"),
+        (["experiment=x", "metric=dif"], "expected a metric of this experiment .*did you mean diff"),
+        (
+            ["experiment=x", "metric=diff", "difference=none"],
+            "expected difference=D, a number other than 0, found ",
+        ),
+        (["experiment=x", "metric=diff", "difference=0"], "expected difference=D, a number other than 0, found '0'"),
+        (
+            ["experiment=x", "metric=IS"],
+            "expected two rows of x with values by sample of IS, found none: run ",
+        ),
+        (["experiment=x", "format=pdf"], "expected a format of markdown, latex, html, csv, found 'pdf'"),
+        (["experiment=x", "protocol=strict"], "expected the protocols of the experiment"),
+    ],
+)
+def test_a_mistake_is_one_line(home, monkeypatch, words, said):
+    rng, hard = np.random.default_rng(0), np.random.default_rng(1).random(20)
+    rows = {name: _row(0, rng, hard) for name in "ab"}
+    stand_in(monkeypatch, "results", rows)
+    monkeypatch.setattr(command, "load", lambda name: experiment(*rows))
+    with pytest.raises(ValueError, match=said) as error:
+        command.main(words)
+    assert "\n" not in str(error.value)

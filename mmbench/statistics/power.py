@@ -1,4 +1,4 @@
-"""Power of a paired comparison: the smallest difference that it can show, and how much it takes to show a wanted one."""
+"""Power of a paired comparison: the smallest difference that it can show, and what it takes to show a wanted one."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ NODES = NODES + 0.5  # of quadrature over (0, 1)
 
 @dataclass(frozen=True)
 class Components:
-    """Variances of one paired difference, in the squared unit of the metric; none is below 0.
+    """Variances of the difference of two rows, in the squared unit of the metric; none is below 0.
 
     Attributes:
         image: over images, of what all seeds share.
@@ -34,32 +34,40 @@ class Components:
         return float(np.sqrt(self.seed + self.rest / images))
 
 
-def components(differences: np.ndarray) -> Components:
-    """Variances over images and seeds by the mean squares of a table without replicates, both random.
+def components(first: np.ndarray, second: np.ndarray) -> Components:
+    """Variances of one row of a table minus another, images paired and seeds not: a training has no partner.
+
+    Each row's are estimated from the mean squares of images and seeds without replicates, both random, and add up;
+    those over images are of the difference. Of the fewer seeds of the two, so that one seed of either leaves `seed` unknown.
 
     Args:
-        differences: (N images, S seeds) float64, one row of a table minus another.
+        first, second: (N images, S seeds) float64, the images the same, of seeds any number each.
 
     Raises:
         ValueError: there are fewer than two images.
     """
-    images, seeds = differences.shape
-    if images < 2:
-        raise ValueError(f"expected the differences of 2 images or more, found {images}: evaluate more")
-    of_images = seeds * differences.mean(axis=1).var(ddof=1)
-    if seeds < 2:
-        return Components(float(of_images), float("nan"), float("nan"))
-    of_seeds = images * differences.mean(axis=0).var(ddof=1)
-    centred = differences - differences.mean(axis=1, keepdims=True) - differences.mean(axis=0) + differences.mean()
-    rest = np.square(centred).sum() / ((images - 1) * (seeds - 1))
-    return Components(*(float(max(0.0, part)) for part in ((of_images - rest) / seeds, (of_seeds - rest) / images, rest)))
+    if len(first) < 2:
+        raise ValueError(f"expected the values of 2 images or more, found {len(first)}: evaluate more")
+    of_images = float((first.mean(axis=1) - second.mean(axis=1)).var(ddof=1))
+    if min(first.shape[1], second.shape[1]) < 2:
+        return Components(of_images, float("nan"), float("nan"))
+    rests = [_rest(row) for row in (first, second)]
+    seeds = [row.mean(axis=0).var(ddof=1) - rest / len(row) for row, rest in zip((first, second), rests, strict=True)]
+    shared = of_images - sum(rest / row.shape[1] for row, rest in zip((first, second), rests, strict=True))
+    return Components(max(0.0, shared), max(0.0, float(sum(seeds))), sum(rests))
+
+
+def _rest(row: np.ndarray) -> float:
+    """The mean square of what neither images nor seeds explain."""
+    centred = row - row.mean(axis=1, keepdims=True) - row.mean(axis=0) + row.mean()
+    return float(np.square(centred).sum() / ((row.shape[0] - 1) * (row.shape[1] - 1)))
 
 
 def power(difference: float, deviation: float, count: int, alpha: float) -> float:
     """How often a paired two-sided t test of `count` differences finds their true mean.
 
-    The noncentral t distribution by quadrature over the variance that is estimated: SciPy's own has no value, or a wrong
-    one, where few differences meet a small alpha.
+    The noncentral t distribution by quadrature over the variance that is estimated: SciPy's own, which statsmodels
+    stands on, has no value, or a wrong one, where few differences meet a small alpha.
 
     Args:
         difference: the true mean.

@@ -32,7 +32,7 @@ def best_probabilities(values: np.ndarray, rng: np.random.Generator, draws: int 
     Returns:
         (R,) shares that add up to 1; where several are the best of a draw it counts for all of them alike.
     """
-    rows, images = values.shape
+    images = values.shape[1]
     counts = rng.multinomial(images, np.full(images, 1 / images), draws)
     means = counts @ (values - values.mean()).T / images  # (draws, R); centred, so that ties are ties
     best = np.isclose(means, means.max(axis=1, keepdims=True), rtol=0, atol=1e-12 * max(1.0, np.abs(values).max()))
