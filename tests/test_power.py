@@ -9,7 +9,7 @@ from statsmodels.stats.power import TTestPower
 
 from mmbench.commands import power as command
 from mmbench.pipeline import planning
-from mmbench.pipeline.sampled import compared
+from mmbench.pipeline.sampled import compared, of_table
 from mmbench.statistics import power
 
 
@@ -89,7 +89,8 @@ def _row(shift, rng, hard, seeds=2):
 
 def _plans(rows, metric=None, wanted=None):
     table = experiment(*rows)
-    return planning.plans(compared(table, "toy", [0, 1], [], {"results": "results", "assets": "a"}, {}), metric, wanted)
+    values = compared(table, [], of_table(table, "toy", [0, 1], [], {}, "results"))
+    return planning.plans(values, metric, wanted)
 
 
 def test_a_table_says_what_its_rows_can_show(home, monkeypatch):

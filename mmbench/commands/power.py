@@ -38,10 +38,12 @@ def main(arguments: list[str]) -> int:
     seeds = seeds_of(own.get("seeds"), rest, experiment)
     paths = config.composed(["method=identity", f"data.source={source}", *rest])["paths"]
     from mmbench.pipeline import planning  # SciPy, which no mistake above needs
-    from mmbench.pipeline.sampled import compared
+    from mmbench.pipeline.cells import cells_of
+    from mmbench.pipeline.sampled import compared, of_table
 
     held = results.by_configuration(paths["results"], experiment.name)
-    values = compared(experiment, source, seeds, rest, paths, held)
+    cells = cells_of(experiment, source, seeds, rest, paths, held, experiment.rows)
+    values = compared(experiment, cells, of_table(experiment, source, seeds, rest, held, paths["results"]))
     plans, comparisons = planning.plans(values, own.get("metric"), wanted)
     if not plans:
         raise ValueError(

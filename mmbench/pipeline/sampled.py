@@ -9,7 +9,7 @@ from mmbench.core import config
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
 from mmbench.pipeline import by_sample
-from mmbench.pipeline.cells import Cell, cells_of
+from mmbench.pipeline.cells import Cell
 from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.lookup import Found, records_of
 
@@ -73,33 +73,45 @@ def _gains(first: BySeed, second: BySeed) -> BySeed:
     }
 
 
-def compared(
+def of_table(
     experiment: Experiment,
     source: str,
     seeds: Sequence[int],
     overrides: Sequence[str],
-    paths: Mapping[str, str],
     held: Mapping[str, Result],
-    cells: Sequence[Cell] | None = None,
+    results: str | Path,
 ) -> dict[tuple[str, str], dict[str, BySeed]]:
-    """Data set and metric to method to its values, of the rows that comparisons have a part for.
+    """Data set and metric, as the table shows them, to method to its values, of all rows and metrics that have some.
+
+    Args:
+        held: the experiment's records by configuration (`results.by_configuration`).
+        results: the folder of all records.
+    """
+    found: dict[tuple[str, str], dict[str, BySeed]] = {}
+    for row in experiment.rows:
+        records = records_of(experiment, row, source, seeds, overrides, held)
+        for shown, by_seed in values_of(experiment, row, source, records, results).items():
+            found.setdefault((row.dataset, shown), {})[row.label] = by_seed
+    return found
+
+
+def compared(
+    experiment: Experiment, cells: Sequence[Cell], values: Mapping[tuple[str, str], Mapping[str, BySeed]]
+) -> dict[tuple[str, str], dict[str, BySeed]]:
+    """The values of the rows that comparisons have a part for.
 
     Reference rows, and rows that did not learn what the metric measures, are left out.
 
     Args:
-        cells: of the table, where they are there already.
+        cells: of the table.
+        values: as `of_table` gives them.
     """
-    cells = cells or cells_of(experiment, source, seeds, overrides, paths, held, experiment.rows)
-    unlearned = {(cell.data, cell.metric, cell.method) for cell in cells if cell.unlearned}
-    found: dict[tuple[str, str], dict[str, BySeed]] = {}
-    for row in experiment.rows:
-        if row.reference:
-            continue
-        records = records_of(experiment, row, source, seeds, overrides, held)
-        for shown, by_seed in values_of(experiment, row, source, records, paths["results"]).items():
-            if (row.dataset, shown, row.label) not in unlearned:
-                found.setdefault((row.dataset, shown), {})[row.label] = by_seed
-    return found
+    out = {(cell.data, cell.metric, cell.method) for cell in cells if cell.unlearned}
+    out |= {(row.dataset, shown, row.label) for row in experiment.rows if row.reference for shown in experiment.metrics}
+    return {
+        (data, shown): {method: by_seed for method, by_seed in rows.items() if (data, shown, method) not in out}
+        for (data, shown), rows in values.items()
+    }
 
 
 def of_images(by_seed: BySeed, seeds: Sequence[int], images: Sequence[str]) -> np.ndarray:

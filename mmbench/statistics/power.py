@@ -38,7 +38,7 @@ def components(first: np.ndarray, second: np.ndarray) -> Components:
     """Variances of one row of a table minus another, images paired and seeds not: a training has no partner.
 
     Each row's are estimated from the mean squares of images and seeds without replicates, both random, and add up;
-    those over images are of the difference. Of the fewer seeds of the two, so that one seed of either leaves `seed` unknown.
+    those over images are of the difference. One seed of either leaves `seed` unknown.
 
     Args:
         first, second: (N images, S seeds) float64, the images the same, of seeds any number each.
