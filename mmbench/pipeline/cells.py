@@ -14,6 +14,8 @@ from mmbench.pipeline.lookup import Found, records_of
 from mmbench.pipeline.marks import Mark
 from mmbench.pipeline.stages import learns
 
+ALPHA = 0.05  # of all tests of a page together
+
 
 class Verdict(StrEnum):
     """What the values of a cell amount to."""
@@ -51,6 +53,32 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A cell tested against another row on the images that both have.
+
+    Attributes:
+        with_: the label of the other row.
+        difference: this row's mean over images minus the other's.
+        interval: its 95 % interval over images.
+        p: two-sided, of this test alone.
+        adjusted: p corrected for all tests of the page by Holm's method.
+        images: how many images both rows have.
+    """
+
+    with_: str
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    adjusted: float
+    images: int
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown, of which one among all tests of a page is false by chance in 1 of 20."""
+        return self.adjusted < ALPHA
+
+
+@dataclass(frozen=True)
 class Cell:
     """A metric of a row, or a cost, which has the verdict that it is one.
 
@@ -65,6 +93,10 @@ class Cell:
         verdict: what that amounts to.
         unlearned: why the row counts as not having learned what this part of the table measures, a reason for each
             metric that tells; none where it has, and of a reference row.
+        interval: where the mean over seeds lies with 95 % over images; None where values by sample are not known.
+        without_interval: why there is none, where there might be one.
+        rank: 1 of the best among the rows that are compared, as printed, 2 of the second; None of all others.
+        compared: the cell against the best row, or the one that the experiment names; None where nothing was tested.
     """
 
     method: str
@@ -76,6 +108,10 @@ class Cell:
     value: Value
     verdict: Verdict
     unlearned: tuple[str, ...] = ()
+    interval: tuple[float, float] | None = None
+    without_interval: str = ""
+    rank: int | None = None
+    compared: Comparison | None = None
 
     @property
     def spread(self) -> float | None:
