@@ -42,6 +42,9 @@ class Value:
         reason: why there is no value.
         is_failed: whether that is an error that the row ended with.
         outdated: why the value is not what this version would compute; "" where it is.
+        name: of the metric in its records, with the extractor; "" of what is computed from other values.
+        records: seed to the record.
+        parts: of a gain, the two values that it is the difference of.
     """
 
     by_seed: Mapping[int, float] = field(default_factory=dict)
@@ -50,6 +53,9 @@ class Value:
     reason: str = ""
     is_failed: bool = False
     outdated: str = ""
+    name: str = ""
+    records: Mapping[int, Result] = field(default_factory=dict, compare=False, repr=False)
+    parts: tuple["Value", ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,11 @@ class Cell:
     without_interval: str = ""
     rank: int | None = None
     compared: Comparison | None = None
+
+    @property
+    def digits(self) -> int:
+        """How many decimals are shown: as many as were published, and no fewer than three."""
+        return max(3, len(self.published.text.partition(".")[2]) if self.published else 4)
 
     @property
     def spread(self) -> float | None:
@@ -277,6 +288,8 @@ def _value(experiment: Experiment, shown: str, row: Row, source: str, found: Map
         statistics.fmean(by_seed.values()),
         verified=all(record.weights["verified"] for record in scored.values()),
         outdated=next((record.outdated for record in scored.values() if record.outdated), ""),
+        name=name,
+        records=scored,
     )
 
 
@@ -284,7 +297,7 @@ def difference(first: Value, second: Value) -> Value:
     """The size of the difference of two values: of their means, as a paper takes it of printed ones, and by seed."""
     found = gain(first, second)
     by_seed = {seed: abs(value) for seed, value in found.by_seed.items()}
-    return replace(found, by_seed=by_seed, mean=None if found.mean is None else abs(found.mean))
+    return replace(found, by_seed=by_seed, mean=None if found.mean is None else abs(found.mean), parts=())
 
 
 def gain(first: Value, second: Value) -> Value:
@@ -298,4 +311,5 @@ def gain(first: Value, second: Value) -> Value:
         first.mean - second.mean,
         first.verified and second.verified,
         outdated=first.outdated or second.outdated,
+        parts=(first, second),
     )
