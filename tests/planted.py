@@ -4,7 +4,7 @@ import numpy as np
 
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
-from mmbench.pipeline import by_sample, cells, sampled
+from mmbench.pipeline import by_sample, cells
 from mmbench.pipeline.experiments import parsed
 from mmbench.pipeline.lookup import Found
 
@@ -15,6 +15,8 @@ CONTENT = {
     "sources": ["toy"],
     "seeds": [0, 1],
 }
+METRICS = {"diff": "mmbench.metrics.diff.Diff", "sim": "mmbench.metrics.sim.Sim"}  # lower, and higher, is better
+CONFIG = {"protocol": {"metrics": {name: {"_target_": target} for name, target in METRICS.items()}}}
 
 
 def experiment(*rows, **more):
@@ -24,7 +26,7 @@ def experiment(*rows, **more):
          "reference": name == "reference"}
         for name in rows
     ]  # fmt: skip
-    return parsed("x", {**CONTENT, "rows": told, **more})
+    return parsed("x", {**({} if "columns" in more else CONTENT), "rows": told, **more})
 
 
 def records(values, folder):
@@ -39,7 +41,7 @@ def records(values, folder):
                  for name, one in metrics.items()}  # fmt: skip
         scores = {name: {"value": mean, "std": None, "count": 1, "weights": None} for name, mean in means.items()}
         row, protocol = {"method": "manigan", "data": "cub", "source": "toy"}, {"name": "manigan", "hash": "h"}
-        record = Result("x", row, seed, protocol, scores, f"k{len(values)}", "c", {"verified": True}, {}, {})
+        record = Result("x", row, seed, protocol, scores, "k" * 12, "c", {"verified": True}, {}, CONFIG)
         kept = {name: one for name, one in metrics.items() if isinstance(one, dict)}
         record = by_sample.keep(record.behind(folder), kept, folder)
         record.write(folder)
@@ -50,14 +52,13 @@ def records(values, folder):
 def stand_in(monkeypatch, folder, values):
     """Makes the planted values those of the table's rows: row to what `records` takes."""
     found = {}
-    for name, of_row in values.items():  # each row has a folder of its own until its records are named
+    for name, of_row in values.items():
         found[name] = records(of_row, folder)
 
     def records_of(_, row, *__):
         return {"manigan": Found(found.get(row.label, []))}
 
     monkeypatch.setattr(cells, "records_of", records_of)
-    monkeypatch.setattr(sampled, "records_of", records_of)
 
 
 def samples(values):

@@ -8,8 +8,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from mmbench.commands import power as command
-from mmbench.pipeline import planning
-from mmbench.pipeline.sampled import compared, of_table
+from mmbench.pipeline import cells, planning
+from mmbench.pipeline.sampled import of_table, taking_part
 from mmbench.statistics import power
 
 
@@ -87,18 +87,17 @@ def _row(shift, rng, hard, seeds=2):
     return {seed: {"diff": samples(one), "is@toy": 3.0} for seed, one in enumerate(noise)}
 
 
-def _plans(rows, metric=None, wanted=None):
+def _plans(rows, wanted=None):
     table = experiment(*rows)
-    values = compared(table, [], of_table(table, "toy", [0, 1], [], {}, "results"))
-    return planning.plans(values, metric, wanted)
+    found = cells.cells_of(table, "toy", [0, 1], [], {"assets": "a"}, {}, table.rows)
+    return planning.plans(taking_part(table, found, of_table(table, found, "results")), 2, wanted=wanted)
 
 
 def test_a_table_says_what_its_rows_can_show(home, monkeypatch):
     rng, hard = np.random.default_rng(0), 4 * np.random.default_rng(1).random(60)
     rows = {name: _row(shift, rng, hard) for name, shift in (("a", 0), ("b", 0.2), ("c", 0.1), ("reference", 9))}
     stand_in(monkeypatch, "results", rows)
-    (plan,), comparisons = _plans(rows, wanted=0.02)
-    assert comparisons == 2, "each with the best; the row that bounds them is none of them"
+    (plan,) = _plans(rows, wanted=0.02)
     assert (plan.data, plan.metric, plan.rows, plan.images, plan.seeds) == ("birds", "diff", 3, 60, 2)
     expected = power.smallest_difference(0.1, 60, 0.05 / 2)  # two rows of two seeds: the noise of one
     assert plan.smallest == pytest.approx(expected, rel=0.2)
@@ -116,9 +115,8 @@ def test_a_planted_difference_of_that_size_is_found_by_holm_over_the_table():
         rows = rng.normal(0, 0.1, (5, 80)) + 4 * rng.random(80)
         if not found:
             told = {str(row): {0: samples(one)} for row, one in enumerate(rows)}
-            (plan,), comparisons = planning.plans({("birds", "diff"): told})
-            planned = power.smallest_difference(0.1 * np.sqrt(2), 80, 0.05 / comparisons)
-            assert comparisons == 4
+            (plan,) = planning.plans({("birds", "diff"): told}, 4)
+            planned = power.smallest_difference(0.1 * np.sqrt(2), 80, 0.05 / 4)
             assert plan.smallest == pytest.approx(planned, rel=0.2), "from 80 images"
         rows[1] += planned
         raw = ttest_1samp(rows[1:] - rows[0], 0, axis=1).pvalue

@@ -39,12 +39,15 @@ def main(arguments: list[str]) -> int:
     paths = config.composed(["method=identity", f"data.source={source}", *rest])["paths"]
     from mmbench.pipeline import planning  # SciPy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
-    from mmbench.pipeline.sampled import compared, of_table
+    from mmbench.pipeline.comparing import compared
+    from mmbench.pipeline.sampled import of_table, taking_part
 
     held = results.by_configuration(paths["results"], experiment.name)
     cells = cells_of(experiment, source, seeds, rest, paths, held, experiment.rows)
-    values = compared(experiment, cells, of_table(experiment, source, seeds, rest, held, paths["results"]))
-    plans, comparisons = planning.plans(values, own.get("metric"), wanted)
+    cells = compared(experiment, cells, paths["results"])
+    values = taking_part(experiment, cells, of_table(experiment, cells, paths["results"]))
+    comparisons = sum(cell.compared is not None for cell in cells)
+    plans = planning.plans(values, max(1, comparisons), own.get("metric"), wanted)
     if not plans:
         raise ValueError(
             f"expected two rows of {experiment.name} with values by sample of {own.get('metric', 'a metric')}, found "

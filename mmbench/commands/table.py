@@ -17,8 +17,8 @@ HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={
                          images that a group has at least to be either
 
 Prints the table of an experiment from the newest records of its current configuration, and writes it below
-results/tables/, with a figure beside it where the experiment has a `curve`. Without experiment=: every experiment
-that has records.
+results/tables/, with how stable the ranking of its rows is, and with figures beside it where the experiment has a
+`curve` or `fronts`. Without experiment=: every experiment that has records.
 """
 
 
@@ -64,14 +64,14 @@ def _by_group(
 
     by, least = own["by"], int(own.get("least", grouping.LEAST))
     held = results.by_configuration(paths["results"], experiment.name)
-    values = sampled.of_table(experiment, source, seeds, words, held, paths["results"])
+    cells = cells_of(experiment, source, seeds, words, paths, held, experiment.rows)
+    values = sampled.of_table(experiment, cells, paths["results"])
     if not values:
         raise ValueError(
             f"expected records of {experiment.name} with values by sample, found none: run mmbench reproduce "
             f"experiment={experiment.name} data.source={source}"
         )
-    cells = cells_of(experiment, source, seeds, words, paths, held, experiment.rows)
-    found, missing = grouping.grouped(experiment, source, words, values, by, least)
+    found, missing = grouping.grouped(experiment, source, words, cells, values, by, least)
     whole = {(cell.method, cell.data, cell.metric): cell.value.mean for cell in cells}
     known = {metric for _, metric in values}
     left_out = [metric for metric in experiment.metrics if metric not in known]
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> int:
     if "by" in own:
         here = chosen[0].on(source)
         return _by_group(here, source, seeds_of(own.get("seeds"), rest, here), rest, paths, own)
-    from mmbench.pipeline import marks, tables  # pandas and scipy, which no mistake above needs
+    from mmbench.pipeline import comparing, marks, stability, tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
 
     pages, parts = {}, {}
@@ -123,6 +123,7 @@ def main(arguments: list[str]) -> int:
             here = experiment.on(source)
             seeds = seeds_of(own.get("seeds"), rest, here)
             cells = cells_of(here, source, seeds, rest, paths, held, here.rows, failed=failed)
+            cells = comparing.compared(here, cells, paths["results"])
             if "experiment" not in own and all(cell.value.mean is None for cell in cells):
                 continue
             path = tables.page(here, source, seeds, paths["results"])
@@ -132,14 +133,18 @@ def main(arguments: list[str]) -> int:
                 print(tables.rendered(cells, form, under), end="")
             else:
                 tables.show(cells, f"{here.name} ({source} data)", under)
-            write_text(path, tables.document(here, source, seeds, cells))
-            if not form:
-                print(f"table: {path}")
-            if here.curve:
-                from mmbench.pipeline import curves  # matplotlib, which other tables do not need
+            below = stability.sentences(here, cells, paths["results"])
+            drawn = {}
+            if here.curve or here.fronts:
+                from mmbench.pipeline import curves, fronts  # matplotlib, which other tables do not need
 
-                if (drawn := curves.write(path, here, cells)) and not form:
-                    print(f"curve: {drawn}")
+                drawn = {"curve": curves.write(path, here, cells) if here.curve else None}
+                drawn["fronts"] = fronts.write(path, here, cells) if here.fronts else None
+                below = [*([fronts.link(path)] if drawn["fronts"] else []), *below]
+            write_text(path, tables.document(here, source, seeds, cells, below))
+            if not form:
+                for name, place in {"table": path, **drawn}.items():
+                    print(f"{name}: {place}") if place else None
     readme = Path("README.md")
     if "experiment" not in own and pages:
         placed = tables.update_readme(readme, {"tables": tables.summarised(pages, Path()), **parts})

@@ -126,12 +126,15 @@ class Experiment:
             that it shows, which every column has, each to the words of its own axis. Columns are places on the
             horizontal one, by the one number in each name (`rectangle 5 %`); those whose names are otherwise equal are
             one family, of one style of line.
+        fronts: {"x", "y"} each: two metrics of the table, or of a curve, whose every column has them, in which figures
+            beside the table show the rows, or the places of the curve, that no other beats in both.
         judged: {"metrics", "by"}: metrics of the table, and those that they are to agree with in how they rank rows.
         learned: {"above" or "below", "of", "spreads"}: a row counts as having learned where its value of each named
             metric lies on that side of every row that `of` names (reference rows, by their labels) on its data set, by
             more than so many standard deviations over seeds (0 where none is said), the larger one of the two rows;
             where neither has several seeds no deviation is known, and lying on that side is enough.
             Which of several columns it did not learn is told by those of the metrics.
+        compared_with: the label of the row that every other one is tested against; "": the best one of each column.
         costs: of `COSTS`, those that the table shows behind the metrics of each row, as means over seeds. They are
             judged by nothing, and no part of comparisons.
         brief: the metrics and costs of a wide table that are shown at a glance in the README; none: all.
@@ -154,8 +157,10 @@ class Experiment:
     seeds: list[int] = field(default_factory=lambda: [0])
     grid: int = 8
     curve: dict[str, Any] = field(default_factory=dict)
+    fronts: list[dict[str, str]] = field(default_factory=list)
     judged: dict[str, Any] = field(default_factory=dict)
     learned: dict[str, Any] = field(default_factory=dict)
+    compared_with: str = ""
     costs: list[str] = field(default_factory=list)
     brief: list[str] = field(default_factory=list)
     toy: dict[str, Any] = field(default_factory=dict)
@@ -266,6 +271,7 @@ def load(name: str) -> Experiment:
     if "metrics" in experiment.toy and len(experiment.columns) > 1:
         raise ValueError(f"{path}: expected toy.metrics beside one protocol, found {len(experiment.columns)} columns")
     _require_curve(experiment, path)
+    _require_fronts(experiment, path)
     _require_comparisons(experiment, path)
     return experiment
 
@@ -286,6 +292,20 @@ def _require_curve(experiment: Experiment, path: Path) -> None:
         for metric in experiment.curve["metrics"]:
             if metric not in column.metrics:
                 unknown(f"metric of the column {name} for a curve in {path}", metric, column.metrics)
+
+
+def _require_fronts(experiment: Experiment, path: Path) -> None:
+    """Refuses fronts of anything but two metrics that the table, or each column of a curve, has."""
+    known = [*experiment.metrics, *experiment.toy.get("metrics", {})]
+    if experiment.curve:
+        everywhere = (column.metrics.keys() for column in experiment.columns.values())
+        known = sorted(set.intersection(*map(set, everywhere)))
+    for front in experiment.fronts:
+        if front.keys() != {"x", "y"}:
+            raise ValueError(f"{path}: expected the keys x and y of each of fronts, found {', '.join(front)}: correct")
+        for metric in front.values():
+            if metric not in known:
+                unknown(f"metric for fronts in {path}", metric, known)
 
 
 def _require_comparisons(experiment: Experiment, path: Path) -> None:
@@ -309,6 +329,9 @@ def _require_comparisons(experiment: Experiment, path: Path) -> None:
         for name in wanted:
             if name not in choices:
                 unknown(f"name for {key} in {path}", name, choices)
+    labels = [row.label for row in experiment.rows]
+    if experiment.compared_with and experiment.compared_with not in labels:
+        unknown(f"row for compared_with in {path}", experiment.compared_with, labels)
     for data in {row.data for row in experiment.rows}:
         references = [row.label for row in experiment.rows if row.data == data and row.reference]
         for label in experiment.learned.get("of", []):

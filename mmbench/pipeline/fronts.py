@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from mmbench.pipeline.cells import Cell
 from mmbench.pipeline.experiments import Experiment
 from mmbench.pipeline.grid import write_figure
-from mmbench.pipeline.sampled import higher_is_better
+from mmbench.pipeline.sampled import directions
 from mmbench.statistics.fronts import on_front
 
 # Okabe and Ito's colours, which are told apart by colour-blind people, and markers, of another number, in turn.
@@ -63,8 +63,10 @@ def points_of(experiment: Experiment, cells: Sequence[Cell], front: Mapping[str,
                 one, other = found[data, method, x], found[data, method, y]
                 compared = not (one.unlearned or other.unlearned or (data, method) in references)
                 points.append(_point(one, other, place, family, compared))
+    if not points:
+        return []
     done = dict(enumerate(points))
-    signs = np.array([1 if _is_higher(experiment, front[axis]) else -1 for axis in "xy"])
+    signs = np.array(_signs(experiment, cells, front))
     for data in dict.fromkeys(point.data for point in points):
         chosen = [index for index, point in done.items() if point.data == data and point.compared]
         if chosen:
@@ -93,15 +95,32 @@ def _point(one: Cell, other: Cell, place: float | None, family: str, compared: b
     return Point(one.data, one.method, place, family, one.value.mean, other.value.mean, pairs, compared)
 
 
-def _is_higher(experiment: Experiment, metric: str) -> bool:
-    """The direction of a metric by the name that the table, or each column of a curve, has for it."""
-    shown = next((name for name, (_, published) in experiment.places.items() if published == metric), metric)
-    return higher_is_better(experiment, metric if metric in experiment.metrics else shown)
+def _signs(experiment: Experiment, cells: Sequence[Cell], front: Mapping[str, str]) -> list[int]:
+    """1 where higher is better, -1 where lower is, of both metrics.
+
+    Raises:
+        ValueError: nobody says it of one of them.
+    """
+    known, found = directions(experiment, cells), []
+    for metric in (front["x"], front["y"]):
+        names = [name for name, (_, published) in experiment.places.items() if metric in (name, published)]
+        signs = {known[name] for name in [*names, metric] if name in known}
+        if len(signs) != 1:
+            raise ValueError(
+                f"expected metrics with a direction for fronts of {experiment.name}, found {metric}: leave it"
+            )
+        found.append(signs.pop())
+    return found
 
 
 def figure(page: Path) -> Path:
     """Where the fronts of an experiment lie, beside its page."""
     return page.with_name(f"{page.stem}-fronts.png")
+
+
+def link(page: Path) -> str:
+    """The figure in Markdown, for the page."""
+    return f"![fronts]({figure(page).name})"
 
 
 def write(page: Path, experiment: Experiment, cells: Sequence[Cell]) -> Path | None:
@@ -127,7 +146,7 @@ def write(page: Path, experiment: Experiment, cells: Sequence[Cell]) -> Path | N
     for row, (front, points) in zip(axes, zip(experiment.fronts, fronts, strict=True), strict=True):
         for axis, name in zip(row, data, strict=True):
             _draw(axis, [point for point in points if point.data == name], looks)
-            _label(axis, experiment, front)
+            _label(axis, front, _signs(experiment, cells, front))
             axis.set_title(name, fontsize=9)
     figure_.legend(handles=_legend(fronts, looks), loc="outside right center", fontsize=8)
     write_figure(figure(page), figure_)
@@ -153,10 +172,10 @@ def _draw(axis: Axes, points: Sequence[Point], looks: Mapping[str, Mapping[str, 
     axis.tick_params(labelsize=8)
 
 
-def _label(axis: Axes, experiment: Experiment, front: Mapping[str, str]) -> None:
-    right, up = (_is_higher(experiment, front[name]) for name in "xy")
-    axis.set_xlabel(f"{front['x']}   ({'higher is better →' if right else '← lower is better'})", fontsize=8)
-    axis.set_ylabel(f"{front['y']}   ({'higher is better →' if up else '← lower is better'})", fontsize=8)
+def _label(axis: Axes, front: Mapping[str, str], signs: Sequence[int]) -> None:
+    told = {1: "higher is better →", -1: "← lower is better"}  # turned with the axis
+    axis.set_xlabel(f"{front['x']}   ({told[signs[0]]})", fontsize=8)
+    axis.set_ylabel(f"{front['y']}   ({told[signs[1]]})", fontsize=8)
 
 
 def _legend(fronts: Sequence[Sequence[Point]], looks: Mapping[str, Mapping[str, str]]) -> list[Line2D]:

@@ -11,10 +11,11 @@ from mmbench.core import config
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
 from mmbench.core.protocol import Protocol
+from mmbench.pipeline.cells import Cell
 from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.lookup import row_config
 from mmbench.pipeline.rows import described
-from mmbench.pipeline.sampled import BySeed, higher_is_better
+from mmbench.pipeline.sampled import BySeed, directions
 
 LEAST = 10  # images that a group has at least to be the best or the worst
 LENGTHS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30), (31, None))  # words
@@ -150,7 +151,7 @@ class Part:
     standing: str = ""
 
 
-def parts(by_seed: BySeed, found: Groups, names: tuple[str, str, str], least: int, higher: bool | None) -> list[Part]:
+def parts(by_seed: BySeed, found: Groups, names: tuple[str, str, str], least: int, sign: int) -> list[Part]:
     """The parts of one cell, in the order of their groups.
 
     Args:
@@ -158,7 +159,7 @@ def parts(by_seed: BySeed, found: Groups, names: tuple[str, str, str], least: in
         found: groups of each sample.
         names: method, data set and metric.
         least: images that a group has at least to be the best or the worst.
-        higher: whether higher is better; None where nobody says.
+        sign: 1 where higher is better, -1 where lower is, 0 where nobody says.
     """
     means: dict[Group, list[float]] = defaultdict(list)
     images: dict[Group, set[str]] = defaultdict(set)
@@ -175,8 +176,8 @@ def parts(by_seed: BySeed, found: Groups, names: tuple[str, str, str], least: in
              "few" if len(images[group]) < least else "")
         for group, one in sorted(means.items())
     ]  # fmt: skip
-    ranked = sorted((part for part in whole if not part.standing), key=lambda part: part.mean, reverse=bool(higher))
-    if higher is None or len(ranked) < 2:
+    ranked = sorted((part for part in whole if not part.standing), key=lambda part: -sign * part.mean)
+    if not sign or len(ranked) < 2:
         return whole
     ends = {ranked[0].group: "best", ranked[-1].group: "worst"}
     return [replace(part, standing=ends.get(part.group, part.standing)) for part in whole]
@@ -186,6 +187,7 @@ def grouped(
     experiment: Experiment,
     source: str,
     overrides: Sequence[str],
+    cells: Sequence[Cell],
     values: Mapping[tuple[str, str], Mapping[str, BySeed]],
     by: str,
     least: int = LEAST,
@@ -193,19 +195,22 @@ def grouped(
     """The parts of all cells that have values by sample, and what the data sets lack that have none, a line each.
 
     Args:
-        values: data set and metric to method to its values (`sampled.of_table`).
+        cells: of the table.
+        values: theirs by sample (`sampled.of_table`).
         by: one of `KINDS`.
 
     Raises:
         Lacking: no data set of the table has what groups are made of.
         MissingAsset, ValueError: as `groups`.
     """
-    done, lacking, known = [], {}, {}
-    rows = {row.key: row for row in experiment.rows}
-    labels = {(row.dataset, row.label): row for row in rows.values()}
+    done: list[Part] = []
+    lacking: dict[str, str] = {}
+    known: dict[str, Groups] = {}
+    rows = {(row.dataset, row.label): row for row in experiment.rows}
+    signs = directions(experiment, cells)
     for (data, metric), methods in values.items():
         for method, by_seed in methods.items():
-            row = labels[data, method]
+            row = rows[data, method]
             if row.data in lacking:
                 continue
             samples = sorted({sample for one in by_seed.values() for sample in one})
@@ -219,8 +224,7 @@ def grouped(
             except Lacking as error:
                 lacking[row.data] = str(error)
                 continue
-            higher = None if metric in experiment.differences else higher_is_better(experiment, metric)
-            done += parts(by_seed, known[key], (method, data, metric), least, higher)
+            done += parts(by_seed, known[key], (method, data, metric), least, signs.get(metric, 0))
     if lacking and not done:
         raise Lacking(next(iter(lacking.values())))
     return done, list(lacking.values())

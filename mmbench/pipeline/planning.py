@@ -53,29 +53,30 @@ class Plan:
 
 
 def plans(
-    values: Mapping[tuple[str, str], Mapping[str, BySeed]], metric: str | None = None, wanted: float | None = None
-) -> tuple[list[Plan], int]:
-    """What a metric, or each, can show on each data set, and how many comparisons the whole table makes.
-
-    The comparisons are those of each row with the best one of its data set and metric.
+    values: Mapping[tuple[str, str], Mapping[str, BySeed]],
+    comparisons: int,
+    metric: str | None = None,
+    wanted: float | None = None,
+) -> list[Plan]:
+    """What a metric, or each, can show on each data set.
 
     Args:
         values: data set and metric to row to its values by seed and sample; rows that are no part of comparisons are
             not among them.
+        comparisons: how many the whole table makes.
         metric: the only one to look at.
         wanted: a difference to show.
     """
-    comparisons = sum(len(rows) - 1 for rows in values.values() if len(rows) > 1)
     chosen = {key: rows for key, rows in values.items() if len(rows) > 1 and metric in (None, key[1])}
     found = [_plan(*key, rows, ALPHA / comparisons, wanted) for key, rows in chosen.items()]
-    return [plan for plan in found if plan], comparisons
+    return [plan for plan in found if plan]
 
 
 def _plan(data: str, metric: str, rows: Mapping[str, BySeed], alpha: float, wanted: float | None) -> Plan | None:
     pairs = []
     for both in combinations(rows.values(), 2):
         if len(images := common_images(both)) > 1:
-            noise = components(*(of_images(row, list(row), images) for row in both))
+            noise = components(*(of_images(row, images) for row in both))
             num_seeds = min(map(len, both))
             smallest = smallest_difference(noise.of_image(num_seeds), len(images), alpha, POWER)
             pairs.append((smallest, len(images), num_seeds, noise))
@@ -118,7 +119,7 @@ def texts(found: Sequence[Plan]) -> list[dict[str, str]]:
 
 def explained(comparisons: int) -> list[str]:
     """What stands under the table."""
-    told = "1 comparison" if comparisons == 1 else f"{comparisons:,} comparisons, each row with the best"
+    told = "1 comparison" if comparisons == 1 else f"the {comparisons:,} comparisons of the table"
     return [EXPLAINED[0].format(comparisons=told), EXPLAINED[1]]
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import numpy as np
 
+from mmbench.pipeline import sampled
 from mmbench.pipeline.cells import Cell, Verdict
 from mmbench.pipeline.experiments import Experiment
-from mmbench.pipeline.sampled import BySeed, common_images, higher_is_better, of_images
+from mmbench.pipeline.sampled import common_images, directions, of_images, of_table
 from mmbench.statistics.ranks import best_probabilities, tau, taus
 
 LEAST = 3  # rows that a ranking has at least
@@ -17,24 +19,23 @@ SHOWN = 0.05  # probability of being the best that is worth a word
 Table = dict[tuple[str, str], dict[str, Cell]]  # data set and metric to method to cell
 
 
-def sentences(
-    experiment: Experiment, cells: Sequence[Cell], values: Mapping[tuple[str, str], Mapping[str, BySeed]]
-) -> list[str]:
+def sentences(experiment: Experiment, cells: Sequence[Cell], results: str | Path) -> list[str]:
     """What stands under a table of its rankings; nothing of fewer than three rows that can be compared.
 
     Reference rows, and rows that did not learn what a metric measures or whose values are outdated, are left out.
 
     Args:
         cells: of the table.
-        values: data set and metric to method to its values by seed and sample (`sampled.of_table`).
+        results: the folder of all records.
+
+    Raises:
+        ValueError: values by sample are damaged.
     """
     table = _comparable(experiment, cells)
-    parts = (
-        _over_seeds(table),
-        _over_metrics(experiment, table),
-        _over_data(table),
-        _over_images(experiment, table, values),
-    )
+    if not table:
+        return []
+    signs, values = directions(experiment, cells), of_table(experiment, cells, results)
+    parts = (_over_seeds(table), _over_metrics(table, signs), _over_data(table), _over_images(table, signs, values))
     return [f"{begin}: {told}." for begin, told in parts if told]
 
 
@@ -61,19 +62,18 @@ def _over_seeds(table: Table) -> tuple[str, str]:
     return "Kendall's tau of the ranking of rows between two seeds (1 is the same), mean of each two", _listed(found)
 
 
-def _over_metrics(experiment: Experiment, table: Table) -> tuple[str, str]:
+def _over_metrics(table: Table, signs: Mapping[str, int]) -> tuple[str, str]:
     """Each two metrics of a data set, their rankings from best to worst."""
     told = []
     for data in dict.fromkeys(data for data, _ in table):
-        directed = [metric for of, metric in table if of == data and metric not in experiment.differences]
+        directed = [metric for of, metric in table if of == data and metric in signs]
         found = {}
         for first, second in combinations(directed, 2):
             one, other = table[data, first], table[data, second]
             both = sorted(one.keys() & other.keys())
             if len(both) >= LEAST:
-                signs = [1 if higher_is_better(experiment, metric) else -1 for metric in (first, second)]
-                columns = [_means(rows, both) for rows in (one, other)]
-                found[f"{first} and {second}"] = tau(signs[0] * columns[0], signs[1] * columns[1])
+                ranked = (signs[first] * _means(one, both), signs[second] * _means(other, both))
+                found[f"{first} and {second}"] = tau(*ranked)
         found = {pair: value for pair, value in found.items() if not np.isnan(value)}
         if found:
             least = min(found, key=lambda pair: found[pair])
@@ -96,19 +96,16 @@ def _over_data(table: Table) -> tuple[str, str]:
     return "Kendall's tau between data sets", _listed(found)
 
 
-def _over_images(
-    experiment: Experiment, table: Table, values: Mapping[tuple[str, str], Mapping[str, BySeed]]
-) -> tuple[str, str]:
+def _over_images(table: Table, signs: Mapping[str, int], values: sampled.Table) -> tuple[str, str]:
     """How often each row is the best of 2,000 draws of the images, mean over its seeds."""
     told, clear = [], []
     for (data, metric), rows in table.items():
         known = {method: values[data, metric][method] for method in rows if method in values.get((data, metric), {})}
         images = common_images(list(known.values()))
-        if len(known) < LEAST or len(images) < 2:
+        if len(known) < LEAST or len(images) < 2 or metric not in signs:
             continue
-        means = np.stack([of_images(by_seed, list(by_seed), images).mean(axis=1) for by_seed in known.values()])
-        sign = 1 if higher_is_better(experiment, metric) else -1
-        shares = best_probabilities(sign * means, np.random.default_rng(0))
+        means = np.stack([of_images(by_seed, images).mean(axis=1) for by_seed in known.values()])
+        shares = best_probabilities(signs[metric] * means, np.random.default_rng(0))
         best = sorted(zip(shares.tolist(), known, strict=True), key=lambda pair: -pair[0])
         if best[0][0] >= 1 - SHOWN:
             clear.append(f"{best[0][1]} of {metric} on {data}")
