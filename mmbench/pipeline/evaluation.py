@@ -15,8 +15,8 @@ from mmbench.core.results import Result
 from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite, build_suite
 from mmbench.pipeline import by_sample, canary, costs, grid, mirrors, scoring
-from mmbench.pipeline.experiments import printed
-from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest
+from mmbench.pipeline.experiments import costs_of, printed
+from mmbench.pipeline.generation import Run, Scored, generate, measure, prepared, shown, write_manifest
 from mmbench.pipeline.rows import described
 
 
@@ -93,6 +93,8 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
         scoring.place_suite(suite, run.plain["trainer"]["accelerator"])
         drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
         generate(run)
+        if rank_zero_only.rank == 0 and costs_of(experiment) & set(costs.OF_CARD):
+            measure(run, next(iter(suite.metrics.values())).device)
         metrics, covered = score(run, suite)
         values = suite.by_sample()
         if rank_zero_only.rank > 0:

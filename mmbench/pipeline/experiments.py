@@ -21,6 +21,12 @@ COSTS = {  # as a table shows them: key of a record's `costs`, and what they are
     "steps": ("steps", "batches of training, of all stages"),
     "CPU seconds": ("cpu_seconds", "of training, all stages, threads and processes"),
     "CPU seconds an image": ("image_cpu_seconds", "of generation, all threads"),
+    "seconds an image": ("image_seconds", "by the clock, one image at a time, mean of 8 after 2 others"),
+    "process memory GiB": (
+        "process_memory_GiB",
+        "the most that the process held while it drew these, Python, libraries and networks of metrics too",
+    ),
+    "GPU memory GiB": ("gpu_memory_GiB", "the most that tensors held on the GPU while it drew these"),
 }
 SIDES = {"above": 1, "below": -1}  # where the better values lie
 
@@ -422,6 +428,14 @@ def published(experiment: Experiment, row: Row) -> dict[str, Published]:
         numbers = _numbers(experiment, row, dict(selected), {metric for _, metric in wanted})
         found |= {shown: numbers[metric] for shown, metric in wanted if metric in numbers}
     return found
+
+
+def costs_of(name: str) -> set[str]:
+    """The keys of costs that an experiment's table shows, on any source; none where there is no such experiment."""
+    if name not in names("experiment"):
+        return set()
+    experiment = load(name)
+    return {COSTS[shown][0] for source in experiment.sources for shown in experiment.on(source).costs}
 
 
 def printed(record: Result) -> dict[str, float]:

@@ -15,10 +15,10 @@ RIGHT = (
     *("smallest difference", "of any pair", "over seeds", "images needed", "seeds needed"),
 )
 EXPLAINED = (
-    "Smallest difference: what the typical pair of rows (the median one) must differ by to be shown with power "
-    f"{POWER:g} by a paired test over images, two-sided, alpha {ALPHA:g} by Holm over {{comparisons}}; the trainings "
-    "are taken as they are. Of any pair: what the noisiest pair must differ by. Over seeds: what other trainings of "
-    "the typical pair would show too, tested over its seeds.",
+    "Smallest difference: what the typical pair of rows (the median of those with most seeds) must differ by to be shown "
+    f"with power {POWER:g} by a paired test over images, two-sided, alpha {ALPHA:g} by Holm over {{comparisons}}; the "
+    "trainings are taken as they are. Of any pair: what the noisiest pair must differ by. Over seeds: what other "
+    "trainings of the typical pair would show too, tested over its seeds.",
     "Standard deviations are of the difference of the typical pair: over images within a seed, and over seeds beyond "
     "what their images explain.",
 )
@@ -83,7 +83,9 @@ def _plan(data: str, metric: str, rows: Mapping[str, BySeed], alpha: float, want
     if not pairs:
         return None
     pairs.sort(key=lambda pair: pair[0])
-    smallest, images_in_common, num_seeds, noise = pairs[len(pairs) // 2]
+    most = max(num_seeds for _, _, num_seeds, _ in pairs)
+    typical = [pair for pair in pairs if pair[2] == most]
+    smallest, images_in_common, num_seeds, noise = typical[len(typical) // 2]
     of_seed = noise.of_seed(images_in_common)
     for_images = needed(wanted, noise.of_image(num_seeds), alpha, POWER) if wanted else None
     for_seeds = needed(wanted, of_seed, alpha, POWER) if wanted and num_seeds > 1 else None

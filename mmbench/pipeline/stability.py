@@ -112,6 +112,8 @@ def _over_images(table: Table, signs: Mapping[str, int], values: sampled.Table) 
         else:
             likely = ", ".join(f"{method} {share:.2f}" for share, method in best if share >= SHOWN)
             told.append(f"{likely} of {metric} on {data}")
+    if len(told) > LISTED:
+        told = [*told[:LISTED], f"and {len(told) - LISTED} more columns without a clear one"]
     if clear:
         told.append(f"always or nearly so (0.95 and more) {_shortened(clear)}")
     return "How often each row is the best when images are drawn again", "; ".join(told)

@@ -207,8 +207,8 @@ def columns(cells: Sequence[Cell]) -> list[str]:
 
 
 def _cost(shown: str, mean: float) -> str:
-    """A cost in words: `1.2 M` parameters, `0.035` seconds of an image, `3,000` of others."""
-    if COSTS[shown][0] == "image_cpu_seconds" and mean < 10:
+    """A cost in words: `1.2 M` parameters, `0.035` seconds or GiB of an image, `3,000` of others."""
+    if COSTS[shown][0] in ("image_cpu_seconds", "image_seconds", "process_memory_GiB", "gpu_memory_GiB") and mean < 10:
         return f"{mean:.2g}"
     if COSTS[shown][0] not in ("parameters", "trained_parameters") or mean < 1000:
         return f"{mean:,.0f}"
