@@ -20,6 +20,7 @@ class FeatureSets(Metric):
     """
 
     needs_reference = True
+    holds = ("features",)
     name: ClassVar[str]
     features: list[Tensor]
     keys: list[Tensor]

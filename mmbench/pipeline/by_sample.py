@@ -19,18 +19,18 @@ COLUMNS = ("id", "caption", "draw")  # of a sample; in the file as `sample/id`, 
 DRAWN = "halves/"  # before the names of scores whose deviations are kept
 
 
-class Drawn(NamedTuple):
-    """How a score of a whole set of images varies with them.
+class Varying(NamedTuple):
+    """How scores of a whole set of images vary with them.
 
     Attributes:
         ids: SHA-256 of the ids of the images; halves of the same images are the same.
         count: how many images.
-        deviations: (100,) float64, as `statistics.resampling.deviations` gives them.
+        deviations: "name@extractor" to (100,) float64, as `statistics.resampling.deviations` gives them.
     """
 
     ids: str
     count: int
-    deviations: NDArray[np.float64]
+    deviations: Mapping[str, NDArray[np.float64]]
 
 
 def keep(
@@ -38,22 +38,22 @@ def keep(
     values: Mapping[str, Mapping[Sample, float]],
     results: str | Path,
     path: str | Path | None = None,
-    varying: Mapping[str, Drawn] | None = None,
+    varying: Varying | None = None,
 ) -> Result:
     """Writes values by sample beside where the record will lie; the record that names the file and its hash.
 
     Comes before `Result.write` with the same `results` and `path`, so that no record names a file that is not there.
     The same values give the same bytes: samples are sorted, each id is written once, and the file holds nothing else.
-    Where no score is a mean over samples, and none varies as is known, there is no file.
+    Where no score is a mean over samples, and of none it is known how it varies, there is no file.
 
     Args:
         record: the record, not written yet.
         values: as `MetricSuite.by_sample` gives them.
         results: the folder of all records.
         path: where the record will lie, if not at its usual place.
-        varying: how other scores vary with the images, all of the same images.
+        varying: how other scores vary with the images.
     """
-    if not values and not varying:
+    if not values and varying is None:
         return record
     record_path = Path(path) if path else record.path(results)
     content = encoded(values, varying)
@@ -76,21 +76,18 @@ def read(record: Result, folder: str | Path) -> dict[str, dict[Sample, float]]:
     return decoded(_content(record, folder))
 
 
-def drawn(record: Result, folder: str | Path) -> dict[str, Drawn]:
-    """How scores of a record vary with the images, of those that are no means over samples: by "name@extractor".
+def varying(record: Result, folder: str | Path) -> Varying | None:
+    """How scores of a record vary with the images, of those that are no means over samples; None where nobody looked.
 
     Raises:
         ValueError: as `read`.
     """
     tensors = load(_content(record, folder))
     if DRAWN not in tensors:
-        return {}
+        return None
     of = json.loads(tensors.pop(DRAWN).tobytes())
-    return {
-        name.removeprefix(DRAWN): Drawn(of["ids"], of["count"], found)
-        for name, found in sorted(tensors.items())
-        if name.startswith(DRAWN)
-    }
+    found = {name.removeprefix(DRAWN): one for name, one in sorted(tensors.items()) if name.startswith(DRAWN)}
+    return Varying(of["ids"], of["count"], found)
 
 
 def _content(record: Result, folder: str | Path) -> bytes:
@@ -110,7 +107,7 @@ def _content(record: Result, folder: str | Path) -> bytes:
     return content
 
 
-def encoded(values: Mapping[str, Mapping[Sample, float]], varying: Mapping[str, Drawn] | None = None) -> bytes:
+def encoded(values: Mapping[str, Mapping[Sample, float]], varying: Varying | None = None) -> bytes:
     """A safetensors file of one float64 (N,) for each metric, NaN where it has no value of a sample.
 
     Beside them `ids` (JSON, as bytes), and of the N samples `sample/id` (place among `ids`), `sample/caption` and
@@ -123,8 +120,9 @@ def encoded(values: Mapping[str, Mapping[Sample, float]], varying: Mapping[str, 
     rows = np.array([(places[one.id], one.caption, one.draw) for one in samples], np.int32).reshape(-1, len(COLUMNS))
     tensors = {name: np.array([one.get(sample, np.nan) for sample in samples]) for name, one in values.items()}
     tensors |= {f"sample/{name}": np.ascontiguousarray(column) for name, column in zip(COLUMNS, rows.T, strict=True)}
-    for name, found in (varying or {}).items():
-        tensors |= {DRAWN + name: found.deviations, DRAWN: _bytes({"ids": found.ids, "count": found.count})}
+    if varying is not None:
+        tensors[DRAWN] = _bytes({"ids": varying.ids, "count": varying.count})
+        tensors |= {DRAWN + name: found for name, found in varying.deviations.items()}
     return save(tensors | {"ids": _bytes(ids)})
 
 

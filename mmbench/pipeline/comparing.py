@@ -65,9 +65,9 @@ class Halves:
         deviations: (100,), mean over seeds.
     """
 
-    def __init__(self, found: Sequence[by_sample.Drawn]) -> None:
+    def __init__(self, name: str, found: Sequence[by_sample.Varying]) -> None:
         self.ids, self.count = found[0].ids, found[0].count
-        self.deviations: Floats = np.mean([one.deviations for one in found], axis=0)
+        self.deviations: Floats = np.mean([one.deviations[name] for one in found], axis=0)
 
 
 class Evidence:
@@ -79,7 +79,7 @@ class Evidence:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.held: dict[str, tuple[Mapping[str, Mapping[Sample, float]], Mapping[str, by_sample.Drawn]]] = {}
+        self.held: dict[str, tuple[dict[str, dict[Sample, float]], by_sample.Varying | None]] = {}
 
     def of(self, value: Value) -> Images | Halves | str:
         """What is known of a value that a table shows; or why nothing is, "" where it needs no saying."""
@@ -94,11 +94,13 @@ class Evidence:
         values = self.values(value)
         if values and all(values.values()):
             return Images(values)
-        drawn = [self._read(record)[1].get(value.name) for record in value.records.values()]
-        known = [one for one in drawn if one]
-        if not known or len(known) < len(drawn) or len({one.ids for one in known}) > 1:
-            return "" if value.parts else NOT_KEPT
-        return Halves(known)
+        if value.parts:
+            return ""
+        varying = [self._read(record)[1] for record in value.records.values()]
+        known = [one for one in varying if one and value.name in one.deviations]
+        if len(known) < len(varying) or len({one.ids for one in known}) > 1:
+            return NOT_KEPT
+        return Halves(value.name, known)
 
     def values(self, value: Value) -> Values:
         """Seed to the values by sample that a table's value is the mean of; empty where it is no mean.
@@ -119,10 +121,10 @@ class Evidence:
             return _product(values[f"sim@{extractor}"], values["diff"])
         return values.get(name)
 
-    def _read(self, record: Result) -> tuple[Mapping[str, Mapping[Sample, float]], Mapping[str, by_sample.Drawn]]:
+    def _read(self, record: Result) -> tuple[dict[str, dict[Sample, float]], by_sample.Varying | None]:
         key = record.samples["sha256"]
         if key not in self.held:
-            self.held[key] = by_sample.read(record, self.folder), by_sample.drawn(record, self.folder)
+            self.held[key] = by_sample.read(record, self.folder), by_sample.varying(record, self.folder)
         return self.held[key]
 
 

@@ -16,9 +16,9 @@ RIGHT = (
 )
 EXPLAINED = (
     "Smallest difference: what the typical pair of rows (the median of those with most seeds) must differ by to be "
-    f"shown with power {POWER:g} by a paired test over images, two-sided, alpha {ALPHA:g} by Holm over {{comparisons}}; the "
-    "trainings are taken as they are. Of any pair: what the noisiest pair must differ by. Over seeds: what other "
-    "trainings of the typical pair would show too, tested over its seeds.",
+    f"shown with power {POWER:g} by a paired test over images, two-sided, alpha {ALPHA:g} by Holm over "
+    "{comparisons}; the trainings are taken as they are. Of any pair: what the noisiest pair must differ by. Over "
+    "seeds: what other trainings of the typical pair would show too, tested over its seeds.",
     "Standard deviations are of the difference of the typical pair: over images within a seed, and over seeds beyond "
     "what their images explain.",
 )

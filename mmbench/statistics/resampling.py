@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mmbench.statistics.bootstrap import LEVEL, Floats
 
 HALVES = 100
+FEWEST = 4  # images of which halves have a spread
 
 
 class Deviations(NamedTuple):
@@ -40,8 +41,8 @@ def halves(count: int, seed: int = 0) -> NDArray[np.int64]:
     Raises:
         ValueError: there are fewer than 4, of which no half has a spread.
     """
-    if count < 4:
-        raise ValueError(f"expected 4 images or more for halves of them, found {count}: score more images")
+    if count < FEWEST:
+        raise ValueError(f"expected {FEWEST} images or more for halves of them, found {count}: score more images")
     rng = np.random.default_rng(seed)
     return np.stack([np.sort(rng.choice(count, count // 2, replace=False)) for _ in range(HALVES)])
 
