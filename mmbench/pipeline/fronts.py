@@ -21,7 +21,7 @@ from mmbench.statistics.fronts import on_front
 # Okabe and Ito's colours, which are told apart by colour-blind people, and markers, of another number, in turn.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 MARKERS = "os^vDPX*<"
-ASIDE = {"color": "0.55", "markerfacecolor": "none"}  # of what is no part of the front
+ASIDE = {"markerfacecolor": "none"}  # of what is no part of the front
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def link(page: Path) -> str:
 def write(page: Path, experiment: Experiment, cells: Sequence[Cell]) -> Path | None:
     """Writes the figure beside a page: a row for each front, a column for each data set, a look for each method.
 
-    Small points are seeds, large ones their means; those that no other beats are joined. Hollow grey ones bound the
+    Small points are seeds, large ones their means; those that no other beats are joined. Hollow ones bound the
     others or did not learn, and are no part of a front. Arrows say where the better values of an axis lie.
 
     Returns:
@@ -180,9 +180,10 @@ def _label(axis: Axes, front: Mapping[str, str], signs: Sequence[int]) -> None:
 
 def _legend(fronts: Sequence[Sequence[Point]], looks: Mapping[str, Mapping[str, str]]) -> list[Line2D]:
     """The methods that have a point, by their look, and what the line is."""
-    aside = {point.method: not point.compared for points in fronts for point in points}
+    drawn = dict.fromkeys(point.method for points in fronts for point in points)
+    filled = {point.method for points in fronts for point in points if point.compared}
     found = [
-        Line2D([], [], label=name, linestyle="", **{**looks[name], **(ASIDE if is_aside else {})})
-        for name, is_aside in aside.items()
+        Line2D([], [], label=name, linestyle="", **{**looks[name], **({} if name in filled else ASIDE)})
+        for name in drawn
     ]
     return [*found, Line2D([], [], label="no other is better in both", color="0.25", linewidth=1.4)]

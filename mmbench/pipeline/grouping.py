@@ -215,9 +215,7 @@ def grouped(
                 continue
             samples = sorted({sample for one in by_seed.values() for sample in one})
             plain = _config(experiment, row, metric, source, min(by_seed), overrides)
-            key = sha256_json(
-                [described(plain)["data"], Protocol.of(plain["protocol"]).facts(), _prompt(plain), samples]
-            )
+            key = sha256_json([_seen(plain, by), samples])
             try:
                 if key not in known:
                     known[key] = groups(by, plain, samples)
@@ -230,9 +228,12 @@ def grouped(
     return done, list(lacking.values())
 
 
-def _prompt(plain: dict[str, Any]) -> str | None:
-    prompt: str | None = config.target(plain["method"]["module"]).task.prompt
-    return prompt
+def _seen(plain: dict[str, Any], by: str) -> list[Any]:
+    """What groups depend on, so that rows share them: of holes how a method sees its pictures, of others it is none."""
+    data = plain["data"]
+    looks = described(plain)["data"] if by == "mask_area" else [data["name"], data["module"].get("split_scheme")]
+    prompt = config.target(plain["method"]["module"]).task.prompt
+    return [looks, Protocol.of(plain["protocol"]).facts(), prompt]
 
 
 def _config(
