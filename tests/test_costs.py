@@ -267,7 +267,7 @@ def test_the_peak_is_that_of_the_images_and_not_of_what_was_before(monkeypatch):
 
 
 def test_an_evaluation_measures_by_the_card_where_its_table_asks_for_it_and_once(painters, monkeypatch):
-    words = ["method=base", *WORDS, "weights=none"]
+    words = ["method=base", *WORDS, "weights=none", "protocol.draws=3"]  # 12 images
     record, run = evaluation.evaluate(config.composed(words))
     assert not record.costs.keys() & set(costs.OF_CARD)
     monkeypatch.setattr(evaluation, "costs_of", lambda name: {"image_seconds"} if name == "other" else set())

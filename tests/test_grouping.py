@@ -60,9 +60,6 @@ def birds(tmp_path_factory):
 
 def test_groups_are_what_the_data_set_says_of_its_images(birds):
     plain, data, keys = birds
-    records = {record.id: record for record in data.split("test")}
-    for sample, (group,) in groups("class", plain, keys).items():
-        assert (group.place, group.name) == (records[sample.id].class_id, sample.id.rpartition("/")[0])
     texts = data.texts("test", keys, plain["protocol"]["seed"])["caption_mismatched"]  # what an edit is to follow
     named = groups("attribute", plain, keys)
     for sample, text in zip(keys, texts, strict=True):
@@ -72,6 +69,16 @@ def test_groups_are_what_the_data_set_says_of_its_images(birds):
     for sample, text in zip(keys, texts, strict=True):
         low, high = (int(word) for word in lengths[sample][0].name.split() if word.isdecimal())
         assert low <= len(text.split()) <= high
+
+
+def test_a_class_is_called_by_its_folder_where_that_is_its_own():
+    make = grouping.KINDS["class"][1]
+    items = [{"id": f"{name}/{place}", "class_id": number} for place, (name, number) in enumerate(["a1", "b2", "a1"])]
+    assert make([{**item, "class_id": int(item["class_id"])} for item in items], "caption") == [
+        (Group(1, "a"),), (Group(2, "b"),), (Group(1, "a"),),
+    ]  # fmt: skip
+    alike = [{"id": f"jpg/{place}", "class_id": place % 2} for place in range(3)]
+    assert [group.name for (group,) in make(alike, "caption")] == ["class 0", "class 1", "class 0"]
 
 
 def test_holes_are_grouped_by_their_area(tmp_path, birds):
@@ -105,7 +112,7 @@ def test_a_field_that_a_data_set_lacks_is_named_in_one_line(birds):
 
 
 def test_the_command_writes_a_page_and_prints_each_form(home, birds, monkeypatch, capsys):
-    plain, _, keys = birds
+    plain, data, keys = birds
     rng = np.random.default_rng(0)
     rows = {
         name: {seed: {"diff": {sample: float(rng.random()) for sample in keys}, "is@toy": 3.0} for seed in (0, 1)}
@@ -113,22 +120,29 @@ def test_the_command_writes_a_page_and_prints_each_form(home, birds, monkeypatch
     }
     stand_in(monkeypatch, "results", rows)
     monkeypatch.setattr(table, "load", lambda name: experiment("a", "b"))
-    words = ["experiment=x", "by=class", "least=1", "data.toy_images=40", f"paths.assets={plain['paths']['assets']}"]
+    assets = f"paths.assets={plain['paths']['assets']}"
+    words = ["experiment=x", "by=attribute", "least=1", "data.toy_images=40", assets]
     assert table.main(words) == 0
     out = capsys.readouterr().out
-    page = (home / "results/tables/x-toy-by-class.md").read_text()
+    page = (home / "results/tables/x-toy-by-attribute.md").read_text()
     assert out.splitlines()[0] in page
-    assert "groups: results/tables/x-toy-by-class.md" in out
+    assert "groups: results/tables/x-toy-by-attribute.md" in out
     assert "No means over images, and so not by group: sim, IS." in out
     assert "## diff on birds" in page
     assert page.count("(worst)") == 2, "one of each method"
     assert table.main([*words, "format=csv"]) == 0
-    frame = pd.read_csv(StringIO(capsys.readouterr().out))
-    values = pd.Series(rows["a"][0]["diff"]), pd.Series(rows["a"][1]["diff"])
-    folders = [sample.id.rpartition("/")[0] for sample in keys]
-    expected = sum(pd.Series(one.to_numpy()).groupby(folders).mean() for one in values) / 2
-    found = frame[frame.method == "a"].set_index("group").value
-    assert found.to_dict() == pytest.approx(expected.to_dict(), abs=1e-4)
+    found = pd.read_csv(StringIO(capsys.readouterr().out))
+    field = "caption_mismatched_attributes"  # of what an edit is to follow
+    items = data.evaluation("test", keys, plain["protocol"]["seed"], {field})
+    frame = pd.DataFrame(
+        {
+            "group": [[f"{part} {value}" for part, value in items[index][field].items()] for index in range(len(keys))],
+            **{str(seed): list(rows["a"][seed]["diff"].values()) for seed in (0, 1)},
+        }
+    ).explode("group")
+    expected = frame.dropna().groupby("group")[["0", "1"]].mean().mean(axis=1)
+    of_a = found[found.method == "a"].set_index("group").value
+    assert of_a.to_dict() == pytest.approx(expected.to_dict(), abs=1e-4)
 
 
 @pytest.mark.parametrize(
