@@ -19,11 +19,12 @@ COMMANDS = {
     "prepare": "fetch or make a data set and check it",
     "status": "say how far the rows of a table are: done, at work, failed, missing",
     "table": "print the table of an experiment from the records that are there",
+    "lint": "say which printed numbers cannot be",
     "wandb": "build the workspace of an experiment on Weights & Biases",
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
-LIGHT = ("status", "table", "wandb", "list")  # compute nothing
+LIGHT = ("status", "table", "lint", "wandb", "list")  # compute nothing
 
 HELP = """usage: mmbench COMMAND [key=value ...]
 
