@@ -20,11 +20,12 @@ COMMANDS = {
     "status": "say how far the rows of a table are: done, at work, failed, missing",
     "table": "print the table of an experiment from the records that are there",
     "power": "say what differences a table can show, and how many images and seeds would show a wanted one",
+    "lint": "say which printed numbers cannot be",
     "wandb": "build the workspace of an experiment on Weights & Biases",
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
-LIGHT = ("status", "table", "power", "wandb", "list")  # compute nothing
+LIGHT = ("status", "table", "power", "lint", "wandb", "list")  # compute nothing
 
 HELP = """usage: mmbench COMMAND [key=value ...]
 

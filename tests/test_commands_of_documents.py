@@ -81,6 +81,7 @@ HOW = {
     "mmbench evaluate --multirun hydra/sweeper=optuna objective=fid@toy weights=trained": Named("without its words"),
     "mmbench status experiment=demo data.source=toy": Run(),
     "mmbench status": Named("without its words"),
+    "mmbench lint": Run(),
     "mmbench list": Run(),
     "mmbench list group=mask": Run(),
     "mmbench table experiment=demo data.source=toy format=latex": Run(),

@@ -79,6 +79,11 @@ def test_a_size_that_the_stride_does_not_allow_is_one_line():
     assert "\n" not in str(error.value)
 
 
+def test_an_autoencoder_without_residual_blocks_is_one_line():
+    with pytest.raises(ValueError, match=r"^expected at least 1 residual block of each size, found 0: set num_blocks"):
+        Encoder(width=8, multipliers=[1, 2], num_blocks=0, attention_factors=[], out_channels=4, num_groups=4)
+
+
 def test_the_legacy_convention_has_its_weight_before_the_other_term():
     paper, legacy = VectorQuantiser(5, 3, beta=0.25), LegacyVectorQuantiser(5, 3, beta=0.25)
     legacy.load_state_dict(paper.state_dict())

@@ -131,6 +131,9 @@ class Encoder(nn.Module):
             middle they do in any case.
         out_channels: of the maps; twice those of the latent where mean and log variance are wanted.
         num_groups: of each normalisation, which divides all widths.
+
+    Raises:
+        ValueError: there is no residual block, which alone changes the width.
     """
 
     def __init__(
@@ -142,6 +145,8 @@ class Encoder(nn.Module):
         out_channels: int,
         num_groups: int = 32,
     ) -> None:
+        if num_blocks < 1:
+            raise ValueError(f"expected at least 1 residual block of each size, found {num_blocks}: set num_blocks")
         super().__init__()
         widths = [width * multiplier for multiplier in multipliers]
         self.factor = 2 ** (len(widths) - 1)

@@ -234,7 +234,7 @@ def _with_interval(cell: Cell, found: Images | Halves | str) -> Cell:
         return replace(cell, interval=mean_interval(found.sums, found.counts))
     if isinstance(found, Halves):
         return replace(cell, interval=judged(cell.value.mean, found.deviations).interval)
-    return replace(cell, without_interval=found)
+    return cell if cell.value.outdated else replace(cell, without_interval=found)  # its own reason comes first
 
 
 def _tested(

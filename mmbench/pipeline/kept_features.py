@@ -60,13 +60,23 @@ def read(file: Path) -> tuple[list[Sample], dict[str, Tensor]]:
     return samples, outputs
 
 
+def suite_of(run: Run) -> MetricSuite:
+    """The metrics of a run's protocol, where the run computes.
+
+    Raises:
+        MissingAsset, ValueError: as `build_suite` and `scoring.place_suite`.
+    """
+    assets = Path(run.plain["paths"]["assets"]).expanduser()
+    suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets, run.plain["settings"])
+    scoring.place_suite(suite, run.plain["trainer"]["accelerator"])
+    return suite
+
+
 def restore(run: Run, record: Result) -> None:
     """Makes features that are gone again, from the run's images; the first of several processes does."""
     if rank_zero_only.rank > 0 or not _lacking(run, record):
         return
-    assets = Path(run.plain["paths"]["assets"]).expanduser()
-    suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets, run.plain["settings"])
-    scoring.place_suite(suite, run.plain["trainer"]["accelerator"])
+    suite = suite_of(run)
     wanted: dict[Path, tuple[Any, set[str]]] = {}
     for metric in suite.metrics.values():
         if metric.holds:
