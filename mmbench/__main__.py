@@ -21,12 +21,13 @@ COMMANDS = {
     "status": "say how far the rows of a table are: done, at work, failed, missing",
     "table": "print the table of an experiment from the records that are there",
     "study": "build a blinded page of pictures for people to judge, and score their answers",
+    "power": "say what differences a table can show, and how many images and seeds would show a wanted one",
     "lint": "say which printed numbers cannot be",
     "wandb": "build the workspace of an experiment on Weights & Biases",
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
-LIGHT = ("status", "table", "lint", "wandb", "list")  # compute nothing
+LIGHT = ("status", "table", "power", "lint", "wandb", "list")  # compute nothing
 
 HELP = """usage: mmbench COMMAND [key=value ...]
 

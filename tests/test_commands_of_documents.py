@@ -85,6 +85,8 @@ HOW = {
     "mmbench list": Run(),
     "mmbench list group=mask": Run(),
     "mmbench table experiment=demo data.source=toy format=latex": Run(),
+    "mmbench table experiment=demo data.source=toy by=caption_length": Refused("expected records of demo with values"),
+    "mmbench power experiment=demo data.source=toy": Refused("expected two rows of demo with values by sample"),
     "mmbench prepare data=cub data.source=toy": Run(SMALL[1:]),
     "mmbench evaluate method=real_video data=moving_birds data.source=toy protocol=strict_video weights=none": Run(
         SMALL

@@ -233,6 +233,59 @@ def test_a_record_has_its_costs_and_one_of_before_has_none(painters, home):
     assert before.run_key == run.run_key, "it is the record of this run as it was"
 
 
+def test_seconds_and_memory_of_an_image_are_those_of_the_images_that_count(monkeypatch, tmp_path):
+    monkeypatch.setattr(costs, "perf_counter", lambda: Clock.seconds)
+    monkeypatch.setattr(costs, "PROCESS", tmp_path)
+    (tmp_path / "status").write_text("VmPeak:\t9999999 kB\nVmHWM:\t  524288 kB\n")
+    painter, seen = Painter().eval(), []
+
+    def slow(batch, noise):
+        assert torch.is_inference_mode_enabled()
+        seen.append((batch["image"], (tmp_path / "clear_refs").is_file()))
+        Clock.seconds += len(seen)  # 1 and 2 seconds to warm up, then 3 to 10
+        return batch["image"]
+
+    monkeypatch.setattr(painter, "generate", slow)
+    batches = [{"image": torch.full((1, 3, 4, 4), place / 10), "noise": None} for place in range(10)]
+    assert costs.on_card(painter, batches) == {"image_seconds": 6.5, "process_memory_GiB": 0.5}
+    assert [cleared for _, cleared in seen] == [False, False, *[True] * 8], "peaks begin after the warm-up"
+    monkeypatch.setattr(costs, "PROCESS", tmp_path / "none")  # another system than Linux
+    assert costs.on_card(painter, batches).keys() == {"image_seconds"}
+
+
+@pytest.mark.skipif(not costs.PROCESS.is_dir(), reason="not run: another system than Linux")
+def test_the_peak_is_that_of_the_images_and_not_of_what_was_before(monkeypatch):
+    painter = Painter().eval()
+    batches = [{"image": torch.zeros(1, 3, 4, 4), "noise": None}] * 3
+    kept = []
+    monkeypatch.setattr(painter, "generate", lambda batch, noise: kept.append(torch.zeros(0)) or batch["image"])
+    before = torch.ones(2**26)  # 0.25 GiB
+    del before
+    without = costs.on_card(painter, batches)["process_memory_GiB"]
+    monkeypatch.setattr(painter, "generate", lambda batch, noise: torch.ones(2**26)[:48].view(1, 3, 4, 4))
+    assert 0.2 < costs.on_card(painter, batches)["process_memory_GiB"] - without < 0.35
+
+
+def test_an_evaluation_measures_by_the_card_where_its_table_asks_for_it_and_once(painters, monkeypatch):
+    words = ["method=base", *WORDS, "weights=none", "protocol.draws=3"]  # 12 images
+    record, run = evaluation.evaluate(config.composed(words))
+    assert not record.costs.keys() & set(costs.OF_CARD)
+    monkeypatch.setattr(evaluation, "costs_of", lambda name: {"image_seconds"} if name == "other" else set())
+    record, again = evaluation.evaluate(config.composed([*words, "experiment=other"]))
+    assert again.run_key == run.run_key, "a cost is part of no hash"
+    told = json.loads((run.folder / costs.CARD).read_text())
+    assert told["image_seconds"] > 0
+    assert {key: record.costs[key] for key in told} == told
+    monkeypatch.setattr(generation, "on_card", lambda *_: 1 / 0)
+    generation.measure(run, torch.device("cpu"))
+    assert evaluation.evaluate(config.composed([*words, "experiment=other"]))[0].costs == record.costs
+
+
+def test_a_table_says_which_costs_it_shows():
+    assert experiments.costs_of("tokens_diffusion_toy") >= {"image_seconds", "process_memory_GiB", "parameters"}
+    assert experiments.costs_of("none of ours") == set()
+
+
 CONTENT = {
     "citation": "Nobody. 2026.",
     "protocol": "manigan",
@@ -306,6 +359,8 @@ def test_costs_are_no_part_of_what_did_not_learn(monkeypatch):
         ("parameters", 2.5e12, "2500.0 G"),
         ("steps", 25000.0, "25,000"),
         ("CPU seconds", 0.6, "1"),
+        ("seconds an image", 0.5, "0.5"),
+        ("process memory GiB", 1.25, "1.2"),
     ],
 )
 def test_a_cost_is_written_by_its_kind(name, mean, text):

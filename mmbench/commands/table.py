@@ -5,16 +5,20 @@ from pathlib import Path
 
 from mmbench.core import catalogue, command_line, config, results
 from mmbench.core.files import RESULTS, require_writable, write_text
-from mmbench.pipeline.experiments import load, require_own_protocols, seeds_of
+from mmbench.pipeline.experiments import Experiment, load, require_own_protocols, seeds_of
 
 FORMATS = ("markdown", "latex", "html", "csv")
+BY = ("class", "attribute", "caption_length", "object_count", "mask_area")
 HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={"|".join(FORMATS)}] [key=value ...]
 
   seeds=0,1,2            instead of the experiment's own seeds
+  by={"|".join(BY)}
+                         each cell by group of images, the worst group and how far it lies behind the best; least=10:
+                         images that a group has at least to be either
 
 Prints the table of an experiment from the newest records of its current configuration, and writes it below
-results/tables/, with a figure beside it where the experiment has a `curve`. Without experiment=: every experiment
-that has records.
+results/tables/, with how stable the ranking of its rows is, and with figures beside it where the experiment has a
+`curve` or `fronts`. Without experiment=: every experiment that has records.
 """
 
 
@@ -29,9 +33,73 @@ def _require_heard(words: Sequence[str]) -> None:
         raise ValueError(f"expected words for all rows of a table, found {chosen[0]}: `mmbench reproduce` takes it")
 
 
+def _require_groups(own: dict[str, str]) -> None:
+    """Refuses groups that there are not, of no table, or their least size without them.
+
+    Raises:
+        ValueError: says which.
+    """
+    if "by" in own and own["by"] not in BY:
+        catalogue.unknown("by", own["by"], BY)
+    if "by" in own and "experiment" not in own:
+        raise ValueError("expected experiment=NAME beside by=, found none: name the table")
+    if "least" in own:
+        command_line.whole_number("least", own["least"], 1)
+        if "by" not in own:
+            raise ValueError("expected by= beside least=, which is of groups, found none: say by=, or leave least= out")
+
+
+def _by_group(
+    experiment: Experiment,
+    source: str,
+    seeds: Sequence[int],
+    words: Sequence[str],
+    paths: dict[str, str],
+    own: dict[str, str],
+) -> int:
+    """Prints the table by group and writes its page."""
+    from mmbench.pipeline import grouping, sampled, tables
+    from mmbench.pipeline.cells import cells_of
+    from mmbench.pipeline.sheets import rendered
+
+    by, least = own["by"], int(own.get("least", grouping.LEAST))
+    held = results.by_configuration(paths["results"], experiment.name)
+    cells = cells_of(experiment, source, seeds, words, paths, held, experiment.rows)
+    values = sampled.of_table(experiment, cells, paths["results"])
+    if not values:
+        raise ValueError(
+            f"expected records of {experiment.name} with values by sample, found none: run mmbench reproduce "
+            f"experiment={experiment.name} data.source={source}"
+        )
+    found, missing = grouping.grouped(experiment, source, words, cells, values, by, least)
+    whole = {(cell.method, cell.data, cell.metric): cell.value.mean for cell in cells}
+    known = {metric for _, metric in values}
+    left_out = [metric for metric in experiment.metrics if metric not in known]
+    under = grouping.explained(by, least, missing, left_out)
+    summary = grouping.summary(found, whole)
+    path = tables.page(experiment, source, seeds, paths["results"])
+    path = path.with_name(f"{path.stem}-by-{by}.md")
+    parts = [f"# {experiment.name} by {by.replace('_', ' ')} ({source} data)\n", rendered(summary, "markdown")]
+    parts += [f"{line}\n" for line in under]
+    for (data, metric), lines in grouping.crossed(found).items():
+        parts += [f"## {metric} on {data}\n", rendered(lines, "markdown", [*lines[0]][1:])]
+    write_text(path, "\n".join(parts))
+    form = own.get("format", "")
+    if form == "csv":
+        print(rendered(grouping.lines(found), form), end="")
+        return 0
+    print(rendered(summary, form or "markdown", (), under), end="")
+    if not form:
+        print("\n".join(["", *under, "", f"groups: {path}"]))
+        print(f"next: mmbench table experiment={experiment.name} data.source={source} by={by} format=csv")
+    return 0
+
+
 def main(arguments: list[str]) -> int:
-    own, rest = command_line.split_options(arguments, ("experiment", "format", "data.source", "seeds"))
+    options = ("experiment", "format", "data.source", "seeds", "by", "least")
+    own, rest = command_line.split_options(arguments, options)
     command_line.require_said(own)
+    _require_groups(own)
     _require_heard(rest)
     form = own.get("format", "")
     if form and form not in FORMATS:
@@ -41,7 +109,10 @@ def main(arguments: list[str]) -> int:
     source = own.get("data.source", chosen[0].sources[-1])
     paths = config.composed(["method=identity", f"data.source={source}", *rest])["paths"]
     require_writable(Path(paths["results"]) / "tables", RESULTS)
-    from mmbench.pipeline import marks, tables  # pandas and scipy, which no mistake above needs
+    if "by" in own:
+        here = chosen[0].on(source)
+        return _by_group(here, source, seeds_of(own.get("seeds"), rest, here), rest, paths, own)
+    from mmbench.pipeline import comparing, marks, stability, tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
 
     pages, parts = {}, {}
@@ -52,6 +123,7 @@ def main(arguments: list[str]) -> int:
             here = experiment.on(source)
             seeds = seeds_of(own.get("seeds"), rest, here)
             cells = cells_of(here, source, seeds, rest, paths, held, here.rows, failed=failed)
+            cells = comparing.compared(here, cells, paths["results"])
             if "experiment" not in own and all(cell.value.mean is None for cell in cells):
                 continue
             path = tables.page(here, source, seeds, paths["results"])
@@ -61,14 +133,18 @@ def main(arguments: list[str]) -> int:
                 print(tables.rendered(cells, form, under), end="")
             else:
                 tables.show(cells, f"{here.name} ({source} data)", under)
-            write_text(path, tables.document(here, source, seeds, cells))
-            if not form:
-                print(f"table: {path}")
-            if here.curve:
-                from mmbench.pipeline import curves  # matplotlib, which other tables do not need
+            below = stability.sentences(here, cells, paths["results"])
+            drawn = {}
+            if here.curve or here.fronts:
+                from mmbench.pipeline import curves, fronts  # matplotlib, which other tables do not need
 
-                if (drawn := curves.write(path, here, cells)) and not form:
-                    print(f"curve: {drawn}")
+                drawn = {"curve": curves.write(path, here, cells) if here.curve else None}
+                drawn["fronts"] = fronts.write(path, here, cells) if here.fronts else None
+                below = [*([fronts.link(path)] if drawn["fronts"] else []), *below]
+            write_text(path, tables.document(here, source, seeds, cells, below))
+            if not form:
+                for name, place in {"table": path, **drawn}.items():
+                    print(f"{name}: {place}") if place else None
     readme = Path("README.md")
     if "experiment" not in own and pages:
         placed = tables.update_readme(readme, {"tables": tables.summarised(pages, Path()), **parts})

@@ -36,9 +36,9 @@ class Result:
         coverage: {"count", "sha256", "processes"}: proof that each sample was scored exactly once.
         samples: {"file", "sha256"} of the values by sample, a file beside the record; empty where there are none.
         size: height and width of the generated images, in pixels.
-        costs: {"parameters", "image_cpu_seconds", "trained_parameters", "steps", "cpu_seconds"}: what generation reads
-            and takes, and what training took with all its stages (`mmbench/pipeline/costs.py`); without what is not
-            known.
+        costs: {"parameters", "image_cpu_seconds", "trained_parameters", "steps", "cpu_seconds", "image_seconds",
+            "process_memory_GiB", "gpu_memory_GiB"}: what generation reads and takes, and what training took with all
+            its stages (`mmbench/pipeline/costs.py`); without what is not known.
         canary: {"pictures", "changed"}: what the drift canary saw before (`mmbench/canary.py`).
         config: the resolved configuration without hardware and paths.
         outdated: why the values are no longer what this version would compute, in a few words; "" where they are. A

@@ -1,11 +1,12 @@
 """What every metric is: what it needs, in which direction it is better, and a value with its spread and count."""
 
+import copy
 import functools
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -63,6 +64,8 @@ class Metric(torchmetrics.Metric):
             name that a score is recorded under; empty where all are.
         fewer: what a user may do, in words, who has fewer images than `least_count`, beside adding some.
         least_size: height and width that pictures have at least, in pixels, for its own windows.
+        holds: states that are what the extractor says of each generated image, by the name of that output; of a score
+            of a whole set, which is no mean over images.
         sample_values: once computed, what the score is the mean of: (N,) float64, a value for each image in the order
             in which they were shown, those of all processes one after the other, NaN where there is none. None of a
             score that is no mean over images.
@@ -76,6 +79,7 @@ class Metric(torchmetrics.Metric):
     told: str = ""
     least_size: int = 1
     fewer: ClassVar[str] = ""
+    holds: ClassVar[tuple[str, ...]] = ()
     sample_values: Tensor | None = None
     full_state_update = False
     warned = False
@@ -114,6 +118,26 @@ class Metric(torchmetrics.Metric):
         """
         self.sample_values = values.cpu()
         return mean_score(type(self).__name__, values[~values.isnan()])
+
+    def part(self, samples: Sequence[Sample], held: Mapping[str, Tensor]) -> Self:
+        """The metric with other generated images, as `holds` names them, beside the same real set.
+
+        It is for `score` alone: it belongs to no other process, and shares what it has of the real set.
+
+        Args:
+            samples: N of them.
+            held: (N, ...) of each state in `holds`.
+        """
+        part = copy.copy(self)
+        for state in self.holds:
+            setattr(part, state, [held[state]])
+        if "keys" in self._defaults:
+            part.keys = [sample_keys(samples)]
+        return part
+
+    def score(self) -> Score:
+        """As `compute`, of the images of this process alone, and without keeping it."""
+        return type(self).compute(self)
 
     def reset(self) -> None:
         """Forgets all images."""

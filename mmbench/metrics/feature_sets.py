@@ -22,6 +22,7 @@ class FeatureSet(Metric):
         ValueError: the extractor gives none.
     """
 
+    holds = ("features",)
     name: ClassVar[str]
     features: list[Tensor]
     keys: list[Tensor]

@@ -32,6 +32,7 @@ class FID(Metric):
     needs_reference = True
     higher_is_better = False
     least_count = 2  # of a covariance
+    holds = ("features",)
     features: list[Tensor]
     reference_sum: Tensor
     reference_products: Tensor

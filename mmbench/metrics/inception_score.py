@@ -24,6 +24,7 @@ class InceptionScore(Metric):
     """
 
     higher_is_better = True
+    holds = ("logits",)
     fewer = ", or set protocol.metrics.is.splits=N to fewer (the score is another one then, and is named so)"
     logits: list[Tensor]
     keys: list[Tensor]

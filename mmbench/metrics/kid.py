@@ -1,9 +1,13 @@
 """KID."""
 
+from collections.abc import Mapping, Sequence
+from typing import Self
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmbench.core.noise import Sample
 from mmbench.metrics.base import Score
 from mmbench.metrics.feature_sets import FeatureSets
 from mmbench.metrics.features import Extractor
@@ -47,6 +51,12 @@ class KID(FeatureSets):
     @property
     def least_count(self) -> int:
         return self.subset_size
+
+    def part(self, samples: Sequence[Sample], held: Mapping[str, Tensor]) -> Self:
+        """As `Metric.part`; where there are fewer images than a subset has, with them all: the mean is the same."""
+        part = super().part(samples, held)
+        part.subset_size = min(self.subset_size, len(samples))
+        return part
 
     def compute(self) -> Score:
         generated, real = self.generated(self.subset_size), self.real(self.subset_size)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,21 @@ from mmbench.core import catalogue
 from mmbench.core.config import config_hash, construct, default_assets, node
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.noise import Sample
-from mmbench.metrics.base import Metric, Score
+from mmbench.metrics.base import Metric, Score, joined
 from mmbench.metrics.batch import Batch, check_batch, check_reference, warn_once
 from mmbench.metrics.features import Extractor
+
+
+class Held(NamedTuple):
+    """What metrics of whole sets hold of generated images.
+
+    Attributes:
+        samples: N samples, sorted.
+        outputs: hash of an extractor's weights to name of its output to (N, ...), in that order.
+    """
+
+    samples: list[Sample]
+    outputs: dict[str, dict[str, Tensor]]
 
 
 class MetricSuite(nn.Module):
@@ -153,6 +165,26 @@ class MetricSuite(nn.Module):
         """
         return {_key(name, metric): metric.compute() for name, metric in self.metrics.items()}
 
+    def held(self) -> "Held":
+        """What metrics of whole sets hold of every generated image, over all processes; every process calls it.
+
+        Raises:
+            ValueError: as `by_sample`.
+        """
+        samples = self._shown()
+        order = sorted(range(len(samples)), key=samples.__getitem__)
+        found: dict[str, dict[str, Tensor]] = {}
+        for metric in self.metrics.values():
+            if not metric.holds:
+                continue
+            of = found.setdefault(metric.extractor.weights_sha256, {})
+            if lacking := [state for state in metric.holds if state not in of]:  # metrics of one network hold the same
+                with metric.sync_context():
+                    of.update({state: joined(getattr(metric, state))[order] for state in lacking})
+                for state in lacking:
+                    self._require_own(samples, len(of[state]))
+        return Held([samples[place] for place in order], found)
+
     def by_sample(self) -> dict[str, dict[Sample, float]]:
         """The values that scores are means of, over all processes: recorded name to sample, sorted, to value.
 
@@ -163,22 +195,30 @@ class MetricSuite(nn.Module):
             ValueError: as `compute`; or an image came without `sample`, or a sample came twice.
         """
         self.compute()
+        samples = self._shown()
+        found = {}
+        for name, metric in self.metrics.items():
+            if metric.sample_values is not None:
+                self._require_own(samples, len(metric.sample_values))
+                values = sorted(zip(samples, metric.sample_values.tolist(), strict=True))
+                found[_key(name, metric)] = {sample: value for sample, value in values if not math.isnan(value)}
+        return found
+
+    def _shown(self) -> list[Sample]:
+        """The samples of all processes, one after the other."""
         shares = [self.samples]
         if torch.distributed.is_initialized():
             shares *= torch.distributed.get_world_size()
             torch.distributed.all_gather_object(shares, self.samples)
-        samples = [sample for share in shares for sample in share]
-        found = {}
-        for name, metric in self.metrics.items():
-            if metric.sample_values is not None:
-                if not len(set(samples)) == len(samples) == len(metric.sample_values):
-                    raise ValueError(
-                        f"expected a `sample` of its own for each of {len(metric.sample_values)} images, found "
-                        f"{len(set(samples))}: put it into every batch, and reset the suite before another evaluation"
-                    )
-                values = sorted(zip(samples, metric.sample_values.tolist(), strict=True))
-                found[_key(name, metric)] = {sample: value for sample, value in values if not math.isnan(value)}
-        return found
+        return [sample for share in shares for sample in share]
+
+    @staticmethod
+    def _require_own(samples: list[Sample], count: int) -> None:
+        if not len(set(samples)) == len(samples) == count:
+            raise ValueError(
+                f"expected a `sample` of its own for each of {count} images, found "
+                f"{len(set(samples))}: put it into every batch, and reset the suite before another evaluation"
+            )
 
     def reset(self) -> None:
         """Forgets all images."""

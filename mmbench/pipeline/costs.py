@@ -1,14 +1,14 @@
-"""What a method costs: the parameters that make its images, and the steps and CPU time of its training with its stages.
+"""What a method costs: parameters, time and memory of its images; steps and CPU time of its training with its stages.
 
 None of it is part of a key: it says how a value was come by, and not what the value is.
 """
 
 import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import psutil
@@ -20,10 +20,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmbench.core.files import write_json
+from mmbench.core.method import Batch, Method
 from mmbench.data.base import DataModule
 from mmbench.pipeline.stages import Stage, stage
 
-READ, TIMED = "parameters.json", "generating.json"  # beside the images of a run
+READ, TIMED, CARD = "parameters.json", "generating.json", "card.json"  # beside the images of a run
+WARM_UP, NUM_IMAGES = 2, 8  # of the card: images one at a time, the first ones neither timed nor looked at
+OF_CARD = ("image_seconds", "process_memory_GiB", "gpu_memory_GiB")
+PROCESS = Path("/proc/self")  # of Linux, which alone forgets the most that a process held
 OF_TRAINING = ("trained_parameters", "steps", "cpu_seconds")
 
 
@@ -109,6 +113,50 @@ class GeneratingTime(Callback):
             write_json(self.path, self.spent)
 
 
+def on_card(method: Method, batches: Sequence[Batch]) -> dict[str, float]:
+    """Seconds and memory of images by a fixed card: batches of one on one device, the first `WARM_UP` for nothing.
+
+    By the clock, so that waiting counts, and whatever else the machine does: compare values of one idle machine. What a
+    method tunes for an input is done before. Memory of the process is all that it holds, Python, libraries and the
+    networks of metrics among it; it is known on Linux alone. That of a GPU is what tensors held, without the context.
+
+    Args:
+        method: with its weights, in evaluation mode.
+        batches: of one image each, on the method's device, more than `WARM_UP`.
+
+    Returns:
+        Those of `OF_CARD` that are known.
+    """
+    device = method.device
+    with torch.inference_mode(not method.needs_gradients):
+        for batch in batches[:WARM_UP]:
+            method.predict_step(batch)
+        _forget_peaks(device)
+        start = perf_counter()
+        for batch in batches[WARM_UP:]:
+            method.predict_step(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent = perf_counter() - start
+    found = {"image_seconds": spent / len(batches[WARM_UP:])}
+    with suppress(OSError):
+        lines = (PROCESS / "status").read_text().splitlines()
+        (most,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        found["process_memory_GiB"] = int(most) / 2**20
+    if device.type == "cuda":
+        found["gpu_memory_GiB"] = torch.cuda.max_memory_allocated(device) / 2**30
+    return {key: float(f"{value:.4g}") for key, value in found.items()}
+
+
+def _forget_peaks(device: torch.device) -> None:
+    """Begins the most that the process, and tensors, hold anew."""
+    with suppress(OSError):
+        (PROCESS / "clear_refs").write_text("5")
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 class CpuTime(Callback):
     """The CPU time of a training, of all its processes, threads and data workers; part of checkpoints.
 
@@ -174,7 +222,7 @@ def of_run(plain: dict[str, Any], data: DataModule, folder: Path) -> dict[str, A
     Each stage counts once. What is not known, of one of the stages even, is left out, and so is all of training where
     the weights were not trained here.
     """
-    found = _read(folder / READ)
+    found = _read(folder / READ) | _read(folder / CARD)
     if timed := _read(folder / TIMED):
         found["image_cpu_seconds"] = round(timed["cpu_seconds"] / timed["images"], 4)
     if plain["weights"] == "trained":

@@ -13,10 +13,10 @@ from mmbench.core.method import Batch
 from mmbench.core.outputs import TEXTS
 from mmbench.core.results import Result
 from mmbench.data.batches import collate
-from mmbench.metrics.suite import MetricSuite, build_suite
-from mmbench.pipeline import by_sample, canary, costs, grid, mirrors, scoring
-from mmbench.pipeline.experiments import printed
-from mmbench.pipeline.generation import Run, Scored, generate, prepared, shown, write_manifest
+from mmbench.metrics.suite import MetricSuite
+from mmbench.pipeline import by_sample, canary, costs, grid, kept_features, mirrors, scoring
+from mmbench.pipeline.experiments import costs_of, printed
+from mmbench.pipeline.generation import Run, Scored, generate, measure, prepared, shown, write_manifest
 from mmbench.pipeline.rows import described
 
 
@@ -83,22 +83,25 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
     experiment = run.plain["experiment"] or run.plain["method"]["name"]
     with locked(run.folder):
         record = results.newest(results_folder, experiment, run_key=run.run_key)
-        if record and all(run.file(sample).is_file() for sample in run.samples):
+        if record and _is_whole(run, record, Path(results_folder) / experiment):
+            kept_features.restore(run, record)
             log(run, record)
             return record, run
-        assets = Path(run.plain["paths"]["assets"]).expanduser()
-        suite = build_suite(run.protocol.metrics, run.protocol.extractors, assets, run.plain["settings"])
+        suite = kept_features.suite_of(run)
         suite.require(run.output.name)
         require_fields(run, suite)
-        scoring.place_suite(suite, run.plain["trainer"]["accelerator"])
+        assets = Path(run.plain["paths"]["assets"]).expanduser()
         drift = canary.check(suite, assets) if rank_zero_only.rank == 0 else {}
         generate(run)
+        if rank_zero_only.rank == 0 and costs_of(experiment) & set(costs.OF_CARD):
+            measure(run, next(iter(suite.metrics.values())).device)
         metrics, covered = score(run, suite)
-        values = suite.by_sample()
+        values, held = suite.by_sample(), suite.held()
         if rank_zero_only.rank > 0:
             return None, run
         write_manifest(run)
         _draw_grid(run)
+        kept_features.keep(run.folder, suite, held)
         record = Result(
             experiment=experiment,
             row=run.row,
@@ -116,12 +119,19 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             config=described(run.plain),
         )
         try:
-            record = by_sample.keep(record.behind(results_folder), values, results_folder)
+            varying = kept_features.varying(suite, held)
+            record = by_sample.keep(record.behind(results_folder), values, results_folder, varying=varying)
             record.write(results_folder)
         except CannotWrite as error:
             raise results.Unwritten(record, error) from None
     log(run, record)
     return record, run
+
+
+def _is_whole(run: Run, record: Result, folder: Path) -> bool:
+    """Whether nothing of a run is to be done: its images are there, and what the record is to say of them."""
+    there = all(run.file(sample).is_file() for sample in run.samples)
+    return there and kept_features.is_known(run.protocol.metrics, record, folder)
 
 
 def _notes(run: Run, suite: MetricSuite) -> dict[str, dict[str, int]]:

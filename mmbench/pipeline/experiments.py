@@ -21,6 +21,12 @@ COSTS = {  # as a table shows them: key of a record's `costs`, and what they are
     "steps": ("steps", "batches of training, of all stages"),
     "CPU seconds": ("cpu_seconds", "of training, all stages, threads and processes"),
     "CPU seconds an image": ("image_cpu_seconds", "of generation, all threads"),
+    "seconds an image": ("image_seconds", "by the clock, one image at a time, mean of 8 after 2 others"),
+    "process memory GiB": (
+        "process_memory_GiB",
+        "the most that the process held while it drew these, Python, libraries and networks of metrics too",
+    ),
+    "GPU memory GiB": ("gpu_memory_GiB", "the most that tensors held on the GPU while it drew these"),
 }
 SIDES = {"above": 1, "below": -1}  # where the better values lie
 
@@ -127,6 +133,8 @@ class Experiment:
             horizontal one, by the one number in each name (`rectangle 5 %`); those whose names are otherwise equal are
             one family, of one style of line.
         harmonic_means: metric to the two metrics, both of values from 0, of which it is the harmonic mean in each seed.
+        fronts: {"x", "y"} each: two metrics of the table, or of a curve, whose every column has them, in which figures
+            beside the table show the rows, or the places of the curve, that no other beats in both.
         judged: {"metrics", "by", "rows"}: metrics of the table, and those that they are to agree with in how they rank
             rows. With `rows: all` these are reference rows and rows that did not learn, too: the pictures of any row
             tell what a metric measures.
@@ -136,6 +144,7 @@ class Experiment:
             two rows; where neither has several seeds no deviation is known, and lying on that side is enough.
             Which of several columns it did not learn is told by those of the metrics; with `everywhere: true` it is
             all of them. A list of several such floors asks for all of them.
+        compared_with: the label of the row that every other one is tested against; "": the best one of each column.
         costs: of `COSTS`, those that the table shows behind the metrics of each row, as means over seeds. They are
             judged by nothing, and no part of comparisons.
         brief: the metrics and costs of a wide table that are shown at a glance in the README; none: all.
@@ -159,8 +168,10 @@ class Experiment:
     seeds: list[int] = field(default_factory=lambda: [0])
     grid: int = 8
     curve: dict[str, Any] = field(default_factory=dict)
+    fronts: list[dict[str, str]] = field(default_factory=list)
     judged: dict[str, Any] = field(default_factory=dict)
     learned: dict[str, Any] | list[dict[str, Any]] = field(default_factory=dict)
+    compared_with: str = ""
     costs: list[str] = field(default_factory=list)
     brief: list[str] = field(default_factory=list)
     toy: dict[str, Any] = field(default_factory=dict)
@@ -282,6 +293,7 @@ def load(name: str) -> Experiment:
     if "metrics" in experiment.toy and len(experiment.columns) > 1:
         raise ValueError(f"{path}: expected toy.metrics beside one protocol, found {len(experiment.columns)} columns")
     _require_curve(experiment, path)
+    _require_fronts(experiment, path)
     _require_comparisons(experiment, path)
     return experiment
 
@@ -302,6 +314,20 @@ def _require_curve(experiment: Experiment, path: Path) -> None:
         for metric in experiment.curve["metrics"]:
             if metric not in column.metrics:
                 unknown(f"metric of the column {name} for a curve in {path}", metric, column.metrics)
+
+
+def _require_fronts(experiment: Experiment, path: Path) -> None:
+    """Refuses fronts of anything but two metrics that the table, or each column of a curve, has."""
+    known = [*experiment.metrics, *experiment.toy.get("metrics", {})]
+    if experiment.curve:
+        everywhere = (column.metrics.keys() for column in experiment.columns.values())
+        known = sorted(set.intersection(*map(set, everywhere)))
+    for front in experiment.fronts:
+        if front.keys() != {"x", "y"}:
+            raise ValueError(f"{path}: expected the keys x and y of each of fronts, found {', '.join(front)}: correct")
+        for metric in front.values():
+            if metric not in known:
+                unknown(f"metric for fronts in {path}", metric, known)
 
 
 def _require_comparisons(experiment: Experiment, path: Path) -> None:
@@ -328,6 +354,9 @@ def _require_comparisons(experiment: Experiment, path: Path) -> None:
         for name in wanted:
             if name not in choices:
                 unknown(f"name for {key} in {path}", name, choices)
+    labels = [row.label for row in experiment.rows]
+    if experiment.compared_with and experiment.compared_with not in labels:
+        unknown(f"row for compared_with in {path}", experiment.compared_with, labels)
     for data in {row.data for row in experiment.rows}:
         references = [row.label for row in experiment.rows if row.data == data and row.reference]
         for label in (label for floor in floors for label in floor["of"]):
@@ -418,6 +447,14 @@ def published(experiment: Experiment, row: Row) -> dict[str, Published]:
         numbers = _numbers(experiment, row, dict(selected), {metric for _, metric in wanted})
         found |= {shown: numbers[metric] for shown, metric in wanted if metric in numbers}
     return found
+
+
+def costs_of(name: str) -> set[str]:
+    """The keys of costs that an experiment's table shows, on any source; none where there is no such experiment."""
+    if name not in names("experiment"):
+        return set()
+    experiment = load(name)
+    return {COSTS[shown][0] for source in experiment.sources for shown in experiment.on(source).costs}
 
 
 def printed(record: Result) -> dict[str, float]:

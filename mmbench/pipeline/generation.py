@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from mmbench.data.base import DataModule
 from mmbench.data.batches import collate
 from mmbench.data.prompts import following, telling
 from mmbench.pipeline.assembly import built, prepared_data
-from mmbench.pipeline.costs import GeneratingTime, ParametersRead
+from mmbench.pipeline.costs import CARD, NUM_IMAGES, WARM_UP, GeneratingTime, ParametersRead, on_card
 from mmbench.pipeline.rows import ROW, described
 from mmbench.pipeline.stages import learns, trainer_of
 
@@ -221,6 +222,20 @@ def generate(run: Run) -> None:
             trainer.predict(run.method, loader, return_predictions=False)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # the first process reads what all of them wrote
+
+
+def measure(run: Run, device: torch.device) -> None:
+    """Writes what images cost by the card of `costs.on_card`, once; samples come again where there are too few."""
+    path = run.folder / CARD
+    if path.is_file():
+        return
+    items = run.items(run.samples[: WARM_UP + NUM_IMAGES], {*run.method.task.inputs}, told=True)
+    method = run.method.to(device).eval()
+    batches = []
+    for place in islice(cycle(range(len(items))), WARM_UP + NUM_IMAGES):
+        batch = method.transfer_batch_to_device(with_noise([items[place]], run.plain["seed"]), device, 0)
+        batches.append(run.data.on_after_batch_transfer(batch, 0))
+    write_json(path, on_card(method, batches))
 
 
 def with_noise(items: Sequence[dict[str, Any]], seed: int) -> Batch:

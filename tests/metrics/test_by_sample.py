@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
@@ -31,7 +32,7 @@ from mmbench.metrics.r_precision import RPrecision
 from mmbench.metrics.ssim import SSIM
 from mmbench.metrics.structure_distance import StructureDistance
 from mmbench.metrics.tdanet import TDANetL1, TDANetTV
-from mmbench.pipeline import by_sample, evaluation, scoring
+from mmbench.pipeline import by_sample, evaluation, kept_features, scoring
 
 SAMPLES = [Sample(f"Vögel/{number:02d}", caption, draw) for number in range(7) for caption in (0, 3) for draw in (0, 1)]
 PARTS = ["crown", "bill"]
@@ -165,6 +166,13 @@ def test_images_without_a_sample_of_their_own_are_refused(pixels, samples):
         suite.by_sample()
 
 
+def _write_held(path, suite):
+    samples, outputs = suite.held()
+    (features,) = outputs.values()
+    assert features.keys() == {"features", "logits"}
+    kept_features.write(path, samples, features)
+
+
 def _one_of(rank, ranks, folder, extractor):
     torch.set_num_threads(1)
     store = f"file://{folder}/store-{ranks}"
@@ -175,6 +183,7 @@ def _one_of(rank, ranks, folder, extractor):
         show_real(suite)
     suite.compute()
     (folder / f"{ranks}-{rank}.safetensors").write_bytes(by_sample.encoded(suite.by_sample()))
+    _write_held(folder / f"{ranks}-{rank}.features", suite)
     torch.distributed.destroy_process_group()
 
 
@@ -182,10 +191,13 @@ def _one_of(rank, ranks, folder, extractor):
 @pytest.mark.filterwarnings("ignore:.*fork", "ignore:The ``compute`` method")
 def test_any_number_of_processes_gives_the_same_file(tmp_path, make_extractor, evaluated):
     extractor, expected = make_extractor(), by_sample.encoded(evaluated.by_sample())
+    _write_held(tmp_path / "expected", evaluated)
     for ranks in (1, 2, 3):
         torch.multiprocessing.start_processes(_one_of, (ranks, tmp_path, extractor), nprocs=ranks, start_method="fork")
         for rank in range(ranks):
             assert (tmp_path / f"{ranks}-{rank}.safetensors").read_bytes() == expected, (ranks, rank)
+            features = (tmp_path / f"{ranks}-{rank}.features").read_bytes()
+            assert features == (tmp_path / "expected").read_bytes(), (ranks, rank)
 
 
 def test_what_is_kept_is_read_again(tmp_path, evaluated):
@@ -310,3 +322,34 @@ def test_a_text_is_embedded_the_same_beside_any_other(name, tmp_path):
     for row, text in enumerate(texts):
         assert torch.equal(extractor([text])["embedding"][0], together[row])
         assert torch.equal(extractor([*texts[2:], text, "a"])["embedding"][2], together[row])
+
+
+def test_what_varies_is_kept_beside_values_by_sample(tmp_path, evaluated):
+    """A file without it has the bytes that it had before."""
+    values = evaluated.by_sample()
+    found = kept_features.varying(evaluated, evaluated.held())
+    assert found.deviations.keys() == {"fid@toy", "is@toy"}
+    assert found.count == 7
+    for kept in (values, {}):
+        record = by_sample.keep(record_of(), kept, tmp_path, varying=found)
+        folder = record.write(tmp_path).parent
+        assert by_sample.read(record, folder) == kept
+        again = by_sample.varying(record, folder)
+        assert again[:2] == found[:2]
+        assert all(np.array_equal(again.deviations[name], found.deviations[name]) for name in found.deviations)
+    record = by_sample.keep(record_of(), values, tmp_path)
+    assert by_sample.varying(record, record.write(tmp_path).parent) is None
+
+
+def test_a_score_of_a_part_is_that_of_a_suite_which_saw_the_part_alone(make_extractor, evaluated):
+    rows = [row for row, sample in enumerate(SAMPLES) if sample.id[-1] in "135"]
+    held, alone = evaluated.held(), suite_of(make_extractor())
+    show(alone, [SAMPLES[row] for row in rows], 5)
+    show_real(alone)
+    whole = evaluated.metrics["fid"].score()
+    for name in ("fid", "is"):
+        metric = evaluated.metrics[name]
+        outputs = held.outputs[metric.extractor.weights_sha256]
+        part = metric.part([SAMPLES[row] for row in rows], {state: outputs[state][rows] for state in metric.holds})
+        assert part.score() == alone.metrics[name].compute()
+    assert evaluated.metrics["fid"].compute() == whole, "the metric itself is as it was"

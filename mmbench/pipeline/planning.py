@@ -1,0 +1,129 @@
+"""What a table can show: the smallest difference between two of its rows, and what it takes to show a wanted one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from mmbench.pipeline.sampled import BySeed, common_images, of_images
+from mmbench.statistics.power import Components, components, needed, smallest_difference
+
+ALPHA, POWER = 0.05, 0.8
+RIGHT = (
+    *("rows", "images", "seeds", "sd over images", "sd over seeds"),
+    *("smallest difference", "of any pair", "over seeds", "images needed", "seeds needed"),
+)
+EXPLAINED = (
+    "Smallest difference: what the typical pair of rows (the median of those with most seeds) must differ by to be "
+    f"shown with power {POWER:g} by a paired test over images, two-sided, alpha {ALPHA:g} by Holm over "
+    "{comparisons}; the trainings are taken as they are. Of any pair: what the noisiest pair must differ by. Over "
+    "seeds: what other trainings of the typical pair would show too, tested over its seeds.",
+    "Standard deviations are of the difference of the typical pair: over images within a seed, and over seeds beyond "
+    "what their images explain.",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A metric of a table on one data set, and what differences of it can be shown.
+
+    Attributes:
+        data, metric: what it is of.
+        rows: how many rows are compared.
+        images, seeds: what the typical pair of rows has: images of both, seeds of the row that has fewer.
+        noise: of the difference of that pair.
+        smallest: what the typical pair must differ by, over images.
+        noisiest: what any pair must differ by.
+        over_seeds: what the typical pair must differ by over seeds; NaN of one seed.
+        images_needed, seeds_needed: for the wanted difference; None where none was asked for, or of one seed.
+    """
+
+    data: str
+    metric: str
+    rows: int
+    images: int
+    seeds: int
+    noise: Components
+    smallest: float
+    noisiest: float
+    over_seeds: float
+    images_needed: int | None = None
+    seeds_needed: int | None = None
+
+
+def plans(
+    values: Mapping[tuple[str, str], Mapping[str, BySeed]],
+    comparisons: int,
+    metric: str | None = None,
+    wanted: float | None = None,
+) -> list[Plan]:
+    """What a metric, or each, can show on each data set.
+
+    Args:
+        values: data set and metric to row to its values by seed and sample; rows that are no part of comparisons are
+            not among them.
+        comparisons: how many the whole table makes.
+        metric: the only one to look at.
+        wanted: a difference to show.
+    """
+    chosen = {key: rows for key, rows in values.items() if len(rows) > 1 and metric in (None, key[1])}
+    found = [_plan(*key, rows, ALPHA / comparisons, wanted) for key, rows in chosen.items()]
+    return [plan for plan in found if plan]
+
+
+def _plan(data: str, metric: str, rows: Mapping[str, BySeed], alpha: float, wanted: float | None) -> Plan | None:
+    pairs = []
+    for both in combinations(rows.values(), 2):
+        if len(images := common_images(both)) > 1:
+            noise = components(*(of_images(row, images) for row in both))
+            num_seeds = min(map(len, both))
+            smallest = smallest_difference(noise.of_image(num_seeds), len(images), alpha, POWER)
+            pairs.append((smallest, len(images), num_seeds, noise))
+    if not pairs:
+        return None
+    pairs.sort(key=lambda pair: pair[0])
+    most = max(num_seeds for _, _, num_seeds, _ in pairs)
+    typical = [pair for pair in pairs if pair[2] == most]
+    smallest, images_in_common, num_seeds, noise = typical[len(typical) // 2]
+    of_seed = noise.of_seed(images_in_common)
+    for_images = needed(wanted, noise.of_image(num_seeds), alpha, POWER) if wanted else None
+    for_seeds = needed(wanted, of_seed, alpha, POWER) if wanted and num_seeds > 1 else None
+    over_seeds = smallest_difference(of_seed, num_seeds, alpha, POWER)
+    return Plan(
+        data, metric, len(rows), images_in_common, num_seeds, noise, smallest, pairs[-1][0], over_seeds, for_images,
+        for_seeds,
+    )  # fmt: skip
+
+
+def texts(found: Sequence[Plan]) -> list[dict[str, str]]:
+    """The words of each plan by their columns; what nobody knows is "-"."""
+    lines = []
+    for plan in found:
+        line = {
+            "data": plan.data,
+            "metric": plan.metric,
+            "rows": str(plan.rows),
+            "images": f"{plan.images:,}",
+            "seeds": str(plan.seeds),
+            "sd over images": _number(np.sqrt(np.nansum([plan.noise.image, plan.noise.rest]))),
+            "sd over seeds": _number(np.sqrt(plan.noise.seed)),
+            "smallest difference": _number(plan.smallest),
+            "of any pair": _number(plan.noisiest),
+            "over seeds": _number(plan.over_seeds),
+        }
+        if plan.images_needed is not None:
+            line["images needed"] = f"{plan.images_needed:,}"
+            line["seeds needed"] = "-" if plan.seeds_needed is None else f"{plan.seeds_needed:,}"
+        lines.append(line)
+    return lines
+
+
+def explained(comparisons: int) -> list[str]:
+    """What stands under the table."""
+    told = "1 comparison" if comparisons == 1 else f"the {comparisons:,} comparisons of the table"
+    return [EXPLAINED[0].format(comparisons=told), EXPLAINED[1]]
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3g}"

@@ -1,0 +1,76 @@
+"""Values by sample of a table's cells by row, and which way each of its metrics is better."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmbench.core.noise import Sample
+from mmbench.pipeline.cells import Cell
+from mmbench.pipeline.comparing import Evidence, Images, direction
+from mmbench.pipeline.experiments import Experiment
+
+BySeed = Mapping[int, Mapping[Sample, float]]  # seed to sample to value
+Table = dict[tuple[str, str], dict[str, BySeed]]  # data set and metric, as a table shows them, to method to its values
+
+
+def of_table(experiment: Experiment, cells: Sequence[Cell], results: str | Path) -> Table:
+    """The values of all cells that are means over images; outdated ones are left out, and MP, a product of means.
+
+    Args:
+        results: the folder of all records.
+
+    Raises:
+        ValueError: values by sample are damaged.
+    """
+    evidence, table = Evidence(Path(results) / experiment.name), Table()
+    for cell in cells:
+        is_product = cell.value.name.partition("@")[0] == "mp"
+        if not (cell.value.outdated or is_product) and isinstance(evidence.of(cell.value), Images):
+            table.setdefault((cell.data, cell.metric), {})[cell.method] = evidence.values(cell.value)
+    return table
+
+
+def taking_part(experiment: Experiment, cells: Sequence[Cell], values: Table) -> Table:
+    """The values of the rows that comparisons have a part for: of no references, and of what has been learned.
+
+    Args:
+        cells: of the table.
+        values: as `of_table` gives them.
+    """
+    out = {(cell.data, cell.metric, cell.method) for cell in cells if cell.unlearned}
+    out |= {(row.dataset, shown, row.label) for row in experiment.rows if row.reference for shown in experiment.metrics}
+    return {
+        (data, shown): {method: by_seed for method, by_seed in rows.items() if (data, shown, method) not in out}
+        for (data, shown), rows in values.items()
+    }
+
+
+def directions(experiment: Experiment, cells: Sequence[Cell]) -> dict[str, int]:
+    """Metric as the table shows it to 1 where higher is better, -1 where lower is; without those of no direction."""
+    columns: dict[str, list[Cell]] = {}
+    for cell in cells:
+        columns.setdefault(cell.metric, []).append(cell)
+    signs = {metric: direction(experiment, column) for metric, column in columns.items()}
+    return {metric: sign for metric, sign in signs.items() if sign}
+
+
+def of_images(by_seed: BySeed, images: Sequence[str]) -> np.ndarray:
+    """The mean of each image over its captions and draws: (N images, S seeds) float64.
+
+    Args:
+        images: ids that every seed has a value of.
+    """
+    places = {key: place for place, key in enumerate(images)}
+    found = np.empty((len(images), len(by_seed)))
+    for column, samples in enumerate(by_seed.values()):
+        known = [(places[sample.id], value) for sample, value in samples.items() if sample.id in places]
+        index, values = (np.array(part) for part in zip(*known, strict=True))
+        found[:, column] = np.bincount(index, values, len(images)) / np.bincount(index, minlength=len(images))
+    return found
+
+
+def common_images(values: Sequence[BySeed]) -> list[str]:
+    """The ids that all of several cells have a value of under each of their seeds, sorted."""
+    sets = [{sample.id for sample in samples} for by_seed in values for samples in by_seed.values()]
+    return sorted(set.intersection(*sets)) if sets else []

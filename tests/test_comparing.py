@@ -1,0 +1,246 @@
+"""Cells beside each other: intervals, the best, and what differs by more than chance, in every form of a table."""
+
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import pytest
+
+from mmbench.core.noise import Sample
+from mmbench.core.results import Result
+from mmbench.pipeline import by_sample, comparing, tables
+from mmbench.pipeline.cells import Cell, Value, Verdict, gain
+from mmbench.pipeline.experiments import Column, Experiment, Row, load
+from mmbench.statistics import resampling
+
+METRICS = {"ssim": "mmbench.metrics.ssim.SSIM", "l1": "mmbench.metrics.l1.L1", "mp": "mmbench.metrics.mp.MP"}
+CONFIG = {"protocol": {"metrics": {name: {"_target_": target} for name, target in METRICS.items()}}}
+NUMBERS = count()  # of records
+SHARED = np.random.default_rng(0).normal(size=60)  # some images are harder, for every row
+
+
+def row(label, **facts):
+    return Row("identity", "cub", shown={"method": label, "dataset": "birds"}, **facts)
+
+
+def experiment(*labels, **facts):
+    rows = [row(label) if isinstance(label, str) else label for label in labels]
+    return Experiment("x", "Nobody.", {"": Column("strict", {"SSIM": "ssim"})}, rows, **facts)
+
+
+def samples(ids):
+    return [Sample(f"{place:03d}", caption, 0) for place in ids for caption in (0, 1)]
+
+
+def scored(shift, noise, seeds=(0,), ids=range(60), scale=1.0):
+    """Values by seed and sample: of an image, with two captions, that is as hard for every row."""
+    return {
+        seed: {
+            one: scale * (0.1 * SHARED[int(one.id)] + shift + noise * np.random.default_rng([seed, place]).normal())
+            for place, one in enumerate(samples(ids))
+        }
+        for seed in seeds
+    }
+
+
+def value(folder, by_seed, name="ssim", more=None, varying=None, **facts):
+    """A value whose records lie in a folder, with the values by sample that it is the mean of."""
+    records, means = {}, {}
+    for seed, found in by_seed.items():
+        means[seed] = float(np.mean(list(found.values()))) if found else 0.0
+        values = {**({name: found} if found else {}), **(more or {})}
+        known = Result(
+            "x", {"method": "m", "data": "d", "source": "toy"}, seed, {}, {}, f"{id(found):064x}", "", {}, {}, CONFIG
+        )
+        records[seed] = by_sample.keep(known, values, folder, folder / "x" / f"{next(NUMBERS)}.json", varying=varying)
+    facts = {"mean": float(np.mean(list(means.values()))), **facts}
+    return Value(means, name=name, records=records, **facts)
+
+
+def cell(label, found, metric="SSIM", **facts):
+    return Cell(label, "birds", (8, 8), len(found.by_seed), metric, None, found, Verdict.UNPUBLISHED, **facts)
+
+
+@pytest.fixture
+def compare(tmp_path):
+    def compare(table, **rows):
+        cells = [one if isinstance(one, Cell) else cell(label, one) for label, one in rows.items()]
+        return {one.method: one for one in comparing.compared(table, cells, tmp_path)}
+
+    return compare
+
+
+@pytest.fixture
+def three(tmp_path, compare):
+    """Two rows that are alike, in other noise, and one that is worse."""
+    found = {"a": (0.0, 0.02, (0, 1)), "b": (-0.0005, 0.02, (7, 8)), "c": (-0.05, 0.02, (2, 3))}
+    rows = {label: value(tmp_path, scored(*facts)) for label, facts in found.items()}
+    return compare(experiment("a", "b", "c"), **rows)
+
+
+def test_a_planted_difference_is_found_and_none_between_rows_that_are_alike(three):
+    tied = min("ab", key=lambda label: three[label].value.mean)
+    best = next(label for label in "ab" if label != tied)
+    assert (three[best].rank, three[tied].rank, three["c"].rank) == (1, 2, None)
+    assert three[best].compared is None
+    assert not three[tied].compared.shown
+    assert three["c"].compared.shown
+    assert three["c"].compared.with_ == best
+    assert three["c"].compared.images == 60
+    assert three["c"].compared.difference == pytest.approx(three["c"].value.mean - three[best].value.mean)
+    low, high = three["c"].interval
+    assert low < three["c"].value.mean < high
+    assert high - low == pytest.approx(4 * 0.1 * SHARED.std() / 60**0.5, rel=0.25), "two captions are no two images"
+
+
+def test_p_is_corrected_over_the_page(three):
+    ps = sorted(one.compared.p for one in three.values() if one.compared)
+    assert sorted(one.compared.adjusted for one in three.values() if one.compared) == [2 * ps[0], max(2 * ps[0], ps[1])]
+
+
+def test_rows_are_compared_on_the_images_that_both_have(tmp_path, compare):
+    ids = range(20, 60)
+    rows = {"a": value(tmp_path, scored(0.0, 0.01)), "b": value(tmp_path, scored(-0.02, 0.01, ids=ids, seeds=(3,)))}
+    found = compare(experiment("a", "b"), **rows)
+    worse = next(one for one in found.values() if one.compared)
+    assert worse.compared.images == 40
+    expected = -0.02 if worse.method == "b" else 0.02
+    assert worse.compared.difference == pytest.approx(expected, abs=0.005), "not that of the means over other images"
+    assert "on the 40 images that both rows have" in " ".join(tables.notes(list(found.values())))
+
+
+def test_a_sample_without_a_value_is_left_out(tmp_path, compare):
+    whole = scored(0.0, 0.01)
+    part = {0: {one: number for one, number in scored(-0.03, 0.01)[0].items() if one.id > "009" or one.caption}}
+    found = compare(experiment("a", "b"), a=value(tmp_path, whole), b=value(tmp_path, part))
+    assert found["b"].compared.images == 60, "of ten images one caption counts"
+    assert found["b"].compared.difference == pytest.approx(-0.03, abs=0.005)
+
+
+def test_references_and_what_did_not_learn_or_is_outdated_are_not_compared(tmp_path, compare):
+    rows = {
+        label: value(tmp_path, scored(shift, 0.01))
+        for label, shift in zip("abcde", (0.0, -0.1, 0.5, 0.6, 0.7), strict=True)
+    }
+    rows["d"] = replace(rows["d"], outdated="the mask was another one")
+    rows["e"] = cell("e", rows["e"], unlearned=("it knows nothing",))
+    found = compare(experiment("a", "b", row("c", reference=True), "d", "e"), **rows)
+    assert {label: one.rank for label, one in found.items()} == {"a": 1, "b": 2, "c": None, "d": None, "e": None}
+    assert [label for label, one in found.items() if one.compared] == ["b"]
+    assert all(one.interval for one in found.values()), "an interval says nothing of others"
+
+
+def test_a_row_can_be_named_that_all_are_compared_with(tmp_path, compare):
+    rows = {label: value(tmp_path, scored(shift, 0.01)) for label, shift in zip("abc", (0.0, 0.1, 0.2), strict=True)}
+    found = compare(experiment("a", "b", "c", compared_with="a"), **rows)
+    assert [one.compared and one.compared.with_ for one in found.values()] == [None, "a", "a"]
+    assert [one.rank for one in found.values()] == [None, 2, 1]
+    assert all(one.compared.difference > 0 for one in (found["b"], found["c"]))
+
+
+def test_a_row_to_compare_with_has_to_be_in_the_table(tmp_path, monkeypatch):
+    from mmbench.pipeline import experiments
+
+    text = (experiments.shipped("experiments") / "demo.yaml").read_text(encoding="utf-8")
+    (tmp_path / "demo.yaml").write_text(text + "compared_with: nobody\n", encoding="utf-8")
+    monkeypatch.setattr(experiments, "shipped", lambda _: tmp_path)
+    with pytest.raises(ValueError, match=r"compared_with.*nobody"):
+        load("demo")
+
+
+def test_the_direction_is_the_metric_s(tmp_path, compare):
+    rows = {label: value(tmp_path, scored(shift, 0.01), "l1") for label, shift in zip("ab", (0.0, 0.1), strict=True)}
+    assert [one.rank for one in compare(experiment("a", "b"), **rows).values()] == [1, 2]
+
+
+def test_values_that_print_alike_share_a_rank(tmp_path, compare):
+    rows = {label: value(tmp_path, scored(shift, 0.0)) for label, shift in zip("abc", (0.0, 1e-6, -0.1), strict=True)}
+    assert [one.rank for one in compare(experiment("a", "b", "c"), **rows).values()] == [1, 1, None]
+
+
+def test_mp_varies_as_the_product_of_its_means(tmp_path, compare):
+    rng = np.random.default_rng(3)
+    names = samples(range(60))
+    sim, diff = rng.normal(0.3, 0.1, size=120), rng.uniform(0, 0.4, size=120)
+    more = {"sim@toy": dict(zip(names, sim, strict=True)), "diff": dict(zip(names, diff, strict=True))}
+    mean = (1 - diff.mean()) * sim.mean()
+    found = compare(experiment("a"), a=value(tmp_path, {0: {}}, "mp@toy", more, mean=mean))["a"]
+    drawn = [rng.integers(60, size=60) for _ in range(4000)]
+    by_image = [(one.reshape(60, 2).mean(axis=1)) for one in (sim, diff)]
+    products = [(1 - by_image[1][rows].mean()) * by_image[0][rows].mean() for rows in drawn]
+    assert found.interval == pytest.approx(tuple(np.quantile(products, [0.025, 0.975])), abs=0.004)
+
+
+def test_a_gain_is_bounded_by_what_its_two_values_do_not_share(tmp_path, compare):
+    first, second = value(tmp_path, scored(0.0, 0.0)), value(tmp_path, scored(-0.05, 0.0))
+    low, high = compare(experiment("a"), a=gain(first, second))["a"].interval
+    assert low == pytest.approx(0.05)
+    assert high == pytest.approx(0.05)
+    low, high = compare(experiment("a"), a=first)["a"].interval
+    assert high - low > 0.03
+
+
+def test_scores_of_whole_sets_have_an_interval_where_it_is_known_how_they_vary(tmp_path, compare):
+    shared = np.random.default_rng(5).normal(size=100)
+    own = np.random.default_rng(6).normal(size=(3, 100))
+
+    def fid(place, mean, ids="f"):
+        varying = by_sample.Varying(ids, 50, {"ssim": shared - shared.mean() + 0.1 * own[place]})
+        return value(tmp_path, {0: {}}, varying=varying, mean=mean)
+
+    found = compare(
+        experiment("a", "b", "c", "d"), a=fid(0, 9.0), b=fid(1, 8.9), c=fid(2, 7.0, "other images"), d=fid(2, 8.0)
+    )
+    assert found["a"].interval == pytest.approx(resampling.judged(9.0, shared - shared.mean() + 0.1 * own[0]).interval)
+    assert not found["b"].compared.shown
+    assert found["d"].compared.shown
+    assert found["c"].compared is None, "halves of other images tell nothing of the difference"
+    assert found["d"].compared.images == 50
+
+
+def test_without_values_by_sample_nothing_is_said_but_what_is_best(tmp_path, compare):
+    bare = {label: replace(value(tmp_path, {0: {}}), mean=mean) for label, mean in (("a", 1.0), ("b", 0.5))}
+    found = list(compare(experiment("a", "b"), **bare).values())
+    assert [one.rank for one in found] == [1, 2]
+    assert all(one.interval is None and one.compared is None for one in found)
+    notes = " ".join(tables.notes(found))
+    assert "No interval of SSIM: not run (the record has no values by sample: evaluate again)." in notes
+    assert "95 %" not in notes
+    assert tables.TIED not in notes
+    assert tables.COMPARED not in tables.rendered(found, "markdown")
+    missing = value(tmp_path, scored(0.0, 0.1))
+    for path in (tmp_path / "x").glob("*.safetensors"):
+        path.unlink()
+    assert "is not beside the record" in compare(experiment("a"), a=missing)["a"].without_interval
+
+
+def test_marks_stand_in_every_form(three):
+    cells = list(three.values())
+    best, tied = (next(one for one in cells if one.rank == rank) for rank in (1, 2))
+    number = {one.method: f"{one.value.mean:.4f} ± {one.spread:.4f} (2 seeds)" for one in cells}
+    ends = {one.method: f"[{one.interval[0]:.4f}, {one.interval[1]:.4f}]" for one in cells}
+    for form, (bold, underlined) in {"markdown": ("**{}**", "<u>{}</u>"), "html": ("<b>{}</b>", "<u>{}</u>")}.items():
+        text = tables.rendered(cells, form)
+        assert f"{bold.format(number[best.method])} {ends[best.method]}" in text
+        assert f"{underlined.format(number[tied.method])} {ends[tied.method]} {tables.TIED}" in text
+        assert f"no difference shown: {tied.compared.difference:+.4f} [" in text
+        assert f"{number['c']} {ends['c']} " in text.replace("</td>", " ")
+        assert f" from {best.method}, p = " in text
+    latex = tables.rendered(cells, "latex")
+    assert rf"\textbf{{{best.value.mean:.4f} \ensuremath" in latex
+    assert rf"\underline{{{tied.value.mean:.4f} \ensuremath" in latex
+    assert r"\ensuremath{\approx}" in latex
+    header, *lines = tables.rendered(cells, "csv").splitlines()
+    assert header.endswith(",".join(tables.PLAIN))
+    by_row = {line.partition(",")[0]: line for line in lines}
+    assert f"{tied.interval[0]},{tied.interval[1]},2,{best.method},{tied.compared.difference}" in by_row[tied.method]
+    assert "<b>" not in "".join(lines)
+    assert "**" not in "".join(lines)
+    notes = tables.notes(cells)
+    assert any(note.startswith("[a, b]: 95 % interval") for note in notes)
+    assert any("all 2 tests of this page" in note for note in notes)
+
+
+def test_html_shows_names_as_they_are(tmp_path, compare):
+    (found,) = compare(experiment("a"), **{"a": cell("A & <b>", value(tmp_path, scored(0.0, 0.1)))}).values()
+    assert "A &amp; &lt;b&gt;" in tables.rendered([found], "html")

@@ -1,0 +1,168 @@
+"""What a paired comparison can show: against simulation, statsmodels and known variances."""
+
+import numpy as np
+import pytest
+from planted import experiment, samples, stand_in
+from scipy.stats import ttest_1samp
+from statsmodels.stats.power import TTestPower
+
+from mmbench.commands import power as command
+from mmbench.pipeline import cells, planning
+from mmbench.pipeline.sampled import of_table, taking_part
+from mmbench.statistics import power
+
+
+@pytest.mark.parametrize(("count", "alpha"), [(3, 0.05), (12, 0.05 / 20), (250, 0.05), (250, 0.05 / 66)])
+def test_a_difference_of_that_size_is_found_in_four_of_five_simulations(count, alpha):
+    rng, deviation = np.random.default_rng(0), 0.3
+    planted = power.smallest_difference(deviation, count, alpha)
+    found = ttest_1samp(rng.normal(planted, deviation, (4000, count)), 0, axis=1).pvalue <= alpha
+    assert found.mean() == pytest.approx(0.8, abs=0.02)  # three standard errors of the simulation
+    assert (ttest_1samp(rng.normal(0, deviation, (20000, count)), 0, axis=1).pvalue <= 0.05).mean() < 0.056
+
+
+@pytest.mark.parametrize("count", [3, 10, 250])
+@pytest.mark.parametrize("size", [0.01, 0.2, 0.5])
+def test_power_is_that_of_statsmodels_where_it_has_one(count, size):
+    assert power.power(2 * size, 2.0, count, 0.05) == pytest.approx(TTestPower().power(size, count, 0.05), abs=2e-5)
+
+
+def test_power_is_there_where_few_differences_meet_a_small_alpha():
+    found = [power.power(size, 1.0, 2, 0.001) for size in (1, 10, 100, 1000, 10_000)]
+    assert np.isfinite(found).all()
+    assert found == sorted(found)
+    assert power.power(power.smallest_difference(1.0, 2, 0.001), 1.0, 2, 0.001) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("difference", [0.01, 0.1, 1.0, 50.0])
+def test_the_number_that_is_needed_is_the_first_that_is_enough(difference):
+    count = power.needed(difference, 0.4, 0.01)
+    assert power.power(difference, 0.4, count, 0.01) >= 0.8
+    assert count == 2 or power.power(difference, 0.4, count - 1, 0.01) < 0.8
+    assert power.needed(power.smallest_difference(0.4, 40), 0.4) in (40, 41)
+    with pytest.raises(ValueError, match="expected a difference other than 0"):
+        power.needed(0.0, 0.4)
+
+
+def test_nothing_is_shown_by_one_difference_and_everything_without_noise():
+    assert np.isnan(power.smallest_difference(0.4, 1))
+    assert power.smallest_difference(0.0, 5) == 0.0
+    assert power.needed(0.1, 0.0) == 2
+
+
+def test_components_are_those_that_were_planted():
+    rng, images, seeds = np.random.default_rng(0), 300, 300
+    rows = [
+        rng.standard_normal((images, 1)) * of_image + rng.standard_normal(seeds) * of_seed
+        + rng.standard_normal((images, seeds)) * rest
+        for of_image, of_seed, rest in ((0.12, 0.3, 0.42), (0.16, 0.4, 0.56))
+    ]  # fmt: skip
+    found = power.components(*rows)
+    assert np.sqrt([found.image, found.seed, found.rest]) == pytest.approx([0.2, 0.5, 0.7], rel=0.1)
+    assert found.of_image(4) == pytest.approx(np.sqrt(0.2**2 + 0.7**2 / 4), rel=0.05)
+    assert found.of_seed(100) == pytest.approx(np.sqrt(0.5**2 + 0.7**2 / 100), rel=0.1)
+
+
+def test_what_all_rows_find_hard_is_no_part_of_a_difference():
+    hard = 5 * np.random.default_rng(0).standard_normal((300, 1))
+    rows = [hard + 0.1 * np.random.default_rng(seed).standard_normal((300, 3)) for seed in (1, 2)]
+    assert power.components(*rows).of_image(3) == pytest.approx(0.1 * np.sqrt(2 / 3), rel=0.1)
+
+
+@pytest.mark.parametrize("seeds", [(3, 3), (1, 1), (1, 3)])
+def test_the_deviation_of_images_is_the_one_that_the_test_sees(seeds):
+    first, second = (np.random.default_rng(count).normal(size=(40, count)) for count in seeds)
+    first += np.arange(40)[:, None]  # no component is cut at 0
+    found = power.components(first, second)
+    seen = (first.mean(axis=1) - second.mean(axis=1)).std(ddof=1)
+    assert found.of_image(min(seeds)) == pytest.approx(seen)
+    assert np.isnan(found.of_seed(40)) == (min(seeds) == 1)
+    with pytest.raises(ValueError, match="expected the values of 2 images or more, found 1"):
+        power.components(first[:1], second[:1])
+
+
+def _row(shift, rng, hard, seeds=2):
+    noise = [hard + shift + rng.normal(0, 0.1, len(hard)) for _ in range(seeds)]
+    return {seed: {"diff": samples(one), "is@toy": 3.0} for seed, one in enumerate(noise)}
+
+
+def _plans(rows, wanted=None):
+    table = experiment(*rows)
+    found = cells.cells_of(table, "toy", [0, 1], [], {"assets": "a"}, {}, table.rows)
+    return planning.plans(taking_part(table, found, of_table(table, found, "results")), 2, wanted=wanted)
+
+
+def test_a_table_says_what_its_rows_can_show(home, monkeypatch):
+    rng, hard = np.random.default_rng(0), 4 * np.random.default_rng(1).random(60)
+    rows = {name: _row(shift, rng, hard) for name, shift in (("a", 0), ("b", 0.2), ("c", 0.1), ("reference", 9))}
+    stand_in(monkeypatch, "results", rows)
+    (plan,) = _plans(rows, wanted=0.02)
+    assert (plan.data, plan.metric, plan.rows, plan.images, plan.seeds) == ("birds", "diff", 3, 60, 2)
+    expected = power.smallest_difference(0.1, 60, 0.05 / 2)  # two rows of two seeds: the noise of one
+    assert plan.smallest == pytest.approx(expected, rel=0.2)
+    assert plan.smallest <= plan.noisiest < 1.3 * expected
+    assert plan.images_needed == power.needed(0.02, plan.noise.of_image(2), 0.05 / 2)
+    assert plan.images_needed == pytest.approx(60 * (plan.smallest / 0.02) ** 2, rel=0.05)
+    assert plan.seeds_needed == power.needed(0.02, plan.noise.of_seed(60), 0.05 / 2)
+
+
+def test_a_planted_difference_of_that_size_is_found_by_holm_over_the_table():
+    """One of four rows lies as far from a fifth as the table says it can show; the others are as the fifth."""
+    rng = np.random.default_rng(0)
+    tables = rng.normal(0, 0.1, (400, 5, 80)) + 4 * rng.random((400, 1, 80))
+    (plan,) = planning.plans({("birds", "diff"): {str(row): {0: samples(one)} for row, one in enumerate(tables[0])}}, 4)
+    planned = power.smallest_difference(0.1 * np.sqrt(2), 80, 0.05 / 4)
+    assert plan.smallest == pytest.approx(planned, rel=0.2), "from 80 images"
+    tables[:, 1] += planned
+    p = ttest_1samp(tables[:, 1:] - tables[:, :1], 0, axis=2).pvalue
+    places = p.argsort(axis=1).argsort(axis=1)  # Holm: the k-th smallest of 4, as long as those before it are shown
+    shown = np.take_along_axis(p, p.argsort(axis=1), 1) <= 0.05 / np.arange(4, 0, -1)
+    found = np.take_along_axis(np.logical_and.accumulate(shown, axis=1), places, 1)[:, 0]
+    assert found.mean() == pytest.approx(0.8, abs=0.06)  # three standard errors
+
+
+def test_the_command_prints_a_table_in_each_form_and_what_comes_next(home, monkeypatch, capsys):
+    rng, hard = np.random.default_rng(0), np.random.default_rng(1).random(20)
+    rows = {name: _row(shift, rng, hard) for name, shift in (("a", 0), ("b", 0.2))}
+    stand_in(monkeypatch, "results", rows)
+    monkeypatch.setattr(command, "load", lambda name: experiment(*rows))
+    assert command.main(["experiment=x"]) == 0
+    out = capsys.readouterr().out
+    assert "| birds  | diff     |      2 |       20 |       2 |" in out
+    assert "alpha 0.05 by Holm over 1 comparison;" in out
+    assert out.endswith("next: mmbench reproduce experiment=x data.source=toy seeds=0,1,2\n")
+    for form, begins in (("csv", "data,metric,rows,images,"), ("latex", "% needs "), ("html", "<table")):
+        assert command.main(["experiment=x", f"format={form}", "metric=diff", "difference=0.01"]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(begins)
+        assert "seeds needed" in out
+        assert "next:" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "expected experiment=NAME, found none: choose from "),
+        (["experiment=x", "difference=0.1"], "expected metric=M beside difference=.* choose from diff, sim, IS"),
+        (["experiment=x", "metric=dif"], "expected a metric of this experiment .*did you mean diff"),
+        (
+            ["experiment=x", "metric=diff", "difference=none"],
+            "expected difference=D, a number other than 0, found ",
+        ),
+        (["experiment=x", "metric=diff", "difference=0"], "expected difference=D, a number other than 0, found '0'"),
+        (
+            ["experiment=x", "metric=IS"],
+            "expected two rows of x with values by sample of IS, found none: run ",
+        ),
+        (["experiment=x", "format=pdf"], "expected a format of markdown, latex, html, csv, found 'pdf'"),
+        (["experiment=x", "protocol=strict"], "expected the protocols of the experiment"),
+    ],
+)
+def test_a_mistake_is_one_line(home, monkeypatch, words, said):
+    rng, hard = np.random.default_rng(0), np.random.default_rng(1).random(20)
+    rows = {name: _row(0, rng, hard) for name in "ab"}
+    stand_in(monkeypatch, "results", rows)
+    monkeypatch.setattr(command, "load", lambda name: experiment(*rows))
+    with pytest.raises(ValueError, match=said) as error:
+        command.main(words)
+    assert "\n" not in str(error.value)
