@@ -19,11 +19,12 @@ COMMANDS = {
     "prepare": "fetch or make a data set and check it",
     "status": "say how far the rows of a table are: done, at work, failed, missing",
     "table": "print the table of an experiment from the records that are there",
+    "report": "build pages of all tables, claims and published numbers, in a folder without a server",
     "wandb": "build the workspace of an experiment on Weights & Biases",
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
-LIGHT = ("status", "table", "wandb", "list")  # compute nothing
+LIGHT = ("status", "table", "report", "wandb", "list")  # compute nothing
 
 HELP = """usage: mmbench COMMAND [key=value ...]
 

@@ -117,7 +117,7 @@ def tested(
     Raises:
         ValueError: a file with values by sample is damaged; names it.
     """
-    values = _Values(experiment, source, records, Path(folder))
+    values = Values(experiment, source, records, Path(folder))
     known = {(cell.method, cell.data, cell.metric): cell for cell in cells}
     claims = []
     for claim in experiment.claims:
@@ -168,7 +168,7 @@ def _direction(metric: str) -> bool:
     return found
 
 
-class _Values:
+class Values:
     """Values by sample of the records of a table; each file is read once."""
 
     def __init__(self, experiment: Experiment, source: str, records: Records, folder: Path) -> None:
@@ -201,7 +201,7 @@ class _Values:
         return self.read[name]
 
 
-def _test(experiment: Experiment, first: Cell, second: Cell, names: tuple[str, str], values: _Values) -> Test:
+def _test(experiment: Experiment, first: Cell, second: Cell, names: tuple[str, str], values: Values) -> Test:
     higher = higher_is_better(experiment, first.metric)
     sign = 1 if higher else -1
     printed = None

@@ -157,6 +157,7 @@ class Experiment:
         costs: of `COSTS`, those that the table shows behind the metrics of each row, as means over seeds. They are
             judged by nothing, and no part of comparisons.
         claims: what the paper says of its table, or papers of their methods, as comparisons that can be tested.
+        pictures: files in results/pictures that show its toy data, each to what is to be seen in it.
         brief: the metrics and costs of a wide table that are shown at a glance in the README; none: all.
         toy: other keys where the source is toy data; `metrics` are more metrics of the only column, beside the
             published ones.
@@ -181,6 +182,7 @@ class Experiment:
     learned: dict[str, Any] = field(default_factory=dict)
     costs: list[str] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
     brief: list[str] = field(default_factory=list)
     toy: dict[str, Any] = field(default_factory=dict)
 

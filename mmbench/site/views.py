@@ -1,0 +1,244 @@
+"""Tables and ledgers as the templates show them: words, numbers to sort by, and what stands in a hint."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import yaml
+
+from mmbench.core import catalogue, config
+from mmbench.core.results import Result
+from mmbench.pipeline import claims, tables
+from mmbench.pipeline.cells import Cell, Verdict
+from mmbench.pipeline.claims import Outcome, Values
+from mmbench.pipeline.experiments import COSTS
+from mmbench.site.gathering import Entry, Page
+
+DIGITS = 12  # of a hash, where it is shown
+SHOWN = (  # verdicts in the order of an overview
+    Verdict.REPRODUCED, Verdict.DIFFERS, Verdict.UNVERIFIED, Verdict.TOY, Verdict.UNPUBLISHED, Verdict.OUTDATED,
+    Verdict.FAILED, Verdict.NOT_RUN,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CellView:
+    """A cell: its number, what was printed, its verdict as a word, its hint, and the value that sorts it."""
+
+    text: str
+    printed: str
+    verdict: str
+    hint: str
+    value: float | None
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class RowView:
+    """A row: its names, size, number of seeds, whether it is a reference, why it counts as not having learned."""
+
+    method: str
+    data: str
+    size: str
+    seeds: int
+    is_reference: bool
+    unlearned: list[str]
+    cells: list[CellView]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric or cost, and in which direction it is better: "higher", "lower" or ""."""
+
+    name: str
+    better: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A record of a row: where its copy lies, and what tells it from others."""
+
+    method: str
+    data: str
+    protocol: str
+    seed: int
+    commit: str
+    run_key: str
+    weights: str
+    device: str
+    date: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A protocol as it was used: its name, hash and facts, as YAML."""
+
+    name: str
+    hash: str
+    facts: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A line of the overview: a table with its counts."""
+
+    page: str
+    experiment: str
+    about: str
+    source: str
+    rows: int
+    values: int
+    counts: dict[str, int]
+    claims: dict[str, int] = field(default_factory=dict)
+
+
+def columns(page: Page) -> list[Column]:
+    """The metrics and costs of a table, in its order."""
+    found = []
+    for name in dict.fromkeys(cell.metric for cell in page.cells):
+        is_cost = name in page.experiment.costs
+        better = "" if is_cost else "higher" if claims.higher_is_better(page.experiment, name) else "lower"
+        found.append(Column(name, better))
+    return found
+
+
+def rows(page: Page, results: str | Path) -> list[RowView]:
+    """The rows of a table."""
+    values = Values(page.experiment, page.source, page.records, Path(results) / page.experiment.name)
+    ranks, directions = _ranks(page), {column.name: column.better for column in columns(page)}
+    found: dict[tuple[str, str], list[tuple[Cell, dict[str, str]]]] = defaultdict(list)
+    for cell, line in zip(page.cells, tables.texts(page.cells), strict=True):
+        found[cell.method, cell.data].append((cell, line))
+    shown = []
+    for key, pairs in found.items():
+        cell, line = pairs[0]
+        unlearned = dict.fromkeys(reason for one, _ in pairs for reason in one.unlearned)
+        cells = [
+            CellView(
+                line["reproduced"].partition(" (")[0],
+                line["published"],
+                str(one.verdict),
+                _hint(one, line, directions[one.metric], _interval(values, one) if page.records else None),
+                one.value.mean,
+                ranks.get((*key, one.metric)),
+            )
+            for one, line in pairs
+        ]
+        is_reference = page.rows[key].reference
+        shown.append(RowView(*key, line["size"], cell.seeds, is_reference, list(unlearned), cells))
+    return shown
+
+
+def _interval(values: Values, cell: Cell) -> tuple[float, float] | None:
+    """Of the mean over images, 95 %; None where there are no values by sample."""
+    found = list(values.by_image(cell).values()) if cell.value.mean is not None else []
+    if len(found) < 2 or not np.ptp(found):
+        return None
+    low, high = scipy.stats.ttest_1samp(found, 0.0).confidence_interval(0.95)
+    return float(low), float(high)
+
+
+def _hint(cell: Cell, line: Mapping[str, str], better: str, interval: tuple[float, float] | None) -> str:
+    """Lines about a cell."""
+    what = f"{cell.metric} ({better} is better)" if better else f"{cell.metric}: {COSTS[cell.metric][1]}"
+    lines = [f"{cell.method} on {cell.data}", what]
+    if cell.value.mean is not None:
+        lines.append(f"found {line['reproduced']}")
+    if interval:
+        lines.append(f"95 % over images: {interval[0]:.4g} to {interval[1]:.4g}")
+    if len(cell.value.by_seed) > 1:
+        lines.append("by seed: " + ", ".join(f"{value:.4g}" for value in cell.value.by_seed.values()))
+    if cell.published:
+        lines.append(f"published {line['published']}")
+    if cell.difference is not None:
+        lines.append(f"difference {line['difference']}")
+    if cell.verdict is not Verdict.COST:
+        lines.append(str(cell.verdict) + (f": {reason}" if (reason := cell.value.reason or cell.value.outdated) else ""))
+    return "\n".join(lines)
+
+
+def _ranks(page: Page) -> dict[tuple[str, str, str], int]:
+    """1 of the best and 2 of the second on a data set; of what can be compared, where there are three at least."""
+    found: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in page.cells:
+        is_compared = cell.verdict not in (Verdict.COST, Verdict.OUTDATED) and not cell.unlearned
+        if is_compared and cell.value.mean is not None and not page.rows[cell.method, cell.data].reference:
+            found[cell.data, cell.metric].append(cell)
+    ranks = {}
+    for (data, metric), cells in found.items():
+        sign = -1 if claims.higher_is_better(page.experiment, metric) else 1
+        ordered = sorted(cells, key=lambda cell: sign * (cell.value.mean or 0.0))
+        if len(ordered) > 2:
+            ranks |= {(cell.method, data, metric): place + 1 for place, cell in enumerate(ordered[:2])}
+    return ranks
+
+
+def counts(page: Page) -> dict[str, int]:
+    """How many values of a table have each verdict; those that none has are left out."""
+    found = Counter(cell.verdict for cell in page.cells)
+    return {str(verdict): found[verdict] for verdict in SHOWN if found[verdict]}
+
+
+def overview(page: Page) -> Overview:
+    outcomes = Counter(claim.outcome for claim in page.claims)
+    return Overview(
+        page.name,
+        page.experiment.name,
+        catalogue.summary("experiment", page.experiment.name),
+        page.source,
+        len(page.experiment.rows),
+        sum(cell.verdict is not Verdict.COST for cell in page.cells),
+        counts(page),
+        {str(outcome): outcomes[outcome] for outcome in Outcome if outcomes[outcome]},
+    )
+
+
+def statuses(entries: Sequence[Entry]) -> dict[str, int]:
+    """How many published numbers have each status, the most frequent first."""
+    return dict(Counter(entry.status for entry in entries).most_common())
+
+
+def runs(page: Page) -> list[RunView]:
+    """The records of a table."""
+    return [
+        RunView(
+            row.label, row.dataset, protocol, record.seed, record.commit[:DIGITS], record.run_key[:DIGITS],
+            (record.weights.get("sha256") or "none")[:DIGITS], record.device, record.date, copied(record),
+        )
+        for row, protocol, record in page.found()
+    ]  # fmt: skip
+
+
+def copied(record: Result) -> str:
+    """Where the copy of a record lies in the site."""
+    return f"records/{record.experiment}/{record.path('').name}"
+
+
+def configurations(page: Page) -> dict[str, str]:
+    """Row to the configuration of its first record, as YAML."""
+    found: dict[str, str] = {}
+    for row, _, record in page.found():
+        shown = {key: value for key, value in record.config.items() if key != "protocol"}
+        found.setdefault(f"{row.label} on {row.dataset}", _yaml(shown))
+    return found
+
+
+def cards(page: Page) -> list[Card]:
+    """The protocols of a table, as its records have them; of a table without records as they are now."""
+    found = {}
+    for _, _, record in page.found():
+        facts = record.config.get("protocol", {})
+        found.setdefault(record.protocol["hash"], Card(record.protocol["name"], record.protocol["hash"], _yaml(facts)))
+    if found:
+        return list(found.values())
+    names = dict.fromkeys(name for row in page.experiment.rows for name in page.experiment.protocols(row.data))
+    return [Card(name, "", _yaml(config.node(f"protocol/{name.split()[0]}"))) for name in names]
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=True, allow_unicode=True, width=110)
