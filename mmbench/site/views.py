@@ -1,5 +1,6 @@
 """Tables and ledgers as the templates show them: words, numbers to sort by, and what stands in a hint."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,9 +28,11 @@ SHOWN = (  # verdicts in the order of an overview
 
 @dataclass(frozen=True)
 class CellView:
-    """A cell: its number, what was printed, its verdict as a word, its hint, and the value that sorts it."""
+    """A cell: its number, spread and mark, what was printed, its verdict as a word, its hint, the value that sorts."""
 
     text: str
+    spread: str
+    mark: str
     printed: str
     verdict: str
     hint: str
@@ -110,7 +113,8 @@ def columns(page: Page) -> list[Column]:
 def rows(page: Page, results: str | Path) -> list[RowView]:
     """The rows of a table."""
     values = Values(page.experiment, page.source, page.records, Path(results) / page.experiment.name)
-    ranks, directions = _ranks(page), {column.name: column.better for column in columns(page)}
+    ranks, marks = _ranks(page), tables.daggers(page.cells)
+    directions = {column.name: column.better for column in columns(page)}
     found: dict[tuple[str, str], list[tuple[Cell, dict[str, str]]]] = defaultdict(list)
     for cell, line in zip(page.cells, tables.texts(page.cells), strict=True):
         found[cell.method, cell.data].append((cell, line))
@@ -120,7 +124,8 @@ def rows(page: Page, results: str | Path) -> list[RowView]:
         unlearned = dict.fromkeys(reason for one, _ in pairs for reason in one.unlearned)
         cells = [
             CellView(
-                line["reproduced"].partition(" (")[0],
+                *_short(one, line["reproduced"]),
+                marks.get(one.value.outdated, ""),
                 line["published"],
                 str(one.verdict),
                 _hint(one, line, directions[one.metric], _interval(values, one) if page.records else None),
@@ -132,6 +137,17 @@ def rows(page: Page, results: str | Path) -> list[RowView]:
         is_reference = page.rows[key].reference
         shown.append(RowView(*key, line["size"], cell.seeds, is_reference, list(unlearned), cells))
     return shown
+
+
+def _short(cell: Cell, text: str) -> tuple[str, str]:
+    """The number and its spread in as many digits as tell something: those that were printed, else four in all."""
+    if cell.value.mean is None or cell.verdict is Verdict.COST:
+        return text, ""
+    mean, size = cell.value.mean, abs(cell.value.mean) or 1.0
+    digits = min(4, max(0, 3 - math.floor(math.log10(size))))
+    if cell.published:
+        digits = len(cell.published.text.partition(".")[2])
+    return f"{mean:.{digits}f}", "" if cell.spread is None else f"{cell.spread:.{digits}f}"
 
 
 def _interval(values: Values, cell: Cell) -> tuple[float, float] | None:
