@@ -146,9 +146,7 @@ class Encoder(nn.Module):
         num_groups: int = 32,
     ) -> None:
         if num_blocks < 1:
-            raise ValueError(
-                f"expected at least 1 residual block of each size, found {num_blocks}: set num_blocks"
-            )
+            raise ValueError(f"expected at least 1 residual block of each size, found {num_blocks}: set num_blocks")
         super().__init__()
         widths = [width * multiplier for multiplier in multipliers]
         self.factor = 2 ** (len(widths) - 1)

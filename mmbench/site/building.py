@@ -102,7 +102,8 @@ def _content(names: Sequence[str], words: Sequence[str], paths: Mapping[str, str
     lines = [views.overview(page) for page in pages]
     lint = _lint(results)
     found["index.html"] = _page(text, "index.html", "", lines=lines, statuses=views.statuses(entries), lint=bool(lint))
-    found["ledger.html"] = _page(text, "ledger.html", "", pages=pages, entries=entries, lint=bool(lint))
+    claimed, reasons = views.claimed(pages), views.reasons(entries)
+    found["ledger.html"] = _page(text, "ledger.html", "", claims=claimed, entries=entries, reasons=reasons)
     found["lint.html"] = _page(text, "lint.html", "", lint=lint)
     found |= images.files
     for file in sorted((files("mmbench.site") / "static").iterdir(), key=lambda one: one.name):

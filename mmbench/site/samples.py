@@ -56,12 +56,14 @@ class Shown:
 
     Attributes:
         prompt: a text, or "".
+        original: path of the picture that a hole was made in; "" where there is none.
         before: path of what the methods are given; "" where that is no picture.
         before_label: what that is: the input, or what a hole leaves.
         cells: label of a row to the path of its picture; a row without one is left out.
     """
 
     prompt: str
+    original: str
     before: str
     before_label: str
     cells: dict[str, str]
@@ -118,13 +120,13 @@ def _strip(
         return
     row, _ = rows[next(iter(manifests))]
     plain = row_config(page.experiment, row, protocol, page.source, row.seeds_of(page.experiment.seeds)[0], words)
-    given = _given(plain, chosen)
+    given = _given(plain, chosen, images)
     shown = []
     for place, sample in enumerate(chosen):
         prompt = next((files[sample][1] for files in manifests.values() if files[sample][1]), "")
-        before, label = given[place] if given else (None, "")
+        original, before, label = given[place] if given else ("", "", "")
         cells = {name: images.add(pixels(files[sample][0])) for name, files in manifests.items()}
-        shown.append(Shown(prompt, images.add(before) if before is not None else "", label, cells))
+        shown.append(Shown(prompt, original, before, label, cells))
     yield Strip(f"{data}, protocol {protocol}", list(manifests), shown)
 
 
@@ -143,8 +145,8 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def _given(plain: dict[str, Any], samples: Sequence[Sample]) -> list[tuple[np.ndarray, str]]:
-    """What methods are given of each sample, and what to call it; nothing where that is no picture."""
+def _given(plain: dict[str, Any], samples: Sequence[Sample], images: Images) -> list[tuple[str, str, str]]:
+    """Of each sample the original, what methods are given, and what to call that; nothing where that is no picture."""
     inputs = config.target(plain["method"]["module"]).task.inputs
     if "image" not in inputs:
         return []
@@ -154,9 +156,11 @@ def _given(plain: dict[str, Any], samples: Sequence[Sample]) -> list[tuple[np.nd
     fields = {"image", "mask"} & data.fields & set(inputs)
     items = data.evaluation(protocol.split, list(samples), protocol.seed, fields)
     found = []
-    for place in range(len(samples)):
-        image = items[place]["image"]
+    for item in (items[place] for place in range(len(samples))):
+        whole = images.add(IMAGES.cell(to_uint8(item["image"])))
         if "mask" in fields:
-            image = torch.where(items[place]["mask"] > 0, 0.0, image)
-        found.append((np.asarray(IMAGES.cell(to_uint8(image))), "hole" if "mask" in fields else "input"))
+            left = images.add(IMAGES.cell(to_uint8(torch.where(item["mask"] > 0, 0.0, item["image"]))))
+            found.append((whole, left, "hole"))
+        else:
+            found.append(("", whole, "input"))
     return found

@@ -15,7 +15,7 @@ from mmbench.core import catalogue, config
 from mmbench.core.results import Result
 from mmbench.pipeline import claims, tables
 from mmbench.pipeline.cells import Cell, Verdict
-from mmbench.pipeline.claims import Outcome, Values
+from mmbench.pipeline.claims import Outcome, Tested, Values
 from mmbench.pipeline.experiments import COSTS
 from mmbench.site.gathering import Entry, Page
 
@@ -174,7 +174,9 @@ def _hint(cell: Cell, line: Mapping[str, str], better: str, interval: tuple[floa
     if cell.difference is not None:
         lines.append(f"difference {line['difference']}")
     if cell.verdict is not Verdict.COST:
-        lines.append(str(cell.verdict) + (f": {reason}" if (reason := cell.value.reason or cell.value.outdated) else ""))
+        lines.append(
+            str(cell.verdict) + (f": {reason}" if (reason := cell.value.reason or cell.value.outdated) else "")
+        )
     return "\n".join(lines)
 
 
@@ -217,6 +219,21 @@ def overview(page: Page) -> Overview:
 def statuses(entries: Sequence[Entry]) -> dict[str, int]:
     """How many published numbers have each status, the most frequent first."""
     return dict(Counter(entry.status for entry in entries).most_common())
+
+
+def reasons(entries: Sequence[Entry]) -> dict[str, int]:
+    """Each reason why a published number has no value here, numbered from 1."""
+    found = dict.fromkeys(entry.reason for entry in entries if entry.reason)
+    return {reason: number + 1 for number, reason in enumerate(found)}
+
+
+def claimed(pages: Sequence[Page]) -> list[list[tuple[str, str, Tested]]]:
+    """Each claim once: source, page and what its tests came to, on each source of its experiment."""
+    found: dict[tuple[str, int], list[tuple[str, str, Tested]]] = defaultdict(list)
+    for page in pages:
+        for place, tested in enumerate(page.claims):
+            found[page.experiment.name, place].append((page.source, page.name, tested))
+    return list(found.values())
 
 
 def runs(page: Page) -> list[RunView]:

@@ -75,7 +75,7 @@ for (const name of new Set(all("[data-filter]").map((field) => field.dataset.fil
       const text = item.dataset.text ?? (item.dataset.text = item.textContent.toLowerCase());
       const fits = fields.every((field) => {
         const wanted = field.value.trim().toLowerCase();
-        if (field.dataset.by) return !wanted || item.dataset[field.dataset.by] === wanted;
+        if (field.dataset.by) return !wanted || item.dataset[field.dataset.by].split("|").includes(wanted);
         return wanted.split(/\s+/).every((word) => text.includes(word));
       });
       item.hidden = !fits;
