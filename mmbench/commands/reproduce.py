@@ -67,7 +67,7 @@ def reproduce(
     require_assets(paths)
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
-    from mmbench.pipeline import curves, marks, reproducing, tables
+    from mmbench.pipeline import comparing, curves, marks, reproducing, tables
     from mmbench.pipeline.cells import cells_of
     from mmbench.pipeline.launching import chosen
     from mmbench.pipeline.mirrors import require_loggers, show_table
@@ -83,6 +83,7 @@ def reproduce(
     # The page has every row of the table, also when some were asked for.
     failed = marks.failures(paths["runs"], experiment.name)
     whole = cells_of(experiment, source, seeds, overrides, paths, held, experiment.rows, outcome.reasons, failed)
+    whole = comparing.compared(experiment, whole, paths["results"])
     asked = {(row.label, row.dataset) for row in rows}
     cells = [cell for cell in whole if (cell.method, cell.data) in asked]
     under = [*tables.agreements(experiment, cells), *tables.remarks(experiment)]

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     source = own.get("data.source", chosen[0].sources[-1])
     paths = config.composed(["method=identity", f"data.source={source}", *rest])["paths"]
     require_writable(Path(paths["results"]) / "tables", RESULTS)
-    from mmbench.pipeline import marks, tables  # pandas and scipy, which no mistake above needs
+    from mmbench.pipeline import comparing, marks, tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
 
     pages, parts = {}, {}
@@ -52,6 +52,7 @@ def main(arguments: list[str]) -> int:
             here = experiment.on(source)
             seeds = seeds_of(own.get("seeds"), rest, here)
             cells = cells_of(here, source, seeds, rest, paths, held, here.rows, failed=failed)
+            cells = comparing.compared(here, cells, paths["results"])
             if "experiment" not in own and all(cell.value.mean is None for cell in cells):
                 continue
             path = tables.page(here, source, seeds, paths["results"])

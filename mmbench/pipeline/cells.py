@@ -14,6 +14,8 @@ from mmbench.pipeline.lookup import Found, records_of
 from mmbench.pipeline.marks import Mark
 from mmbench.pipeline.stages import learns
 
+ALPHA = 0.05  # of all tests of a page together
+
 
 class Verdict(StrEnum):
     """What the values of a cell amount to."""
@@ -40,6 +42,9 @@ class Value:
         reason: why there is no value.
         is_failed: whether that is an error that the row ended with.
         outdated: why the value is not what this version would compute; "" where it is.
+        name: of the metric in its records, with the extractor; "" of what is computed from other values.
+        records: seed to the record.
+        parts: of a gain, the two values that it is the difference of.
     """
 
     by_seed: Mapping[int, float] = field(default_factory=dict)
@@ -48,6 +53,35 @@ class Value:
     reason: str = ""
     is_failed: bool = False
     outdated: str = ""
+    name: str = ""
+    records: Mapping[int, Result] = field(default_factory=dict, compare=False, repr=False)
+    parts: tuple["Value", ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A cell tested against another row on the images that both have.
+
+    Attributes:
+        with_: the label of the other row.
+        difference: this row's mean over images minus the other's.
+        interval: its 95 % interval over images.
+        p: two-sided, of this test alone.
+        adjusted: p corrected for all tests of the page by Holm's method.
+        images: how many images both rows have.
+    """
+
+    with_: str
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    adjusted: float
+    images: int
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference is shown, of which one among all tests of a page is false by chance in 1 of 20."""
+        return self.adjusted < ALPHA
 
 
 @dataclass(frozen=True)
@@ -65,6 +99,10 @@ class Cell:
         verdict: what that amounts to.
         unlearned: why the row counts as not having learned what this part of the table measures, a reason for each
             metric that tells; none where it has, and of a reference row.
+        interval: where the mean over seeds lies with 95 % over images; None where values by sample are not known.
+        without_interval: why there is none, where there might be one.
+        rank: 1 of the best among the rows that are compared, as printed, 2 of the second; None of all others.
+        compared: the cell against the best row, or the one that the experiment names; None where nothing was tested.
     """
 
     method: str
@@ -76,6 +114,15 @@ class Cell:
     value: Value
     verdict: Verdict
     unlearned: tuple[str, ...] = ()
+    interval: tuple[float, float] | None = None
+    without_interval: str = ""
+    rank: int | None = None
+    compared: Comparison | None = None
+
+    @property
+    def digits(self) -> int:
+        """How many decimals are shown: as many as were published, and no fewer than three."""
+        return max(3, len(self.published.text.partition(".")[2]) if self.published else 4)
 
     @property
     def spread(self) -> float | None:
@@ -241,6 +288,8 @@ def _value(experiment: Experiment, shown: str, row: Row, source: str, found: Map
         statistics.fmean(by_seed.values()),
         verified=all(record.weights["verified"] for record in scored.values()),
         outdated=next((record.outdated for record in scored.values() if record.outdated), ""),
+        name=name,
+        records=scored,
     )
 
 
@@ -248,7 +297,7 @@ def difference(first: Value, second: Value) -> Value:
     """The size of the difference of two values: of their means, as a paper takes it of printed ones, and by seed."""
     found = gain(first, second)
     by_seed = {seed: abs(value) for seed, value in found.by_seed.items()}
-    return replace(found, by_seed=by_seed, mean=None if found.mean is None else abs(found.mean))
+    return replace(found, by_seed=by_seed, mean=None if found.mean is None else abs(found.mean), parts=())
 
 
 def gain(first: Value, second: Value) -> Value:
@@ -262,4 +311,5 @@ def gain(first: Value, second: Value) -> Value:
         first.mean - second.mean,
         first.verified and second.verified,
         outdated=first.outdated or second.outdated,
+        parts=(first, second),
     )

@@ -1,25 +1,21 @@
 """Claims of papers, tested: does a row score better than another by more than images and seeds vary?"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import scipy.stats
-from statsmodels.stats.multitest import multipletests
 
-from mmbench.core import config
-from mmbench.core.results import Result
-from mmbench.pipeline import by_sample
-from mmbench.pipeline.cells import Cell
+from mmbench.pipeline.cells import ALPHA, Cell
+from mmbench.pipeline.comparing import Evidence, Halves, Images, direction
 from mmbench.pipeline.experiments import Claim, Experiment
-from mmbench.pipeline.lookup import Found
+from mmbench.statistics.bootstrap import Floats
+from mmbench.statistics.paired import holm, paired_tests
+from mmbench.statistics.resampling import judged
 
-Records = Mapping[tuple[str, str], Mapping[str, Found]]  # label and data set of a row, and a protocol, to what there is
-LEVEL = 0.05  # what an adjusted p is to be below
 LEAST_SEEDS = 3  # of two there is no spread to speak of
 
 
@@ -64,7 +60,7 @@ class Test:
     def outcome(self) -> Outcome:
         if self.adjusted is None or self.difference is None:
             return Outcome.UNDECIDED
-        if self.adjusted >= LEVEL:
+        if self.adjusted >= ALPHA:
             return Outcome.NO_DIFFERENCE
         return Outcome.HOLDS if self.difference > 0 else Outcome.FAILS
 
@@ -100,33 +96,34 @@ def overall(tests: Sequence[Test]) -> Outcome:
     return next((outcome for outcome in Outcome if outcome in found), Outcome.UNDECIDED)
 
 
-def tested(
-    experiment: Experiment, cells: Sequence[Cell], records: Records, folder: str | Path, source: str
-) -> list[Tested]:
+def tested(experiment: Experiment, cells: Sequence[Cell], results: str | Path) -> list[Tested]:
     """The claims of an experiment, each with its tests on the records at hand.
 
-    A metric with values by sample is tested over images: of each image the mean over captions, draws and seeds, in
-    pairs (Student's t). Any other is tested over seeds, of which there have to be three.
+    Tested is as tables test their rows (`comparing.compared`): over the images that both have, each with all its
+    captions, draws and seeds. Where records keep nothing of images, over seeds, of which there have to be three
+    (Student's t, in pairs).
 
     Args:
         cells: of the table.
-        records: of its rows.
-        folder: where the records lie.
-        source: of the data.
+        results: the folder of all records.
 
     Raises:
         ValueError: a file with values by sample is damaged; names it.
     """
-    values = Values(experiment, source, records, Path(folder))
+    evidence = Evidence(Path(results) / experiment.name)
     known = {(cell.method, cell.data, cell.metric): cell for cell in cells}
-    claims = []
+    claims, waiting = [], []
     for claim in experiment.claims:
-        tests = [
-            _test(experiment, known[one], known[other], names, values)
-            for one, other, names in _pairs(experiment, claim)
-            if one in known and other in known
-        ]
+        tests = []
+        for first, second, names in _pairs(experiment, claim):
+            if first in known and second in known:
+                test, apart = _test(experiment, known[first], known[second], names, evidence)
+                waiting += [(len(claims), len(tests), apart)] if apart is not None else []
+                tests.append(test)
         claims.append(Tested(claim, tests))
+    for (place, number, _), found in zip(waiting, paired_tests([apart for *_, apart in waiting]), strict=True):
+        test = claims[place].tests[number]
+        claims[place].tests[number] = replace(test, difference=found.difference, interval=found.interval, p=found.p)
     return _adjusted(claims)
 
 
@@ -150,80 +147,49 @@ def _pairs(experiment: Experiment, claim: Claim) -> Iterator[tuple[Place, Place,
                     yield (first, data, metric), (other, data, metric), (first, other)
 
 
-def higher_is_better(experiment: Experiment, shown: str) -> bool:
-    """The direction of a metric as the table shows it; a difference of two columns is better where it is smaller."""
-    if shown in experiment.differences:
-        return False
-    if shown in experiment.gains:
-        return higher_is_better(experiment, experiment.gains[shown][0])
-    column, metric = experiment.places[shown]
-    choice = experiment.columns[column].metrics[metric]
-    name = choice if isinstance(choice, str) else next(iter(choice.values()))
-    return _direction(name.partition("@")[0].partition("(")[0])
-
-
-@cache  # each composes a file and imports a module
-def _direction(metric: str) -> bool:
-    found: bool = config.target(config.node(f"metric/{metric}")).higher_is_better
-    return found
-
-
-class Values:
-    """Values by sample of the records of a table; each file is read once."""
-
-    def __init__(self, experiment: Experiment, source: str, records: Records, folder: Path) -> None:
-        self.experiment, self.source, self.records, self.folder = experiment, source, records, folder
-        self.rows = {(row.label, row.dataset): row for row in experiment.rows}
-        self.read: dict[str, dict] = {}
-
-    def by_image(self, cell: Cell) -> dict[str, float]:
-        """Image id to the mean over captions, draws and seeds; empty where a record has no values by sample."""
-        if cell.metric not in self.experiment.places:
-            return {}
-        row = self.rows[cell.method, cell.data]
-        name = self.experiment.metric(cell.metric, row, self.source)
-        found = self.records[cell.method, cell.data][self.experiment.protocol_of(cell.metric, row.data)].records
-        values: dict[str, list[float]] = defaultdict(list)
-        for record in found:
-            scores = self._of(record).get(name)
-            if not scores:
-                return {}
-            for sample, value in scores.items():
-                values[sample.id].append(value)
-        return {key: float(np.mean(ones)) for key, ones in values.items()}
-
-    def _of(self, record: Result) -> dict:
-        if not record.samples:
-            return {}
-        name = record.samples["file"]
-        if name not in self.read:
-            self.read[name] = by_sample.read(record, self.folder)
-        return self.read[name]
-
-
-def _test(experiment: Experiment, first: Cell, second: Cell, names: tuple[str, str], values: Values) -> Test:
-    higher = higher_is_better(experiment, first.metric)
-    sign = 1 if higher else -1
-    printed = None
-    if first.published and second.published:
-        printed = sign * (first.published.value - second.published.value) > 0
+def _test(
+    experiment: Experiment, first: Cell, second: Cell, names: tuple[str, str], evidence: Evidence
+) -> tuple[Test, Floats | None]:
+    """A test, and the differences by image that it waits for; None of one that is done, or cannot be done."""
     metric = first.metric if first.metric == second.metric else experiment.places[first.metric][1]
+    sign = direction(experiment, [first, second])
+    printed = None
+    if sign and first.published and second.published:
+        printed = sign * (first.published.value - second.published.value) > 0
     found = Test(first.data, metric, *names, printed=printed)
     for cell, name in zip((first, second), names, strict=True):
         if reason := _lacking(cell):
-            return replace(found, reason=f"{name}: {reason}")
-    one, other = values.by_image(first), values.by_image(second)
-    both = sorted(one.keys() & other.keys())
-    if len(both) > 1:
-        seeds = sorted({len(first.value.by_seed), len(second.value.by_seed)})
-        basis = f"{len(both):,} images, {' and '.join(map(str, seeds))} seed{'s' * (seeds[-1] > 1)}"
-        return _over(found, sign * np.array([one[key] - other[key] for key in both]), basis)
+            return replace(found, reason=f"{name}: {reason}"), None
+    if not sign:
+        return replace(found, reason=f"nobody says in which direction {metric} is better"), None
+    one, other = evidence.of(first.value), evidence.of(second.value)
+    seeds = " and ".join(map(str, sorted({len(first.value.by_seed), len(second.value.by_seed)})))
+    basis = f"{{:,}} images, seeds: {seeds}"
+    if isinstance(one, Images) and isinstance(other, Images):
+        both = [key for key in one.ids if key in other.means]
+        if len(both) > 1:
+            apart = sign * np.array([one.means[key] - other.means[key] for key in both])
+            return replace(found, basis=basis.format(len(both))), apart
+    if isinstance(one, Halves) and isinstance(other, Halves) and one.ids == other.ids:
+        mean = sign * ((first.value.mean or 0.0) - (second.value.mean or 0.0))
+        interval, p = judged(mean, sign * (one.deviations - other.deviations))
+        return replace(found, difference=mean, interval=interval, p=p, basis=basis.format(one.count)), None
+    return _over_seeds(found, first, second, sign), None
+
+
+def _over_seeds(found: Test, first: Cell, second: Cell, sign: int) -> Test:
     seeds = [seed for seed in first.value.by_seed if seed in second.value.by_seed]
     if len(seeds) < LEAST_SEEDS:
-        reason = f"no values by sample of {metric}, and {len(seeds)} of {LEAST_SEEDS} seeds"
-        return replace(found, reason=reason)
-    apart = [first.value.by_seed[seed] - second.value.by_seed[seed] for seed in seeds]
-    return _over(found, sign * np.array(apart), f"{len(seeds)} seeds only")
+        return replace(
+            found, reason=f"records keep nothing of images, and {len(seeds)} of {LEAST_SEEDS} seeds are here"
+        )
+    apart = sign * np.array([first.value.by_seed[seed] - second.value.by_seed[seed] for seed in seeds])
+    mean, basis = float(apart.mean()), f"{len(seeds)} seeds only"
+    if not np.ptp(apart):  # no spread, so that there is nothing that a difference could come from by chance
+        return replace(found, difference=mean, interval=(mean, mean), p=float(mean == 0), basis=basis)
+    test = scipy.stats.ttest_1samp(apart, 0.0)
+    low, high = test.confidence_interval(0.95)
+    return replace(found, difference=mean, interval=(float(low), float(high)), p=float(test.pvalue), basis=basis)
 
 
 def _lacking(cell: Cell) -> str:
@@ -235,20 +201,9 @@ def _lacking(cell: Cell) -> str:
     return f"outdated ({cell.value.outdated})" if cell.value.outdated else ""
 
 
-def _over(found: Test, apart: np.ndarray, basis: str) -> Test:
-    """A test of paired differences, (N,) float64."""
-    mean = float(apart.mean())
-    if not np.ptp(apart):  # no spread, so that there is nothing that a difference could come from by chance
-        return replace(found, difference=mean, interval=(mean, mean), p=float(mean == 0), basis=basis)
-    test = scipy.stats.ttest_1samp(apart, 0.0)
-    low, high = test.confidence_interval(0.95)
-    return replace(found, difference=mean, interval=(float(low), float(high)), p=float(test.pvalue), basis=basis)
-
-
 def _adjusted(claims: Sequence[Tested]) -> list[Tested]:
     """The claims with Holm's correction over all of their tests."""
-    raw = [test.p for claim in claims for test in claim.tests if test.p is not None]
-    corrected = iter(multipletests(raw, method="holm")[1].tolist() if raw else [])
+    corrected = iter(holm([test.p for claim in claims for test in claim.tests if test.p is not None]))
     return [
         replace(
             claim,

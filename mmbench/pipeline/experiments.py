@@ -154,6 +154,7 @@ class Experiment:
             more than so many standard deviations over seeds (0 where none is said), the larger one of the two rows;
             where neither has several seeds no deviation is known, and lying on that side is enough.
             Which of several columns it did not learn is told by those of the metrics.
+        compared_with: the label of the row that every other one is tested against; "": the best one of each column.
         costs: of `COSTS`, those that the table shows behind the metrics of each row, as means over seeds. They are
             judged by nothing, and no part of comparisons.
         claims: what the paper says of its table, or papers of their methods, as comparisons that can be tested.
@@ -180,6 +181,7 @@ class Experiment:
     curve: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] = field(default_factory=dict)
     learned: dict[str, Any] = field(default_factory=dict)
+    compared_with: str = ""
     costs: list[str] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
@@ -336,6 +338,9 @@ def _require_comparisons(experiment: Experiment, path: Path) -> None:
         for name in wanted:
             if name not in choices:
                 unknown(f"name for {key} in {path}", name, choices)
+    labels = [row.label for row in experiment.rows]
+    if experiment.compared_with and experiment.compared_with not in labels:
+        unknown(f"row for compared_with in {path}", experiment.compared_with, labels)
     for data in {row.data for row in experiment.rows}:
         references = [row.label for row in experiment.rows if row.data == data and row.reference]
         for label in experiment.learned.get("of", []):

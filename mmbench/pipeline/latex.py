@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from itertools import product
 from string import ascii_lowercase
+from typing import Self
 
 # ruff: noqa: RUF001  (signs that look like ASCII are what this is about)
 PACKAGES = (r"\usepackage[T1]{fontenc}", r"\usepackage{booktabs}", r"\usepackage{longtable}")
@@ -40,6 +41,18 @@ CAPITAL = "gamma delta theta lamda xi pi sigma upsilon phi psi omega"  # the oth
 NO_FONT = frozenset("ĦħĿŀĸŉŦŧſ")  # Latin letters that the encoding T1 lacks
 
 
+class Emphasised(str):
+    """A text whose beginning stands in a command."""
+
+    command: str
+    length: int
+
+    def __new__(cls, command: str, text: str, behind: str) -> Self:
+        made = super().__new__(cls, text + behind)
+        made.command, made.length = command, len(text)
+        return made
+
+
 def table(
     columns: Sequence[str],
     right: Collection[str],
@@ -70,7 +83,7 @@ def table(
         r"\endhead",
         r"\bottomrule",
         r"\endfoot",
-        *(rf"{' & '.join(map(escaped, row))}{mark} \\" for row, mark in zip(rows, marks, strict=True)),
+        *(rf"{' & '.join(map(_cell, row))}{mark} \\" for row, mark in zip(rows, marks, strict=True)),
         r"\end{longtable}",
         *(rf"\noindent {note}\par" for note in notes),
         r"\endgroup",
@@ -88,6 +101,13 @@ def letters() -> Iterable[str]:
 def raised(mark: str) -> str:
     """A mark of a note."""
     return rf"\textsuperscript{{{mark}}}"
+
+
+def _cell(text: str) -> str:
+    if not isinstance(text, Emphasised):
+        return escaped(text)
+    behind = escaped(text[text.length :])
+    return rf"\{text.command}{{{escaped(text[: text.length])}}}{behind and '~'}{behind}"
 
 
 def escaped(text: str) -> str:

@@ -1,13 +1,16 @@
 """Tables as text, the only place where cells get words: published beside reproduced, the difference and a verdict."""
 
+import html
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import scipy.stats
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -19,8 +22,21 @@ from mmbench.pipeline.experiments import COSTS, Experiment, Published, listed
 MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
 COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")
 NUMBERS = ("published", "reproduced", "difference")
+COMPARED = "compared"  # a column more, of tables whose rows were compared
+PLAIN = (  # columns more of CSV, numbers as they are
+    "mean", "spread", "interval low", "interval high", "rank", "compared with", "apart", "apart low", "apart high", "p",
+    "p adjusted", "images",
+)  # fmt: skip
+EMPHASIS = {  # what stands around the best value of a column, and around the second
+    "text": {},
+    "markdown": {1: ("**", "**"), 2: ("<u>", "</u>")},
+    "html": {1: ("<b>", "</b>"), 2: ("<u>", "</u>")},
+    "terminal": {1: ("[bold]", "[/bold]"), 2: ("[underline]", "[/underline]")},
+}
+COMMANDS = {1: "textbf", 2: "underline"}  # of LaTeX
 DAGGER = "†"  # behind an outdated value; two for the second reason on a page, and so on
 UNLEARNED = "‡"  # behind a method that counts as not having learned
+TIED = "≈"  # behind a value that is not shown to differ from the best
 LACKING = (Verdict.NOT_RUN, Verdict.FAILED)  # which say why
 UNVERIFIED = "unverified: the published value was recalled and seen in no source, so no verdict."
 STAR = "*: made with weights whose hash nobody published."
@@ -29,6 +45,15 @@ LEGEND = (
     f"missing and how to get it. {UNVERIFIED} "
     "toy data: computed on procedural data, which a number published for photographs cannot be compared with. "
     f"{STAR}"
+)
+INTERVAL = (
+    "[a, b]: 95 % interval of the mean over seeds, over images, each drawn with all that was made for it; of scores of "
+    "whole sets (FID, IS) over halves of the images, about the value that as many images give. ±: standard deviation "
+    "over seeds, which is no part of the interval."
+)
+RANKED = (
+    "Bold: the best value of a metric and data set; underlined: the second, by the metric's direction. Rows that are "
+    "no part of comparisons have neither: references, those that did not learn, outdated values."
 )
 FAILED = "failed: the error that the row ended with, and its log."
 
@@ -48,6 +73,36 @@ def notes(cells: Sequence[Cell]) -> list[str]:
     rows = [f"{row} ({', '.join(reasons)})" for row, reasons in unlearned.items() if reasons]
     if rows:
         lines.append(f"{UNLEARNED}: counts as not having learned, and is no part of comparisons: {'; '.join(rows)}.")
+    return [*lines, *_of_intervals(cells), *_of_comparisons(cells)]
+
+
+def _of_intervals(cells: Sequence[Cell]) -> list[str]:
+    """What intervals are, and of which metrics there is none for which reason."""
+    lines = []
+    if any(cell.interval for cell in cells):
+        lines.append(INTERVAL)
+    reasons: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell.without_interval:
+            reasons.setdefault(cell.without_interval, {}).setdefault(cell.metric)
+    return [*lines, *(f"No interval of {', '.join(metrics)}: {reason}." for reason, metrics in reasons.items())]
+
+
+def _of_comparisons(cells: Sequence[Cell]) -> list[str]:
+    """What the marks of the best and of ties mean."""
+    tests = [cell.compared for cell in cells if cell.compared]
+    lines = []
+    if any(cell.rank for cell in cells):
+        lines.append(RANKED)
+    if tests:
+        images = sorted({test.images for test in tests})
+        counted = f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}"
+        rows = ", ".join(dict.fromkeys(test.with_ for test in tests))
+        lines.append(
+            f"{TIED}: no difference is shown from the row that a value is compared with ({rows}); that is a result, "
+            f"and not that they are equal. Paired permutation tests on the {counted} images that both rows have, p "
+            f"corrected by Holm's method for all {len(tests)} tests of this page. Images are drawn, seeds are not."
+        )
     return lines
 
 
@@ -57,31 +112,48 @@ def _methods(cells: Sequence[Cell]) -> list[str]:
     return [f"{cell.method} {UNLEARNED}" if (cell.method, cell.data) in unlearned else cell.method for cell in cells]
 
 
-def texts(cells: Sequence[Cell]) -> list[dict[str, str]]:
-    """The words of every cell by `COLUMNS`. A reason that a row has given already is "as for" the metric there."""
+def texts(cells: Sequence[Cell], form: str = "text") -> list[dict[str, str]]:
+    """The words of every cell by `COLUMNS` and `COMPARED`, marked as `form` is.
+
+    A reason that a row has given already is "as for" the metric there.
+
+    Args:
+        form: one of `EMPHASIS`.
+    """
     marks, given = daggers(cells), {}
     lines = []
     for cell, method in zip(cells, _methods(cells), strict=True):
-        digits = _digits(cell.published)
         known = given.setdefault((cell.method, cell.data, cell.value.reason), cell.metric)
         reason = cell.value.reason if known == cell.metric else f"as for {known}"
-        lines.append(
-            {
-                "method": method,
-                "data": cell.data,
-                "size": _size(cell),
-                "metric": cell.metric,
-                "published": _printed(cell.published),
-                "reproduced": _found(cell, marks, counted=True),
-                "difference": "-" if cell.difference is None else f"{round(cell.difference, digits) + 0.0:+.{digits}f}",
-                "verdict": f"{cell.verdict} ({reason})" if cell.verdict in LACKING else str(cell.verdict),
-            }
-        )
+        line = {
+            "method": method,
+            "data": cell.data,
+            "size": _size(cell),
+            "metric": cell.metric,
+            "published": _printed(cell.published),
+            "reproduced": "",
+            "difference": "-" if cell.difference is None else _signed(cell.difference, cell.digits),
+            "verdict": f"{cell.verdict} ({reason})" if cell.verdict in LACKING else str(cell.verdict),
+            COMPARED: _compared(cell),
+        }
+        line = {column: _escaped(text, form) for column, text in line.items()}
+        lines.append({**line, "reproduced": _emphasised(cell, _number(cell, True), _behind(cell, marks, True), form)})
     return lines
 
 
-def _digits(printed: Published | None) -> int:
-    return max(3, len(printed.text.partition(".")[2]) if printed else 4)
+def _escaped(text: str, form: str) -> str:
+    if form == "html":
+        return html.escape(text, quote=False)
+    return escape(text) if form == "terminal" else text
+
+
+def _emphasised(cell: Cell, number: str, behind: str, form: str) -> str:
+    before, after = EMPHASIS[form].get(cell.rank or 0, ("", ""))
+    return f"{before}{_escaped(number, form)}{after}{_escaped(behind, form)}"
+
+
+def _signed(number: float, digits: int) -> str:
+    return f"{round(number, digits) + 0.0:+.{digits}f}"
 
 
 def _size(cell: Cell) -> str:
@@ -95,9 +167,9 @@ def _printed(printed: Published | None) -> str:
     return printed.text + spread + ("" if printed.verified else " (unverified)")
 
 
-def _found(cell: Cell, marks: Mapping[str, str], counted: bool) -> str:
-    """Mean and spread, with their marks; `counted`: with the number of seeds, where there are several."""
-    value, digits = cell.value, _digits(cell.published)
+def _number(cell: Cell, counted: bool) -> str:
+    """Mean and spread; `counted`: with the number of seeds, where there are several."""
+    value, digits = cell.value, cell.digits
     if value.mean is None:
         return "-"
     if cell.verdict is Verdict.COST:
@@ -105,7 +177,33 @@ def _found(cell: Cell, marks: Mapping[str, str], counted: bool) -> str:
     text = f"{value.mean:.{digits}f}"
     if cell.spread is not None:
         text += f" ± {cell.spread:.{digits}f}" + (f" ({len(value.by_seed)} seeds)" if counted else "")
+    return text
+
+
+def _behind(cell: Cell, marks: Mapping[str, str], bounded: bool) -> str:
+    """What stands behind a number: its interval where it is to be `bounded`, and its marks."""
+    value = cell.value
+    if value.mean is None or cell.verdict is Verdict.COST:
+        return ""
+    text = f" [{', '.join(f'{end:.{cell.digits}f}' for end in cell.interval)}]" if bounded and cell.interval else ""
+    text += f" {TIED}" if cell.compared and not cell.compared.shown else ""
     return text + (f" {marks[value.outdated]}" if value.outdated else "") + ("" if value.verified else " *")
+
+
+def _compared(cell: Cell) -> str:
+    """What the comparison of a cell amounts to."""
+    test = cell.compared
+    if test is None:
+        return "best" if cell.rank == 1 else "-"
+    ends = ", ".join(_signed(end, cell.digits) for end in test.interval)
+    p = f"p = {test.adjusted:.2g}" if test.adjusted >= 0.0001 else "p < 0.0001"
+    found = f"{_signed(test.difference, cell.digits)} [{ends}] from {test.with_}, {p}"
+    return found if test.shown else f"no difference shown: {found}"
+
+
+def columns(cells: Sequence[Cell]) -> list[str]:
+    """The columns that the table has: one for comparisons where there are some."""
+    return [*COLUMNS, *([COMPARED] if any(cell.compared for cell in cells) else [])]
 
 
 def _cost(shown: str, mean: float) -> str:
@@ -123,12 +221,23 @@ def rendered(cells: Sequence[Cell], form: str, under: Sequence[str] = ()) -> str
     """The table as Markdown, HTML or CSV, or as LaTeX, which has the notes below it: sentences `under` it first."""
     if form == "latex":
         return _latex(cells, under)
-    frame = pd.DataFrame(texts(cells), columns=list(COLUMNS))
+    if form == "csv":
+        plain = [dict(zip(PLAIN, _plain(cell), strict=True)) for cell in cells]
+        lines: list[dict[str, Any]] = [{**one, **more} for one, more in zip(texts(cells), plain, strict=True)]
+        return pd.DataFrame(lines, columns=[*COLUMNS, *PLAIN]).to_csv(index=False)
+    frame = pd.DataFrame(texts(cells, form), columns=columns(cells))
     if form == "markdown":
         return frame.to_markdown(index=False, disable_numparse=True) + "\n"
-    if form == "html":
-        return frame.to_html(index=False, border=0) + "\n"
-    return frame.to_csv(index=False)
+    return frame.to_html(index=False, border=0, escape=False) + "\n"
+
+
+def _plain(cell: Cell) -> list[Any]:
+    """Of a cell what `PLAIN` names; None of what there is not."""
+    low, high = cell.interval or (None, None)
+    test = cell.compared
+    tested = [test.with_, test.difference, *test.interval, test.p, test.adjusted, test.images] if test else [None] * 7
+    rank = None if cell.rank is None else str(cell.rank)  # pandas would write 1.0
+    return [cell.value.mean, cell.spread, low, high, rank, *tested]
 
 
 def _latex(cells: Sequence[Cell], under: Sequence[str]) -> str:
@@ -139,7 +248,13 @@ def _latex(cells: Sequence[Cell], under: Sequence[str]) -> str:
         {**line, "size": line["size"].replace(" x ", " \N{MULTIPLICATION SIGN} "), "verdict": str(cell.verdict)}
         for cell, line in zip(cells, texts(cells), strict=True)
     ]
-    rows = [[line[column] for column in COLUMNS] for line in lines]
+    for cell, line in zip(cells, lines, strict=True):
+        if cell.rank in COMMANDS:
+            line["reproduced"] = latex.Emphasised(
+                COMMANDS[cell.rank], _number(cell, True), _behind(cell, daggers(cells), True)
+            )
+    shown = columns(cells)
+    rows = [[line[column] for column in shown] for line in lines]
     behind = [marks.get(cell.value.reason, "") for cell in cells]
     below = [f"{mark} {reasons[reason]}: {latex.escaped(reason)}" for reason, mark in marks.items()]
     explained = [
@@ -148,7 +263,7 @@ def _latex(cells: Sequence[Cell], under: Sequence[str]) -> str:
         *([STAR] if any(cell.value.mean is not None and not cell.value.verified for cell in cells) else []),
         *([UNVERIFIED] if any(cell.published and not cell.published.verified for cell in cells) else []),
     ]
-    return latex.table(COLUMNS, NUMBERS, rows, behind, [*below, *map(latex.escaped, explained)])
+    return latex.table(shown, NUMBERS, rows, behind, [*below, *map(latex.escaped, explained)])
 
 
 def glance(cells: Sequence[Cell]) -> str:
@@ -157,7 +272,9 @@ def glance(cells: Sequence[Cell]) -> str:
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for cell, method in zip(cells, _methods(cells), strict=True):
         key = (method, cell.data, _size(cell), str(cell.seeds or "-"))
-        rows.setdefault(key, {})[cell.metric] = _found(cell, marks, counted=False)
+        rows.setdefault(key, {})[cell.metric] = _emphasised(
+            cell, _number(cell, False), _behind(cell, marks, False), "markdown"
+        )
     first = ("method", "data", "size", "seeds")
     frame = pd.DataFrame([{**dict(zip(first, key, strict=True)), **rows[key]} for key in rows])
     return frame.fillna("").to_markdown(index=False, disable_numparse=True) + "\n"
@@ -295,11 +412,11 @@ def show(cells: Sequence[Cell], title: str, under: Sequence[str] = ()) -> None:
         Verdict.OUTDATED: "yellow",
     }
     table = Table(title=title)
-    for column in COLUMNS:
+    for column in (shown := columns(cells)):
         is_number = column in NUMBERS
         table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number)
-    for cell, line in zip(cells, texts(cells), strict=True):
-        table.add_row(*(line[column] for column in COLUMNS), style=colours.get(cell.verdict))
+    for cell, line in zip(cells, texts(cells, "terminal"), strict=True):
+        table.add_row(*(line[column] for column in shown), style=colours.get(cell.verdict))
     if Measurement.get(console, console.options.update(max_width=sys.maxsize), table).minimum > console.width:
         print(rendered(cells, "markdown") + below, end="")  # a narrow terminal breaks lines, where rich cuts numbers
         return

@@ -123,7 +123,7 @@ def _table(
         page=page,
         about=views.overview(page),
         columns=views.columns(page),
-        rows=views.rows(page, results),
+        rows=views.rows(page),
         strips=samples.strips(page, kept, images, words),
         pictures=_pictures(page, results, images),
         scatter=charts.scatter(page),

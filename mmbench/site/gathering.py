@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mmbench.core import catalogue, results
 from mmbench.core.results import Result
-from mmbench.pipeline import claims, marks, tables
+from mmbench.pipeline import claims, comparing, marks, tables
 from mmbench.pipeline.cells import Cell, Verdict, cells_of
-from mmbench.pipeline.claims import Records, Tested
+from mmbench.pipeline.claims import Tested
 from mmbench.pipeline.experiments import Experiment, Row, listed, load
-from mmbench.pipeline.lookup import records_of
 
 
 @dataclass(frozen=True)
@@ -21,14 +19,12 @@ class Page:
         experiment: as it is on that source.
         source: `real` or `toy`.
         cells: of the table.
-        records: of its rows; empty where there is no record of the experiment.
         claims: what the tests of its claims came to.
     """
 
     experiment: Experiment
     source: str
     cells: list[Cell]
-    records: Records
     claims: list[Tested]
 
     @property
@@ -46,11 +42,15 @@ class Page:
         return {(row.label, row.dataset): row for row in self.experiment.rows}
 
     def found(self) -> Iterator[tuple[Row, str, Result]]:
-        """Every record of the table, with its row and the protocol as the experiment names it."""
-        for key, by_protocol in self.records.items():
-            for protocol, found in by_protocol.items():
-                for record in found.records:
-                    yield self.rows[key], protocol, record
+        """Every record of the table, each once, with its row and the protocol as the experiment names it."""
+        seen = set()
+        for cell in self.cells:
+            row = self.rows[cell.method, cell.data]
+            for record in cell.value.records.values():
+                protocol = self.experiment.protocol_of(cell.metric, row.data)
+                if (key := (row.key, protocol, record.seed)) not in seen:
+                    seen.add(key)
+                    yield row, protocol, record
 
 
 @dataclass(frozen=True)
@@ -100,21 +100,15 @@ def gathered(names: Sequence[str], words: Sequence[str], paths: Mapping[str, str
         for source in experiment.sources:
             here = experiment.on(source)
             cells = cells_of(here, source, here.seeds, words, paths, held, here.rows, failed=failed)
-            records = {}
-            if held:
-                records = {
-                    (row.label, row.dataset): records_of(here, row, source, here.seeds, words, held)
-                    for row in here.rows
-                }
-            tested = claims.tested(here, cells, records, Path(paths["results"]) / name, source)
-            found.append(Page(here, source, cells, records, tested))
+            cells = comparing.compared(here, cells, paths["results"])
+            found.append(Page(here, source, cells, claims.tested(here, cells, paths["results"])))
     return found
 
 
 def ledger(pages: Sequence[Page]) -> list[Entry]:
     """Every published number of the tables, each once: on the data that it was published for."""
     toy = {
-        (page.experiment.name, cell.method, cell.data, cell.metric): line["reproduced"]
+        (page.experiment.name, cell.method, cell.data, cell.metric): line["reproduced"].partition(" [")[0]
         for page in pages
         if not page.is_first
         for cell, line in zip(page.cells, tables.texts(page.cells), strict=True)
@@ -129,7 +123,8 @@ def ledger(pages: Sequence[Page]) -> list[Entry]:
                 status, reason = _standing(page, cell)
                 entries.append(
                     Entry(
-                        page.name, cell.method, cell.data, cell.metric, line["published"], line["reproduced"],
+                        page.name, cell.method, cell.data, cell.metric, line["published"],
+                        line["reproduced"].partition(" [")[0],
                         line["difference"], status, reason, toy.get(key, "-"),
                     )
                 )  # fmt: skip

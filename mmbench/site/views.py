@@ -4,18 +4,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.stats
 import yaml
 
 from mmbench.core import catalogue, config
 from mmbench.core.results import Result
-from mmbench.pipeline import claims, tables
+from mmbench.pipeline import comparing, tables
 from mmbench.pipeline.cells import Cell, Verdict
-from mmbench.pipeline.claims import Outcome, Tested, Values
+from mmbench.pipeline.claims import Outcome, Tested
 from mmbench.pipeline.experiments import COSTS
 from mmbench.site.gathering import Entry, Page
 
@@ -102,18 +99,19 @@ class Overview:
 
 def columns(page: Page) -> list[Column]:
     """The metrics and costs of a table, in its order."""
-    found = []
-    for name in dict.fromkeys(cell.metric for cell in page.cells):
-        is_cost = name in page.experiment.costs
-        better = "" if is_cost else "higher" if claims.higher_is_better(page.experiment, name) else "lower"
-        found.append(Column(name, better))
-    return found
+    found: dict[str, list[Cell]] = defaultdict(list)
+    for cell in page.cells:
+        found[cell.metric].append(cell)
+    words = {1: "higher", -1: "lower", 0: ""}
+    return [
+        Column(name, "" if name in page.experiment.costs else words[comparing.direction(page.experiment, cells)])
+        for name, cells in found.items()
+    ]
 
 
-def rows(page: Page, results: str | Path) -> list[RowView]:
+def rows(page: Page) -> list[RowView]:
     """The rows of a table."""
-    values = Values(page.experiment, page.source, page.records, Path(results) / page.experiment.name)
-    ranks, marks = _ranks(page), tables.daggers(page.cells)
+    marks = tables.daggers(page.cells)
     directions = {column.name: column.better for column in columns(page)}
     found: dict[tuple[str, str], list[tuple[Cell, dict[str, str]]]] = defaultdict(list)
     for cell, line in zip(page.cells, tables.texts(page.cells), strict=True):
@@ -125,18 +123,29 @@ def rows(page: Page, results: str | Path) -> list[RowView]:
         cells = [
             CellView(
                 *_short(one, line["reproduced"]),
-                marks.get(one.value.outdated, ""),
+                _mark(one, marks),
                 line["published"],
                 str(one.verdict),
-                _hint(one, line, directions[one.metric], _interval(values, one) if page.records else None),
+                _hint(one, line, directions[one.metric]),
                 one.value.mean,
-                ranks.get((*key, one.metric)),
+                one.rank,
             )
             for one, line in pairs
         ]
         is_reference = page.rows[key].reference
         shown.append(RowView(*key, line["size"], cell.seeds, is_reference, list(unlearned), cells))
     return shown
+
+
+def _plain(line: Mapping[str, str]) -> str:
+    """What was found, in the words of a table, without its interval."""
+    return line["reproduced"].partition(" [")[0]
+
+
+def _mark(cell: Cell, marks: Mapping[str, str]) -> str:
+    """What stands behind a number: that no difference is shown, and why it is outdated."""
+    tied = tables.TIED if cell.compared and not cell.compared.shown else ""
+    return " ".join(filter(None, [tied, marks.get(cell.value.outdated, "")]))
 
 
 def _short(cell: Cell, text: str) -> tuple[str, str]:
@@ -150,25 +159,26 @@ def _short(cell: Cell, text: str) -> tuple[str, str]:
     return f"{mean:.{digits}f}", "" if cell.spread is None else f"{cell.spread:.{digits}f}"
 
 
-def _interval(values: Values, cell: Cell) -> tuple[float, float] | None:
-    """Of the mean over images, 95 %; None where there are no values by sample."""
-    found = list(values.by_image(cell).values()) if cell.value.mean is not None else []
-    if len(found) < 2 or not np.ptp(found):
-        return None
-    low, high = scipy.stats.ttest_1samp(found, 0.0).confidence_interval(0.95)
-    return float(low), float(high)
-
-
-def _hint(cell: Cell, line: Mapping[str, str], better: str, interval: tuple[float, float] | None) -> str:
+def _hint(cell: Cell, line: Mapping[str, str], better: str) -> str:
     """Lines about a cell."""
-    what = f"{cell.metric} ({better} is better)" if better else f"{cell.metric}: {COSTS[cell.metric][1]}"
+    what = cell.metric + (f" ({better} is better)" if better else "")
+    if cell.verdict is Verdict.COST:
+        what = f"{cell.metric}: {COSTS[cell.metric][1]}"
     lines = [f"{cell.method} on {cell.data}", what]
     if cell.value.mean is not None:
-        lines.append(f"found {line['reproduced']}")
-    if interval:
-        lines.append(f"95 % over images: {interval[0]:.4g} to {interval[1]:.4g}")
+        lines.append(f"found {_plain(line)}")
+    if cell.interval:
+        lines.append(f"95 % over images: {cell.interval[0]:.4g} to {cell.interval[1]:.4g}")
+    elif cell.without_interval:
+        lines.append(f"interval over images: {cell.without_interval}")
     if len(cell.value.by_seed) > 1:
         lines.append("by seed: " + ", ".join(f"{value:.4g}" for value in cell.value.by_seed.values()))
+    if test := cell.compared:
+        low, high = test.interval
+        said = "differs" if test.shown else "no difference shown"
+        lines.append(
+            f"minus {test.with_}: {test.difference:+.4g} ({low:+.4g} to {high:+.4g}), {said}, {_p(test.adjusted)}"
+        )
     if cell.published:
         lines.append(f"published {line['published']}")
     if cell.difference is not None:
@@ -180,20 +190,8 @@ def _hint(cell: Cell, line: Mapping[str, str], better: str, interval: tuple[floa
     return "\n".join(lines)
 
 
-def _ranks(page: Page) -> dict[tuple[str, str, str], int]:
-    """1 of the best and 2 of the second on a data set; of what can be compared, where there are three at least."""
-    found: dict[tuple[str, str], list[Cell]] = defaultdict(list)
-    for cell in page.cells:
-        is_compared = cell.verdict not in (Verdict.COST, Verdict.OUTDATED) and not cell.unlearned
-        if is_compared and cell.value.mean is not None and not page.rows[cell.method, cell.data].reference:
-            found[cell.data, cell.metric].append(cell)
-    ranks = {}
-    for (data, metric), cells in found.items():
-        sign = -1 if claims.higher_is_better(page.experiment, metric) else 1
-        ordered = sorted(cells, key=lambda cell: sign * (cell.value.mean or 0.0))
-        if len(ordered) > 2:
-            ranks |= {(cell.method, data, metric): place + 1 for place, cell in enumerate(ordered[:2])}
-    return ranks
+def _p(adjusted: float) -> str:
+    return "p < 0.001" if adjusted < 0.001 else f"p = {adjusted:.3f}"
 
 
 def counts(page: Page) -> dict[str, int]:
