@@ -25,7 +25,8 @@ def main(arguments: list[str]) -> int:
     for name in names:
         load(name)  # a mistake is said at once
     out = Path(own.get("out", OUT))
-    paths = config.composed(["method=identity", *rest])["paths"]
+    config.check(rest)
+    paths = config.folders(rest)
     from mmbench.site import building  # pandas, scipy and torch, which no mistake above needs
 
     pages = building.build(names, rest, paths, out)
