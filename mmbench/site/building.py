@@ -155,7 +155,12 @@ def _lint(results: Path) -> str:
     path = results / "tables" / LINT
     if not path.is_file():
         return ""
-    return MarkdownIt("commonmark", {"html": False}).enable("table").render(path.read_text(encoding="utf-8"))
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = reader.parse(path.read_text(encoding="utf-8"))
+    for token in tokens:
+        if token.attrs.pop("style", "") == "text-align:right":  # pages have no styles of their own
+            token.attrs["class"] = "num"
+    return str(reader.renderer.render(tokens, reader.options, {}))
 
 
 def _templates() -> Environment:

@@ -30,9 +30,9 @@ def experiment() -> dict:
         "notes": [EVIL],
         "judged": {"metrics": ["preservation at 1"], "by": ["edit accuracy at 1"]},
         "claims": [
-            {"text": "The right picture follows its caption", "where": "Section 1", "rows": ["real", "identity"],
-             "metrics": ["edit accuracy at 1"]},
-            {"text": f"What is returned is kept {EVIL}", "where": "Section 2", "rows": ["real", "identity"],
+            {"text": "What is returned is kept", "where": "Section 1", "rows": ["identity", "real"],
+             "metrics": ["preservation at 1"]},
+            {"text": f"Another picture keeps more {EVIL}", "where": "Section 2", "rows": ["real", "identity"],
              "metrics": ["preservation at 1"]},
             {"text": "Nobody edits better", "where": "Section 3", "rows": ["nobody", "real"],
              "metrics": ["edit accuracy at 1"]},
