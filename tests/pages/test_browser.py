@@ -12,6 +12,7 @@ KINDS = ("index.html", "ledger.html", "lint.html", "tables/small-toy.html")
 TABLE = "tables/small-toy.html"
 WIDTHS = (1280, 390)  # pixels: a desk and a phone
 GRAVE = ("serious", "critical")
+HELD = {"preload": False}  # the checker asks for style sheets once more otherwise, which pages forbid
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +57,7 @@ def test_no_page_has_a_grave_fault(opened, name, scheme, width):
     page = opened(name, width, scheme)
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     page.wait_for_timeout(50)
-    found = [fault for fault in Axe().run(page).response["violations"] if fault["impact"] in GRAVE]
+    found = [fault for fault in Axe().run(page, options=HELD).response["violations"] if fault["impact"] in GRAVE]
     assert not found, json.dumps([(fault["id"], [node["html"] for node in fault["nodes"][:3]]) for fault in found])
     assert page.evaluate("document.documentElement.scrollWidth") <= width  # tables scroll within themselves
 
@@ -95,6 +96,7 @@ def test_pictures_are_compared_by_mouse_and_by_key(opened):
     page = opened(TABLE)
     viewer = page.locator(".compare").first
     share = "(one) => one.style.getPropertyValue('--at')"
+    viewer.scroll_into_view_if_needed()
     box = viewer.locator(".stage").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
     assert 15 < float(viewer.evaluate(share).rstrip("%")) < 35

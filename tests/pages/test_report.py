@@ -10,7 +10,8 @@ from small import EVIL, WORDS
 
 from mmbench.commands import report
 from mmbench.core.files import sha256_bytes
-from mmbench.site import building, gathering
+from mmbench.pipeline.stages import Stage
+from mmbench.site import building, charts, gathering
 
 
 class Page(HTMLParser):
@@ -172,3 +173,20 @@ def test_words_that_are_wrong_are_said_at_once(at_work):
         report.main(["experiment=smal"])
     with pytest.raises(ValueError, match="expected out=VALUE"):
         report.main(["out="])
+
+
+def test_losses_are_read_from_the_log_of_a_training(tmp_path):
+    """A line for each loss, by step; not the speed, and no value where a line of the log has none."""
+    log = tmp_path / "log" / "version_0" / "metrics.csv"
+    log.parent.mkdir(parents=True)
+    log.write_text(
+        "epoch,step,generator/L_G,profile/data,images_per_second\n0,1,2.5,0.1,9\n1,2,,0.1,9\n2,3,1.5,0.1,9\n"
+    )
+    stage = Stage({"method": {"name": "some"}}, "key", tmp_path, {})
+    assert charts._log(stage) == {
+        "x_label": "step",
+        "y_label": "loss",
+        "x": [1.0, 3.0],
+        "series": [{"label": "generator/L_G", "y": [2.5, 1.5]}],
+    }
+    assert charts._log(Stage({"method": {"name": "some"}}, "key", tmp_path / "none", {})) == {}

@@ -139,7 +139,7 @@ const drawn = (kind, attributes, ...children) => {
   return made;
 };
 const ticksOf = (low, high) => {
-  const rough = (high - low) / 5;
+  const rough = (high - low) / 6;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((part) => part * power).find((size) => size >= rough);
   const found = [];
