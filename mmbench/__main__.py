@@ -20,11 +20,13 @@ COMMANDS = {
     "status": "say how far the rows of a table are: done, at work, failed, missing",
     "table": "print the table of an experiment from the records that are there",
     "report": "build pages of all tables, claims and published numbers, in a folder without a server",
+    "study": "build a blinded page of pictures for people to judge, and score their answers",
+    "lint": "say which printed numbers cannot be",
     "wandb": "build the workspace of an experiment on Weights & Biases",
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
-LIGHT = ("status", "table", "report", "wandb", "list")  # compute nothing
+LIGHT = ("status", "table", "report", "lint", "wandb", "list")  # compute nothing
 
 HELP = """usage: mmbench COMMAND [key=value ...]
 

@@ -82,6 +82,7 @@ HOW = {
     "mmbench evaluate --multirun hydra/sweeper=optuna objective=fid@toy weights=trained": Named("without its words"),
     "mmbench status experiment=demo data.source=toy": Run(),
     "mmbench status": Named("without its words"),
+    "mmbench lint": Run(),
     "mmbench list": Run(),
     "mmbench list group=mask": Run(),
     "mmbench table experiment=demo data.source=toy format=latex": Run(),
@@ -111,6 +112,10 @@ HOW = {
         "photographs"
     ),
     "mmbench train method=damsm data=cub data.source=toy profile=true": Composed(MINUTES),
+    "mmbench study build experiment=tdanet kind=ranks n=20 raters=5 real=true data.source=toy": Refused(
+        "expected rows of tdanet with pictures"
+    ),
+    "mmbench study score answers/ key=key.json": Refused("key.json: expected "),
     "mmbench wandb experiment=manigan": Refused("expected "),
     "mmbench prepare data=cub": Named("fetches a gigabyte; test_prepare.py tries it with a server of its own"),
     ".venv/bin/mmbench": Named("where it lies"),

@@ -17,7 +17,7 @@ from mmbench.methods.synthesis.controlgan import ControlGAN
 from mmbench.networks.damsm import EncodedText
 from mmbench.pipeline import pictures
 from mmbench.pipeline.generation import generate, prepared
-from mmbench.pipeline.grid import Tile, laid_over, write_tiles
+from mmbench.pipeline.grid import Tile, coloured, laid_over, write_tiles
 from mmbench.pipeline.pictures import Asked
 
 DATA = ["data=cub", "data.source=toy", "data.toy_images=40", "trainer=cpu"]
@@ -168,6 +168,44 @@ def test_stages_are_shown_from_small_to_large_after_one_caption(tiny, monkeypatc
     assert [np.unique(tile.cell).tolist() for tile in picture.tiles] == [[0], [128], [255]]
 
 
+@pytest.mark.parametrize(
+    ("method", "names", "sizes"),
+    [
+        ("manigan_main", ["heads.0", "fusions.0", "heads.1", "fusions.1", "heads.2"], [16, 16, 32, 32, 64]),
+        ("manigan", ["fusion", "head"], [64, 64]),
+    ],
+)
+def test_affine_combinations_are_shown_in_a_row_each(tiny, method, names, sizes):
+    words = [f"method={method}", "weights=none", *DATA, "protocol=strict_64", "protocol.count=2"]
+    picture = shown("combination", words, captions=["a red bird"])
+    (given, made, *blank), maps = picture.tiles[:5], picture.tiles[5:]
+    assert (picture.title, picture.across) == ("a red bird", 5)
+    assert [given.heading, made.heading, *(tile.cell for tile in blank)] == ["input", method, "", "", ""]
+    assert np.array_equal(made.cell, shown("captions", words, captions=["a red bird"]).tiles[1].cell)
+    rows = [maps[at : at + 5] for at in range(0, len(maps), 5)]
+    for name, size, row in zip(names, sizes, rows, strict=True):
+        symbols = [f"{name}: {symbol} " for symbol in ("h", "W(v)", "h * W(v)", "b(v)", "h'")]
+        assert all(tile.heading.startswith(symbol) for tile, symbol in zip(row, symbols, strict=True))
+        assert {tile.cell.shape for tile in row} == {(size, size, 3)}
+    run = prepared(config.composed(words))
+    batch = pictures.with_noise([run.items(run.samples, {"image", "caption_mismatched"})[0]], 0)
+    for one in run.method.eval().combined(batch).values():
+        torch.testing.assert_close(one["h * W(v)"] + one["b(v)"], one["h'"])
+        assert one["W(v)"].std() > 0
+
+
+def test_a_map_is_coloured_from_its_smallest_value_to_its_largest():
+    dark, light = coloured(np.array([[0.0], [1.0]]))[:, 0].astype(int)
+    assert dark.sum() < light.sum()
+    assert np.array_equal(coloured(np.array([[-3.0, 5.0, 1.0]])), coloured(np.array([[0.0, 1.0, 0.5]])))
+    assert np.array_equal(coloured(np.full((1, 1), 7.0))[0, 0], dark)
+
+
+def test_a_method_without_affine_combinations_has_none_to_show(tiny):
+    with pytest.raises(ValueError, match=r"expected a method with affine combinations .*, found manigan_without_acm "):
+        shown("combination", ["method=manigan_without_acm", "weights=none", *DATA, "protocol=strict_64"])
+
+
 def test_weights_colour_rectangles_from_dark_to_light():
     picture = np.random.default_rng(np.random.SeedSequence().entropy).integers(0, 256, (6, 9, 3), np.uint8)
     found = laid_over(picture, np.array([[0.0, 1.0, 0.0]]))
@@ -231,6 +269,7 @@ def test_every_kind_that_the_help_names_is_there():
         ("kind=draws", "expected method=NAME"),
         ("kind=draws method=tdanett", "did you mean tdanet"),
         ("kind=attention method=telea", "method with `words` and `word_attention` for kind=attention, found telea"),
+        ("kind=combination method=telea", "method with `combined` for kind=combination, found telea: choose another"),
         ("kind=interpolation method=telea", "method with `interpolated` for kind=interpolation, found telea: choose"),
         ("kind=stages method=telea", "method with `generate_stages` for kind=stages, found telea: choose another"),
         ("kind=stages method=dfgan", "method with `generate_stages` for kind=stages, found dfgan: choose another"),

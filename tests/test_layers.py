@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmbench.core.ema import EMA
-from mmbench.layers.affine_combination import AffineCombination
+from mmbench.layers.affine_combination import AffineCombination, watched
 from mmbench.layers.conditioning_augmentation import Condition, ConditioningAugmentation
 from mmbench.layers.convolution import ConvNorm
 from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, UpBlock
@@ -53,6 +53,31 @@ def test_affine_combination_is_affine_in_hidden_and_linear_in_image_features():
     shift = layer(torch.zeros_like(h), v)
     torch.testing.assert_close(layer(3 * h, v) - shift, 3 * (layer(h, v) - shift))
     torch.testing.assert_close(layer(h, 2 * v), 2 * layer(h, v))
+
+
+def test_a_watched_network_says_what_its_affine_combinations_are_made_of_and_makes_the_same():
+    network = nn.ModuleDict({"coarse": AffineCombination(6, 4), "fine": nn.ModuleList([AffineCombination(6, 4)])})
+    h, v = torch.randn(2, 6, 5, 5), torch.randn(2, 4, 5, 5)
+
+    def run():
+        first = network["fine"][0](h, v)
+        return first, network["coarse"](first, v)
+
+    made = run()
+    with watched(network) as found:
+        assert all(torch.equal(one, other) for one, other in zip(made, run(), strict=True))
+    assert list(found) == ["fine.0", "coarse"], "in the order of running"
+    for combined, given, expected in zip(found.values(), (h, made[0]), made, strict=True):
+        assert torch.equal(combined.hidden, given)
+        assert {tuple(maps.shape) for maps in combined} == {(2, 6, 5, 5)}
+        torch.testing.assert_close(given * combined.scale + combined.shift, expected)
+        torch.testing.assert_close(combined.scaled + combined.shift, expected)
+    layer = network["coarse"]
+    for maps, of in ((found["coarse"].scale, layer.scale), (found["coarse"].shift, layer.shift)):
+        torch.testing.assert_close(maps, of(layer.shared(v)))
+    found.clear()
+    run()
+    assert not found, "nobody watches any more"
 
 
 def test_upsampling_17_to_64_reads_the_pixels_that_early_pytorch_read_for_a_scale_of_3_8():

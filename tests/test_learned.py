@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mmbench.core import catalogue
 from mmbench.pipeline import experiments, tables
-from mmbench.pipeline.cells import Cell, Value, Verdict, marked
+from mmbench.pipeline.cells import Cell, Value, Verdict, harmonic_mean, marked
 from mmbench.pipeline.experiments import load
 
 FILE = """
@@ -188,19 +188,83 @@ def test_what_did_not_learn_is_no_part_of_rank_correlations(holes):
             {"learned": {"below": ["L1 center"], "of": ["good"]}},
             "expected a row with `reference: true` on cub .*good",
         ),
-        ({"learned": {"below": ["SSIM"], "above": ["FID"], "of": []}}, "expected above or below, of and maybe spreads"),
-        ({"learned": {"below": ["SSIM"]}}, "expected above or below, of and maybe spreads in learned, found below"),
+        ({"learned": {"below": ["SSIM"], "above": ["FID"], "of": []}}, "expected above or below, of .*, found .*above"),
+        ({"learned": {"below": ["SSIM"]}}, "expected above or below, .* in learned, found below: "),
         (
             {"learned": {"below": ["SSIM"], "of": [], "spread": 2}},
             "expected above or below, .* found below, of, spread",
         ),
         ({"judged": {"metrics": ["IS"], "by": ["FID"]}}, "expected a metric for judged .*found 'IS'"),
-        ({"judged": {"metric": "FID", "by": ["SSIM"]}}, "expected the keys metrics and by of judged, found by, metric"),
+        (
+            {"judged": {"metric": "FID", "by": ["SSIM"]}},
+            "expected the keys metrics and by of judged, maybe rows=all, found by, metric",
+        ),
+        ({"judged": {"metrics": ["FID"], "by": ["SSIM"], "rows": "some"}}, "of judged, maybe rows=all, .* rows=some: "),
+        ({"learned": [{"below": ["SSIM"], "of": []}, {"below": ["MSE"], "of": []}]}, "expected a metric for learned"),
+        ({"harmonic_means": {"both": ["SSIM", "MSE"]}}, "expected a metric for both .*found 'MSE'"),
     ],
 )
 def test_a_mistake_in_a_comparison_is_named(holes, change, said):
     with pytest.raises(ValueError, match=said):
         holes(**change)
+
+
+def test_every_floor_counts_and_one_that_holds_everywhere_tells_of_all_columns(holes):
+    center = {"below": ["L1 center"], "of": ["mean"]}
+    floors = holes(learned=[center, {"below": ["L1 object"], "of": ["grey"], "everywhere": True}])
+    found = marked(floors, _cells())
+    center = "L1 center 0.3000 is not below the 0.3000 of mean"
+    half, bad = (f"L1 object {value} is not below the 0.3500 of grey" for value in ("0.4500", "0.5000"))
+    for metric in ("L1 center", "FID", "L1 gain"):
+        assert _reasons(found, metric) == {"half": (half,), "bad": (center, bad)}
+    for metric in ("L1 object", "SSIM"):
+        assert _reasons(found, metric) == {"half": (half,), "bad": (bad,)}
+
+
+def test_a_floor_of_a_gain_tells_of_both_columns_it_is_computed_from(holes):
+    gain = holes(learned={"below": ["L1 gain"], "of": ["mean"]})
+    found = marked(gain, [cell for cell in _cells() if cell.method != "good"] + _good_without_gain())
+    for metric in ("SSIM", "FID", "L1 gain"):
+        assert _reasons(found, metric) == {"good": ("L1 gain 0.2000 is not below the -0.1000 of mean",)}
+
+
+def _good_without_gain():
+    return [_cell("good", metric, _value(value)) for metric, value in (("SSIM", 0.5), ("FID", 1.0), ("L1 gain", 0.2))]
+
+
+def test_metrics_are_judged_by_all_rows_where_the_experiment_says_so(holes):
+    rows = {"a": (1, 5, 3), "b": (2, 6, 2), "good": (4, 1, 4), "half": (5, 9, 9), "mean": (9, 8, 0)}
+    found = [
+        _cell(method, metric, _value(value))
+        for method, values in rows.items()
+        for metric, value in zip(("FID", "L1 center", "L1 object"), values, strict=True)
+    ]
+    judged = {"metrics": ["FID"], "by": ["L1 center"], "rows": "all"}
+    experiment = holes(learned={"below": ["L1 center"], "of": ["mean"]}, judged=judged)
+    # By hand, half and the mean row among them: (1 2 3 4 5) against (2 3 1 5 4), squares 1 1 4 1 1, 1 - 6 * 8 / 120.
+    (sentence,) = tables.agreements(experiment, marked(experiment, found))
+    assert sentence.endswith(" of FID on birds: +0.60 with L1 center (5 rows).")
+
+
+def test_harmonic_means_are_of_each_seed():
+    both = harmonic_mean(_value(1.0, 0.5, 0.0), _value(0.5, 0.5, 1.0))
+    assert both.by_seed == {0: pytest.approx(2 / 3), 1: 0.5, 2: 0.0}
+    assert both.mean == pytest.approx(7 / 18)
+    assert harmonic_mean(_value(0.5), Value(reason="no file")) == Value(reason="no file")
+    apart = harmonic_mean(Value({0: 1.0}, 1.0), Value({1: 0.5}, 0.5))
+    assert (apart.by_seed, apart.mean) == ({}, pytest.approx(2 / 3)), "of the means, where no seed has both"
+
+
+def test_a_harmonic_mean_is_a_metric_of_the_table(holes):
+    experiment = holes(harmonic_means={"both": ["SSIM", "FID"]}, judged={"metrics": ["both"], "by": ["SSIM"]})
+    assert experiment.metrics[-2:] == ["L1 gain", "both"]
+
+
+def test_manipulation_is_learned_where_it_edits_and_reconstructs():
+    experiment = load("manipulation_toy")
+    assert [floor["everywhere"] for floor in experiment.floors] == [True, True]
+    assert experiment.judged["rows"] == "all"
+    assert sum(not row.reference for row in experiment.rows) == 7
 
 
 def test_inpainting_is_learned_where_it_beats_a_flat_colour():

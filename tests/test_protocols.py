@@ -21,6 +21,7 @@ from mmbench.pipeline.experiments import load
 
 DATA = {
     "strict": ["cub", "coco", "oxford102", "celeba_hq"],
+    "strict_64": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_synthesis": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_synthesis_64": ["cub", "coco", "oxford102", "celeba_hq"],
     "strict_reconstruction": ["cub", "coco", "oxford102", "celeba_hq"],

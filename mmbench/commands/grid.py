@@ -14,6 +14,7 @@ KINDS: Mapping[str, tuple[str, frozenset[str]]] = {
     "draws": ("several draws of one sample", frozenset({"draws"})),
     "interpolation": ("eight steps from one caption to another, with the same noise", frozenset()),
     "stages": ("what each stage of a stacked method makes, from small to large", frozenset()),
+    "combination": ("W(v), h * W(v) and b(v) of affine combinations, as in Figure 4 of ManiGAN", frozenset()),
 }
 DRAWS = 16  # unless it is said
 

@@ -5,7 +5,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal
 
 Effect = Literal["samples", "images", "scores"]
-CAPTIONS = ("right", "mismatched", "none")
+CAPTIONS = ("right", "mismatched", "own", "none")
 TO_NEAREST = "mmbench.core.images.to_uint8"
 
 
@@ -35,8 +35,9 @@ class Protocol:
         count: number of images; None for all of the split.
         classes: class numbers of the images that are edited, for data of unpaired domains; None for all.
         prompts: texts that no image was captioned with, in the place of the captions; in a YAML also a file of them.
-        caption: which caption a method is told of an image that it fills or draws: the right one, that of another
-            image, or none, the empty text. What it makes is judged by the right one all the same.
+        caption: which caption a method is told: of an image that it fills or draws the right one, that of another
+            image, or none, the empty text; of an image that it edits the right one, which is that of another image, or
+            its own, after which there is nothing to edit. What it makes is judged by the right one all the same.
         captions_per_image: prompts of each image.
         draws: images for each prompt.
         drop_partial_batch: leaves out the last images, by id, that fill no batch of so many.

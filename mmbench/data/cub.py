@@ -12,10 +12,12 @@ from typing import Any, ClassVar, TypeVar
 
 from mmbench.data.archives import Archive, lacking
 from mmbench.data.embeddings import Embedded
+from mmbench.data.fields import Field
 from mmbench.data.records import Record, read_captions, read_map
 from mmbench.data.sources.cub import ARCHIVES
 from mmbench.data.toy import birds as toy_birds
 from mmbench.data.toy import cub as toy_cub
+from mmbench.data.toy import edits
 from mmbench.data.toy.base import TRUTH, Toy
 
 Value = TypeVar("Value")
@@ -151,7 +153,7 @@ def _flag(text: str) -> bool:
 class ToyCUB(Toy, CUB):
     """Toy birds (`toy_birds`) in the same layout, made on first use; with true attributes and part maps besides.
 
-    40 classes, of which 10 are test classes of the zero-shot split.
+    40 classes, of which 10 are test classes of the zero-shot split. Birds can be drawn again: see `toy.edits`.
     """
 
     write = staticmethod(toy_cub.write)
@@ -161,3 +163,8 @@ class ToyCUB(Toy, CUB):
 
     fields = CUB.fields | TRUTH
     test_classes = frozenset(toy_birds.TEST_CLASSES)
+
+    @property
+    def own_fields(self) -> dict[str, Field]:  # type: ignore[override]
+        redraw = partial(toy_cub.redrawn, self.toy_seed)
+        return edits.fields(redraw, toy_birds.PARTS, toy_birds.COLOURS)

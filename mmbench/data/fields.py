@@ -144,6 +144,8 @@ KNOWN: dict[str, Field] = TEXTS | {
     "class_id": _class_id,
     "attributes": attrgetter("record.attributes"),
 }
+# Right and wrong edits of an image, of data that can draw it again.
+EDITED = ("image_edited", "image_edited_elsewhere", "image_edited_everywhere")
 FIELDS: dict[str, Field] = KNOWN | {
     "image": attrgetter("levels"),
     "image_mismatched": attrgetter("other.levels"),

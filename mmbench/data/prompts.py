@@ -1,8 +1,9 @@
 """Texts in the place of an image's caption: prompts that none was captioned with, wrong captions, and none at all."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,10 +11,10 @@ from mmbench.core.prompts import read_prompts
 from mmbench.core.task import Task
 from mmbench.data.archives import Archive
 from mmbench.data.base import DataModule
-from mmbench.data.fields import FIELDS, Field, Item
+from mmbench.data.fields import EDITED, FIELDS, Field, Item
 from mmbench.data.records import Record
 
-OF_CAPTIONS = frozenset({"captions", "caption_attributes", "caption_mismatched_attributes", "text_embedding"})
+OF_CAPTIONS = frozenset({"captions", "caption_attributes", "caption_mismatched_attributes", "text_embedding", *EDITED})
 
 
 def following(data: DataModule, prompts: Sequence[str], task: Task) -> DataModule:
@@ -55,28 +56,43 @@ def _nothing(item: Item) -> str:
 
 # The caption that a protocol has a method told in the place of the right one.
 TOLD: dict[str, Field] = {"mismatched": FIELDS["caption_mismatched"], "none": _nothing}
+# Which of them there are for what the methods of a task follow: an image's caption, or that of another one.
+TELLABLE: dict[str | None, Set[str]] = {"caption": TOLD.keys(), "caption_mismatched": {"own"}}
+
+
+def _of_itself(item: Item, make: Field) -> Any:
+    """A field of an item that is its own other image."""
+    alone = copy.copy(item)
+    alone.other = item
+    return make(alone)
 
 
 def telling(data: DataModule, caption: str, task: Task) -> DataModule:
-    """A data set as a method is to see it, with another caption in the place of each image's own, or with none.
+    """A data set as a method is to see it, with another caption in the place of the right one, or with none.
+
+    An editor that is told an image's own caption is told it in the place of the other one's: for it, the image that the
+    caption was written for is the image itself, and so is the right edit.
 
     Args:
         data: the data set, prepared.
-        caption: `right`, `mismatched` or `none`, as `Protocol.caption`.
+        caption: `right`, `mismatched`, `own` or `none`, as `Protocol.caption`.
         task: of the method.
 
     Raises:
-        ValueError: the task follows no caption of the image, or the data set has none.
+        ValueError: the task follows no such caption, or the data set has none.
     """
     if caption == "right":
         return data
-    if task.prompt != "caption" or "caption" not in data.fields:
+    if caption not in TELLABLE.get(task.prompt, set()) or "caption" not in data.fields:
         raise ValueError(
             f"expected a task and data that have captions with protocol.caption={caption}, found {task.name} on "
             f"{data.root}: leave protocol.caption out"
         )
     seen = copy.copy(data)
-    seen._makers = {**data._makers, "caption": TOLD[caption]}
+    if caption == "own":
+        seen._makers = {field: partial(_of_itself, make=make) for field, make in data._makers.items()}
+    else:
+        seen._makers = {**data._makers, "caption": TOLD[caption]}
     return seen
 
 

@@ -19,6 +19,55 @@ class Identity(Method):
         return batch["image"]
 
 
+class EditOracle(Method):
+    """Returns the right edit: the named parts in the named colours, all else as it was. Of data that can draw it."""
+
+    task = replace(TEXT_GUIDED_EDITING, inputs=("image_edited", *TEXT_GUIDED_EDITING.inputs))
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return batch["image_edited"]
+
+
+class EditMisplaced(Method):
+    """Returns the right colours in the wrong place: on parts that the text does not name."""
+
+    task = replace(TEXT_GUIDED_EDITING, inputs=("image_edited_elsewhere", *TEXT_GUIDED_EDITING.inputs))
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return batch["image_edited_elsewhere"]
+
+
+class EditEverything(Method):
+    """Returns the right edit with everything else changed, too: every other part, and the background."""
+
+    task = replace(TEXT_GUIDED_EDITING, inputs=("image_edited_everywhere", *TEXT_GUIDED_EDITING.inputs))
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return batch["image_edited_everywhere"]
+
+
+class EditHalf(Method):
+    """Returns the mean of its input and the right edit: an editor that keeps everything and does things by halves."""
+
+    task = replace(TEXT_GUIDED_EDITING, inputs=("image_edited", *TEXT_GUIDED_EDITING.inputs))
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        return (batch["image"] + batch["image_edited"]) / 2
+
+
+class EditBlank(Method):
+    """Returns the mean colour of its input: what an editor that keeps nothing of it still knows.
+
+    A network that is no nearer to its input after the input's own caption cannot reconstruct.
+    """
+
+    task = TEXT_GUIDED_EDITING
+
+    def generate(self, batch: Batch, noise: Noise) -> Tensor:
+        image = batch["image"]
+        return image.double().mean(dim=(2, 3), keepdim=True).to(image.dtype).expand_as(image)
+
+
 class Real(Method):
     """Returns the photograph that the prompt was written for: the best text-image similarity a data set offers.
 

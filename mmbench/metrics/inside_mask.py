@@ -5,7 +5,6 @@ so that errors of holes of different areas compare. Of several draws the plain m
 and those of a `best` draw are of one that is chosen against the truth.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +26,7 @@ from mmbench.metrics.base import (
     sample_order,
 )
 from mmbench.metrics.features import Extractor
-from mmbench.metrics.psnr import ROUNDING_ERROR
+from mmbench.metrics.psnr import decibels
 from mmbench.metrics.ssim import RADIUS, SSIM, similarity_map
 
 
@@ -67,8 +66,7 @@ class PSNRInMask(_InMask):
     unit = "dB"
 
     def scores(self, images: Tensor, batch: Batch) -> Tensor:
-        errors = mean_in_hole(images, batch, torch.square)
-        return 10 * (255**2 / errors.clamp(min=ROUNDING_ERROR)).log() / math.log(10)
+        return decibels(mean_in_hole(images, batch, torch.square))
 
 
 class SSIMInMask(_InMask):

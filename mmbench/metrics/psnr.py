@@ -33,4 +33,9 @@ class PSNR(SampleMean):
     def update(self, images: Tensor, batch: Batch) -> None:
         first, second = compared(images, batch[self.against], torch.int32)
         errors = (first - second).square().sum(dim=(1, 2, 3)).double() / first[0].numel()
-        self.record(10 * (255**2 / errors.clamp(min=ROUNDING_ERROR)).log() / math.log(10))
+        self.record(decibels(errors))
+
+
+def decibels(errors: Tensor) -> Tensor:
+    """PSNR of mean squared errors of levels, of at least 1/12: (N,) float64."""
+    return 10 * (255**2 / errors.clamp(min=ROUNDING_ERROR)).log() / math.log(10)

@@ -255,6 +255,20 @@ class ToyLPIPS(_Toy):
         return {"embedding": torch.cat(parts, dim=1)}
 
 
+class ToyKeys(ToyLPIPS):
+    """Images (N, 3, H, W) uint8 to `keys` (N, 256, 32): features of 16 x 16 places, from the toy judge of LPIPS.
+
+    No attention has made them, but which places are alike shows in them: of birds that it has not seen, a darker
+    picture is nearer than a mirrored one, which LPIPS on the same network has the other way round.
+    """
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = _sized(from_uint8(images))
+        for layer in self.layers[:2]:
+            features = layer(features).relu()  # (N, C, h, w)
+        return {"keys": features.flatten(2).transpose(1, 2)}
+
+
 class ToyInceptionTrunk(_Toy):
     """The interface of a method's Inception-v3: images (N, 3, H, W) in [-1, 1] to regions and one vector.
 

@@ -1,7 +1,8 @@
 """The cells of a table: what was published, what was found, and what that amounts to; no words but reasons."""
 
+import operator
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -194,19 +195,20 @@ def marked(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
 
     Rows that are references, and methods that are never trained, have nothing to learn.
     """
-    side = next(iter(experiment.learned.keys() & SIDES.keys()), None)
-    if side is None:
+    if not experiment.floors:
         return list(cells)
     found = {(cell.method, cell.data, cell.metric): cell for cell in cells}
     learning = {(row.label, row.dataset) for row in experiment.rows if not row.reference and _is_trained(row.method)}
     done = []
     for cell in cells:
         reasons = []
-        for metric in experiment.learned[side]:
-            own = found.get((cell.method, cell.data, metric))
-            if own and (cell.method, cell.data) in learning and _tells(experiment, metric, cell.metric):
-                others = [found.get((label, cell.data, metric)) for label in experiment.learned["of"]]
-                reasons += _unlearned(own, [other for other in others if other], side, experiment.learned)
+        for floor in experiment.floors if (cell.method, cell.data) in learning else []:
+            (side,) = floor.keys() & SIDES.keys()
+            for metric in floor[side]:
+                own = found.get((cell.method, cell.data, metric))
+                if own and _tells(experiment, floor, metric, cell.metric):
+                    others = [found.get((label, cell.data, metric)) for label in floor["of"]]
+                    reasons += _unlearned(own, [other for other in others if other], side, floor)
         done.append(replace(cell, unlearned=tuple(reasons)))
     return done
 
@@ -216,12 +218,17 @@ def _is_trained(method: str) -> bool:
     return method in catalogue.names("method") and learns(config.composed([f"method={method}"]))
 
 
-def _tells(experiment: Experiment, metric: str, shown: str) -> bool:
-    """Whether a metric tells what was learned of another: where they, or what it is computed from, share a column."""
+def _tells(experiment: Experiment, floor: Mapping[str, Any], metric: str, shown: str) -> bool:
+    """Whether a metric tells what was learned of another: where they, or what they are computed from, share a column.
+
+    One of a floor that holds everywhere tells it of all.
+    """
     if shown in experiment.costs:
         return False
-    sources = {**experiment.differences, **experiment.gains}.get(shown, (shown,))
-    return any(experiment.places[metric][0] == experiment.places[source][0] for source in sources)
+    columns = [
+        {experiment.places[source][0] for source in experiment.computed.get(one, (one,))} for one in (metric, shown)
+    ]
+    return floor.get("everywhere", False) or bool(columns[0] & columns[1])
 
 
 def _unlearned(own: Cell, others: Sequence[Cell], side: str, rule: Mapping[str, Any]) -> list[str]:
@@ -251,6 +258,8 @@ def _row(experiment: Experiment, row: Row, source: str, found: Mapping[str, Foun
         values[shown] = difference(values[first], values[second])
     for shown, (first, second) in experiment.gains.items():
         values[shown] = gain(values[first], values[second])
+    for shown, (first, second) in experiment.harmonic_means.items():
+        values[shown] = harmonic_mean(values[first], values[second])
     is_toy = source != experiment.sources[0]
     cells = []
     for shown, value in values.items():
@@ -302,13 +311,24 @@ def difference(first: Value, second: Value) -> Value:
 
 def gain(first: Value, second: Value) -> Value:
     """The first of two values minus the second: of their means, and by seed."""
+    return _of_both(first, second, operator.sub)
+
+
+def harmonic_mean(first: Value, second: Value) -> Value:
+    """The harmonic mean of two values from 0, which is 0 where one of them is: by seed, and the mean over seeds."""
+    found = _of_both(first, second, lambda one, other: float(statistics.harmonic_mean((one, other))))
+    return replace(found, mean=statistics.fmean(found.by_seed.values())) if found.by_seed else found
+
+
+def _of_both(first: Value, second: Value, compute: Callable[[float, float], float]) -> Value:
+    """What is computed of two values: of their means, and by seed."""
     if first.mean is None or second.mean is None:
         lacking = first if first.mean is None else second
         return Value(reason=lacking.reason, is_failed=lacking.is_failed)
     both = [seed for seed in first.by_seed if seed in second.by_seed]
     return Value(
-        {seed: first.by_seed[seed] - second.by_seed[seed] for seed in both},
-        first.mean - second.mean,
+        {seed: compute(first.by_seed[seed], second.by_seed[seed]) for seed in both},
+        compute(first.mean, second.mean),
         first.verified and second.verified,
         outdated=first.outdated or second.outdated,
         parts=(first, second),

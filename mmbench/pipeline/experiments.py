@@ -148,12 +148,16 @@ class Experiment:
             that it shows, which every column has, each to the words of its own axis. Columns are places on the
             horizontal one, by the one number in each name (`rectangle 5 %`); those whose names are otherwise equal are
             one family, of one style of line.
-        judged: {"metrics", "by"}: metrics of the table, and those that they are to agree with in how they rank rows.
-        learned: {"above" or "below", "of", "spreads"}: a row counts as having learned where its value of each named
-            metric lies on that side of every row that `of` names (reference rows, by their labels) on its data set, by
-            more than so many standard deviations over seeds (0 where none is said), the larger one of the two rows;
-            where neither has several seeds no deviation is known, and lying on that side is enough.
-            Which of several columns it did not learn is told by those of the metrics.
+        harmonic_means: metric to the two metrics, both of values from 0, of which it is the harmonic mean in each seed.
+        judged: {"metrics", "by", "rows"}: metrics of the table, and those that they are to agree with in how they rank
+            rows. With `rows: all` these are reference rows and rows that did not learn, too: the pictures of any row
+            tell what a metric measures.
+        learned: {"above" or "below", "of", "spreads", "everywhere"}: a row counts as having learned where its value of
+            each named metric lies on that side of every row that `of` names (reference rows, by their labels) on its
+            data set, by more than so many standard deviations over seeds (0 where none is said), the larger one of the
+            two rows; where neither has several seeds no deviation is known, and lying on that side is enough.
+            Which of several columns it did not learn is told by those of the metrics; with `everywhere: true` it is
+            all of them. A list of several such floors asks for all of them.
         compared_with: the label of the row that every other one is tested against; "": the best one of each column.
         costs: of `COSTS`, those that the table shows behind the metrics of each row, as means over seeds. They are
             judged by nothing, and no part of comparisons.
@@ -173,6 +177,7 @@ class Experiment:
     tolerance: dict[str, Any] = field(default_factory=dict)
     differences: dict[str, tuple[str, str]] = field(default_factory=dict)
     gains: dict[str, tuple[str, str]] = field(default_factory=dict)
+    harmonic_means: dict[str, tuple[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     listed: dict[str, dict[str, str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=lambda: ["real", "toy"])
@@ -180,7 +185,7 @@ class Experiment:
     grid: int = 8
     curve: dict[str, Any] = field(default_factory=dict)
     judged: dict[str, Any] = field(default_factory=dict)
-    learned: dict[str, Any] = field(default_factory=dict)
+    learned: dict[str, Any] | list[dict[str, Any]] = field(default_factory=dict)
     compared_with: str = ""
     costs: list[str] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
@@ -226,8 +231,19 @@ class Experiment:
 
     @property
     def metrics(self) -> list[str]:
-        """Every metric as the table shows it, in its order; differences and gains are last."""
-        return [*self.places, *self.differences, *self.gains]
+        """Every metric as the table shows it, in its order; those that are computed from others are last."""
+        return [*self.places, *self.computed]
+
+    @property
+    def computed(self) -> dict[str, tuple[str, str]]:
+        """Metrics that are computed from two others, which are named."""
+        return {**self.differences, **self.gains, **self.harmonic_means}
+
+    @property
+    def floors(self) -> list[dict[str, Any]]:
+        """What `learned` asks for, one after the other."""
+        listed = self.learned if isinstance(self.learned, list) else [self.learned]
+        return [floor for floor in listed if floor]
 
     def metric(self, shown: str, row: Row, source: str) -> str:
         """Our name, with extractor, of a metric in a row; of no difference."""
@@ -274,8 +290,8 @@ def load(name: str) -> Experiment:
     """Reads `experiments/<name>.yaml`.
 
     Raises:
-        ValueError: there is no such experiment; a key in its file is unknown or missing; a difference or gain is one of
-            metrics that the table does not have; metrics of toy data are to go into several columns; columns are no
+        ValueError: there is no such experiment; a key in its file is unknown or missing; a metric is computed from one
+            that the table does not have; metrics of toy data are to go into several columns; columns are no
             places of a curve; a comparison, or a claim, is one of metrics or with rows that the table does not have.
     """
     if name not in names("experiment"):
@@ -287,7 +303,7 @@ def load(name: str) -> Experiment:
         experiment.on(experiment.sources[-1])  # to look at the keys of its block `toy`
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: expected the keys of Experiment and Row, found {error}: correct the file") from None
-    for shown, sources in {**experiment.differences, **experiment.gains}.items():
+    for shown, sources in experiment.computed.items():
         for source in sources:
             if source not in experiment.places:
                 unknown(f"metric for {shown} in {path}", source, experiment.places)
@@ -319,16 +335,19 @@ def _require_curve(experiment: Experiment, path: Path) -> None:
 
 def _require_comparisons(experiment: Experiment, path: Path) -> None:
     """Refuses comparisons of metrics, or with rows, that the table does not have."""
-    sides = experiment.learned.keys() & SIDES.keys()
-    if experiment.learned and (len(sides) != 1 or experiment.learned.keys() - SIDES - {"spreads"} != {"of"}):
-        found = ", ".join(experiment.learned)
-        raise ValueError(f"{path}: expected above or below, of and maybe spreads in learned, found {found}: correct")
-    if experiment.judged and experiment.judged.keys() != {"metrics", "by"}:
-        found = ", ".join(experiment.judged)
-        raise ValueError(f"{path}: expected the keys metrics and by of judged, found {found}: correct")
+    judged, floors = experiment.judged, experiment.floors
+    for floor in floors:
+        if len(floor.keys() & SIDES.keys()) != 1 or floor.keys() - SIDES - {"spreads", "everywhere"} != {"of"}:
+            raise ValueError(
+                f"{path}: expected above or below, of and maybe spreads and everywhere in learned, found "
+                f"{', '.join(floor)}: correct"
+            )
+    if judged and (judged.keys() - {"rows"} != {"metrics", "by"} or judged.get("rows", "all") != "all"):
+        found = ", ".join(f"{key}={value}" if key == "rows" else key for key, value in judged.items())
+        raise ValueError(f"{path}: expected the keys metrics and by of judged, maybe rows=all, found {found}: correct")
     known = [*experiment.metrics, *experiment.toy.get("metrics", {})]
-    compared = {"judged": [name for names in experiment.judged.values() for name in names]}
-    compared["learned"] = [name for side in sides for name in experiment.learned[side]]
+    compared = {"judged": [*judged.get("metrics", []), *judged.get("by", [])]}
+    compared["learned"] = [name for floor in floors for side in floor.keys() & SIDES.keys() for name in floor[side]]
     for key, wanted in compared.items():
         for name in wanted:
             if name not in known:
@@ -343,7 +362,7 @@ def _require_comparisons(experiment: Experiment, path: Path) -> None:
         unknown(f"row for compared_with in {path}", experiment.compared_with, labels)
     for data in {row.data for row in experiment.rows}:
         references = [row.label for row in experiment.rows if row.data == data and row.reference]
-        for label in experiment.learned.get("of", []):
+        for label in (label for floor in floors for label in floor["of"]):
             if label not in references:
                 unknown(f"row with `reference: true` on {data} for learned in {path}", label, references)
 

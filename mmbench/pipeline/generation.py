@@ -4,6 +4,7 @@ Images are PNG files in a folder named by everything they depend on, so that a r
 image and a new metric does not draw them again.
 """
 
+import copy
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ from mmbench.data.prompts import following, telling
 from mmbench.pipeline.assembly import built, prepared_data
 from mmbench.pipeline.costs import GeneratingTime, ParametersRead
 from mmbench.pipeline.rows import ROW, described
-from mmbench.pipeline.stages import trainer_of
+from mmbench.pipeline.stages import learns, trainer_of
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,15 @@ class Run:
 
     @property
     def told(self) -> DataModule:
-        """The data as the method sees them, of which captions may be others than those that it is judged by."""
-        return telling(self.data, self.protocol.caption, self.method.task)
+        """The data as the method sees them: captions may be others than those that it is judged by, and sizes, too.
+
+        Where the protocol brings images to a size, a method that learned sees its own, and they are brought there.
+        """
+        seen = telling(self.data, self.protocol.caption, self.method.task)
+        if self.protocol.size and learns(self.plain):
+            seen = copy.copy(seen)
+            seen.image_size = self.plain["data"]["module"]["image_size"]
+        return seen
 
     def items(self, samples: list[Sample], fields: Set[str], told: bool = False) -> Dataset:
         """What the metrics, or with `told` the method, get to see of each sample."""

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 
 from mmbench.core.files import written_atomically
 
+ACROSS = 8  # cells of a row
 SIDE, LINE, GAP = 1.6, 0.15, 0.15  # inches: a cell, a line of small print, and the space around a heading
 
 
@@ -50,7 +51,7 @@ def write_grid(path: Path, rows: Sequence[Sequence[np.ndarray | str]], columns: 
     write_figure(path, figure)
 
 
-def write_tiles(path: Path, tiles: Sequence[Tile], title: str = "", across: int = 8) -> None:
+def write_tiles(path: Path, tiles: Sequence[Tile], title: str = "", across: int = ACROSS) -> None:
     """Writes a PNG of cells one after the other, each below its own heading.
 
     Args:
@@ -89,6 +90,12 @@ def write_figure(path: Path, figure: Figure) -> None:
     with written_atomically(path) as partial:
         figure.savefig(partial, dpi=150, format="png")
     plt.close(figure)
+
+
+def coloured(values: np.ndarray) -> np.ndarray:
+    """A map (h, w) from dark, its smallest value, to light, its largest: (h, w, 3) uint8; dark where all are equal."""
+    low, extent = values.min(), np.ptp(values)
+    return matplotlib.colormaps["inferno"]((values - low) / (extent or 1), bytes=True)[..., :3]
 
 
 def laid_over(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
 """Pictures of one sample: what a method makes of it after several captions, between two of them, in several draws or
-stage by stage, and where it looks.
+stage by stage, where it looks, and how it combines what it makes with what it is given.
 
 A kind of picture is a function of a configuration and of what is asked for, and a line of `KINDS`.
 """
@@ -22,7 +22,7 @@ from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.outputs import IMAGES
 from mmbench.core.task import Task
 from mmbench.pipeline.generation import Run, prepared, with_noise
-from mmbench.pipeline.grid import Tile, laid_over, write_tiles
+from mmbench.pipeline.grid import ACROSS, Tile, coloured, laid_over, write_tiles
 from mmbench.pipeline.stages import trainer_of
 
 NUM_STEPS = 8  # from one caption to another, both ends among them
@@ -57,6 +57,14 @@ class Staged(Protocol):
         """As `generate`, the images of all stages (N, 3, s, s); the last ones are what `generate` gives."""
 
 
+@runtime_checkable
+class Combining(Protocol):
+    """A method that scales and shifts features by those of its input (affine combination)."""
+
+    def combined(self, batch: Batch) -> Mapping[str, Mapping[str, Tensor]]:
+        """Name of each combination to its maps (N, h, w) by their symbols, as many of each; arguments as above."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a picture is asked to show.
@@ -73,10 +81,11 @@ class Asked:
 
 
 class Picture(NamedTuple):
-    """Cells with their headings, and what stands above all of them."""
+    """Cells with their headings, what stands above all of them, and how many a row has at most."""
 
     tiles: list[Tile]
     title: str = ""
+    across: int = ACROSS
 
 
 @dataclass(frozen=True)
@@ -300,12 +309,43 @@ def stages(plain: dict[str, Any], asked: Asked) -> Picture:
     return Picture([Tile(f"{cell.shape[0]} x {cell.shape[1]}", cell) for cell in cells], text)
 
 
+@torch.no_grad()
+def combination(plain: dict[str, Any], asked: Asked) -> Picture:
+    """What each affine combination of a method works with, after one caption: a row of maps, means over channels.
+
+    Each map has all colours from its smallest to its largest value, which stand behind its symbol.
+
+    Raises:
+        ValueError: the method has no affine combination; or several captions are given.
+    """
+    _require(plain, Combining, "`combined`", "combination")
+    _require_one_caption(plain, asked, "combination")
+    scene = Scene.of(plain, asked.sample)
+    text = scene.caption_of(asked)
+    items = scene.told([text])
+    first = [*scene.given(), Tile(plain["method"]["name"], scene.made(items)[0])]
+    rows = scene.run.method.cpu().eval().combined(scene.batch(items))
+    if not rows:
+        raise ValueError(
+            "expected a method with affine combinations for kind=combination, found "
+            f"{plain['method']['name']} without: choose another method or kind"
+        )
+    across = max(len(first), *(len(maps) for maps in rows.values()))
+    tiles = [*first, *[Tile("", "")] * (across - len(first))]
+    for name, maps in rows.items():
+        for symbol, (values, *_) in maps.items():
+            heading = f"{name}: {symbol} {values.min():.2g} to {values.max():.2g}"
+            tiles.append(Tile(heading, coloured(values.numpy())))
+    return Picture(tiles, text, across)
+
+
 KINDS: Mapping[str, Callable[[dict[str, Any], Asked], Picture]] = {
     "captions": captions,
     "attention": attention,
     "draws": draws,
     "interpolation": interpolation,
     "stages": stages,
+    "combination": combination,
 }
 
 
@@ -317,7 +357,7 @@ def write(path: Path, kind: str, plain: dict[str, Any], asked: Asked) -> None:
         CannotWrite: the file cannot be written.
     """
     picture = KINDS[kind](plain, asked)
-    write_tiles(path, picture.tiles, picture.title)
+    write_tiles(path, picture.tiles, picture.title, picture.across)
 
 
 def _task(plain: Mapping[str, Any]) -> Task:

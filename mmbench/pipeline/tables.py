@@ -284,14 +284,16 @@ def agreements(experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
     """How far judged metrics rank methods as those do that they are to agree with: a sentence for each, and data set.
 
     Spearman's rank correlation over the rows that have both, each its mean over seeds; reference rows and those that
-    did not learn are left out.
+    did not learn are left out unless the experiment says `rows: all`.
     """
     if not experiment.judged:
         return []
+    whole = experiment.judged.get("rows") == "all"
     references = {(row.label, row.dataset) for row in experiment.rows if row.reference}
     values: dict[str, dict[str, dict[str, float]]] = {}
     for cell in cells:
-        if cell.value.mean is not None and not cell.unlearned and (cell.method, cell.data) not in references:
+        compared = whole or (not cell.unlearned and (cell.method, cell.data) not in references)
+        if cell.value.mean is not None and compared:
             values.setdefault(cell.data, {}).setdefault(cell.metric, {})[cell.method] = cell.value.mean
     sentences = []
     for (data, found), metric in product(values.items(), experiment.judged["metrics"]):
@@ -301,7 +303,7 @@ def agreements(experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
             both = sorted(first.keys() & second.keys())
             if len(both) >= 3:
                 rho = scipy.stats.spearmanr([first[name] for name in both], [second[name] for name in both]).statistic
-                correlations.append(f"{rho:+.2f} with {other} ({len(both)} methods)")
+                correlations.append(f"{rho:+.2f} with {other} ({len(both)} {'rows' if whole else 'methods'})")
         if correlations:
             sentences.append(f"Rank correlation (Spearman) of {metric} on {data}: {', '.join(correlations)}.")
     return sentences

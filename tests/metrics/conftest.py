@@ -27,7 +27,13 @@ class Known(nn.Module):
         if isinstance(source, list):
             return {"embedding": torch.tensor([[float(ord(letter)) for letter in text[:3]] for text in source])}
         values = source.flatten(1).float()
-        return {"features": values[:, :5], "logits": values[:, :7] / 50, "embedding": values[:, :3]}
+        return {
+            "features": values[:, :5],
+            "logits": values[:, :7] / 50,
+            "embedding": values[:, :3],
+            "keys": values[:, :12].unflatten(1, (4, 3)),
+            "distance": (values[:, :9] - values[:, -9:]).square().mean(dim=1),  # of pairs: from either picture
+        }
 
 
 @pytest.fixture

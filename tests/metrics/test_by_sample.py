@@ -16,23 +16,34 @@ from mmbench.metrics import MetricSuite
 from mmbench.metrics.base import row_sums
 from mmbench.metrics.clip_score import CLIPScore
 from mmbench.metrics.diff import Diff
+from mmbench.metrics.dists import DISTS
 from mmbench.metrics.edit_accuracy import EditAccuracy
 from mmbench.metrics.fid import FID
+from mmbench.metrics.identity import Identity
 from mmbench.metrics.inception_score import InceptionScore
 from mmbench.metrics.lpips import LPIPS
 from mmbench.metrics.lpips_diversity import LPIPSDiversity
 from mmbench.metrics.mp import MP
 from mmbench.metrics.outside_mask import L1OutsideMask, LPIPSOutsideMask
+from mmbench.metrics.pie import PieLPIPS, PiePSNR, PieSSIM
 from mmbench.metrics.preservation import Preservation
 from mmbench.metrics.r_precision import RPrecision
 from mmbench.metrics.ssim import SSIM
+from mmbench.metrics.structure_distance import StructureDistance
 from mmbench.metrics.tdanet import TDANetL1, TDANetTV
 from mmbench.pipeline import by_sample, evaluation, scoring
 
 SAMPLES = [Sample(f"Vögel/{number:02d}", caption, draw) for number in range(7) for caption in (0, 3) for draw in (0, 1)]
 PARTS = ["crown", "bill"]
 OVER_DRAWS = {"tdanet_l1"}  # a value for each prompt, at its first draw
-PASSES_OVER = {"edit_accuracy", "preservation", "l1_outside_mask", "lpips_outside_mask@toy"}
+PASSES_OVER = {
+    "edit_accuracy",
+    "preservation",
+    "l1_outside_mask",
+    "lpips_outside_mask@toy",
+    "pie_psnr",
+    "pie_lpips@toy",
+}
 NO_MEAN = {"fid@toy", "is@toy", "mp@toy", "diversity@toy"}
 
 
@@ -53,6 +64,12 @@ def suite_of(extractor):
             "preservation": Preservation(PARTS),
             "l1_outside_mask": L1OutsideMask(PARTS),
             "lpips_outside_mask": LPIPSOutsideMask(extractor, PARTS),
+            "structure_distance": StructureDistance(extractor, against="image"),
+            "dists": DISTS(extractor, against="image"),
+            "identity": Identity(extractor, against="image"),
+            "pie_psnr": PiePSNR(covered=0),
+            "pie_lpips": PieLPIPS(covered=0, extractor=extractor),
+            "pie_ssim_in_mask": PieSSIM(covered=1),
         }
     )
 

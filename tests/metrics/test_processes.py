@@ -8,14 +8,18 @@ from mmbench.core.images import from_uint8
 from mmbench.core.noise import Sample
 from mmbench.metrics import MetricSuite
 from mmbench.metrics.clip_score import CLIPScore
+from mmbench.metrics.dists import DISTS
 from mmbench.metrics.fid import FID
+from mmbench.metrics.identity import Identity
 from mmbench.metrics.inception_score import InceptionScore
 from mmbench.metrics.kid import KID
 from mmbench.metrics.lpips_diversity import LPIPSDiversity
 from mmbench.metrics.mp import MP
+from mmbench.metrics.pie import PieLPIPS, PieMSE, PiePSNR, PieSSIM
 from mmbench.metrics.precision_recall import Precision, Recall
 from mmbench.metrics.psnr import PSNR
 from mmbench.metrics.r_precision import RPrecision
+from mmbench.metrics.structure_distance import StructureDistance
 from mmbench.metrics.tdanet import TDANetSSIM
 
 PROMPTS, DRAWS = 11, 2
@@ -35,6 +39,13 @@ def suite_of(extractor):
             "diversity": LPIPSDiversity(extractor, draws=DRAWS),
             "r_precision": RPrecision(extractor, candidates=4, apart="id"),
             "tdanet": TDANetSSIM(),
+            "structure_distance": StructureDistance(extractor, against="image"),
+            "dists": DISTS(extractor, against="image"),
+            "identity": Identity(extractor, against="image"),
+            "pie_mse": PieMSE(covered=1),
+            "pie_psnr": PiePSNR(covered=1),
+            "pie_ssim": PieSSIM(covered=1),
+            "pie_lpips": PieLPIPS(covered=1, extractor=extractor),
         }
     )
 

@@ -45,9 +45,9 @@ class Toy(DataModule):
     truth_folder: ClassVar[str] = "toy"
 
     def __init__(self, *, num_images: int, toy_seed: int, **common: Any) -> None:
-        super().__init__(**{**common, "complete": False})
-        self.num_images = num_images
+        self.num_images = num_images  # before what is asked of a data set that knows both
         self.toy_seed = toy_seed
+        super().__init__(**{**common, "complete": False})
 
     def read_records(self) -> dict[str, list[Record]]:
         found = super().read_records()

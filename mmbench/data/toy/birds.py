@@ -171,14 +171,20 @@ _WING_AXES = {"perched": ((0.22, -0.06), (-0.86, 0.18)), "flying": ((0.02, 0.06)
 _FEET = ((0.02, 0.76), (-0.18, 0.76))
 
 
-def render(bird: Bird, rng: np.random.Generator) -> Rendering:
+def render(bird: Bird, rng: np.random.Generator, scenery: np.random.Generator | None = None) -> Rendering:
     """Draws a bird before a background of its own.
 
     The picture is 110 to 180 pixels wide and high. Nothing that `rng` decides (picture size, background, grain) depends
     on the bird's colours: the same bird recoloured, with an equal stream, differs in the recoloured parts alone.
+
+    Args:
+        bird: what is drawn.
+        rng: of everything that the bird does not say.
+        scenery: of background, perch and grain in its place, so that a picture has another one of the same size.
     """
     width, height = (int(side) for side in rng.integers(110, 181, 2))
-    return drawn(bird, background(width, height, rng), rng)
+    scenery = scenery or rng
+    return drawn(bird, background(width, height, scenery), scenery)
 
 
 def drawn(bird: Bird, picture: Image.Image, rng: np.random.Generator) -> Rendering:

@@ -1,6 +1,8 @@
 """Toy birds on disk as CUB-200-2011 and Reed's captions are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,11 @@ from PIL import Image
 from mmbench.core.noise import random_stream
 from mmbench.core.progress import track
 from mmbench.data.toy import truth
-from mmbench.data.toy.birds import NUM_CLASSES, class_name, describe, render, sample_bird
+from mmbench.data.toy.birds import NUM_CLASSES, Bird, class_name, describe, render, sample_bird
 
 NUM_CAPTIONS = 10
 VERSION = 2  # of what `write` writes; raise it when the same arguments give other pictures or captions
+JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}  # how pictures are written
 
 
 def write(root: Path, seed: int, num_images: int) -> None:
@@ -46,12 +49,12 @@ def write(root: Path, seed: int, num_images: int) -> None:
         # CUB's own quirk: folder and file name do not spell alike.
         name = folder.partition(".")[2].replace("_crowned_", "_Crowned_")
         key = f"{folder}/{name}_{number:04d}_{1000 * bird_class + number:06d}"
-        bird = sample_bird(random_stream(seed, bird_class, number, "bird"), bird_class)
+        bird = _bird(seed, bird_class, number)
         image, parts, box = render(bird, random_stream(seed, bird_class, number, "picture"))
         wording = random_stream(seed, bird_class, number, "captions")
         captions = [describe(bird, wording) for _ in range(NUM_CAPTIONS)]
         text = "".join(f"{caption}\n" for caption, _ in captions)
-        Image.fromarray(image).save(cub / "images" / f"{key}.jpg", quality=95, subsampling=0)
+        Image.fromarray(image).save(cub / "images" / f"{key}.jpg", **JPEG)
         Image.fromarray(parts).save(cub / "toy" / "parts" / f"{key}.png")
         Image.fromarray((parts > 0).astype(np.uint8) * 255).save(root / "segmentations" / f"{key}.png")
         (root / "text_c10" / f"{key}.txt").write_bytes(text.encode())
@@ -64,6 +67,31 @@ def write(root: Path, seed: int, num_images: int) -> None:
     for table, lines in tables.items():
         (cub / f"{table}.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
     truth.write(cub / "toy", facts)
+
+
+def redrawn(seed: int, key: str, colours: Mapping[str, str], elsewhere: bool = False) -> bytes:
+    """A picture that `write` has written with this seed, drawn again with other colours of parts: as JPEG.
+
+    Pixels of the picture that no recoloured part touches are those of the file, but for what JPEG spreads over the
+    8 x 8 pixels that have one.
+
+    Args:
+        seed: of the data set.
+        key: id of the image.
+        colours: part of the bird to its colour; the others keep theirs.
+        elsewhere: whether the background is another one, too.
+    """
+    bird_class, number = divmod(int(key.rpartition("_")[2]), 1000)
+    scenery = random_stream(seed, bird_class, number, "elsewhere") if elsewhere else None
+    bird = replace(_bird(seed, bird_class, number), **colours)
+    image = render(bird, random_stream(seed, bird_class, number, "picture"), scenery).image
+    file = BytesIO()
+    Image.fromarray(image).save(file, **JPEG)
+    return file.getvalue()
+
+
+def _bird(seed: int, bird_class: int, number: int) -> Bird:
+    return sample_bird(random_stream(seed, bird_class, number, "bird"), bird_class)
 
 
 def _numbered(num_images: int) -> Iterator[tuple[int, int]]:

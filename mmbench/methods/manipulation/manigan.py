@@ -28,6 +28,7 @@ from mmbench.core.method import Batch
 from mmbench.core.noise import Noise
 from mmbench.core.task import TEXT_GUIDED_EDITING
 from mmbench.core.weights import KeyMap
+from mmbench.layers.affine_combination import watched
 from mmbench.layers.initialisation import initialise_orthogonally
 from mmbench.losses.adversarial import matching_aware_discriminator, matching_aware_generator
 from mmbench.losses.attngan import Discriminators, Guide
@@ -70,6 +71,29 @@ class Guided(Adversarial):
     def shown(self, batch: Batch) -> tuple[EncodedImage, EncodedText]:
         """Images and the texts that they are to be edited by."""
         return self.guide.images(batch["image"]), self.guide.prompts(batch[self.task.prompt])
+
+    def combined(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """The affine combinations of the module that makes the images, as Figure 4 shows them.
+
+        Args:
+            batch: the fields that `task.inputs` names, and `noise`.
+
+        Returns:
+            Name of each, in the order of running, to its maps (N, h, w), which are means over channels, by the symbols
+            of equation 1; none of a module without affine combinations.
+        """
+        with watched(self.ema.average) as found:
+            self.generate(batch, batch["noise"])
+        return {
+            name.removesuffix(".combination"): {
+                "h": one.hidden.mean(1),
+                "W(v)": one.scale.mean(1),
+                "h * W(v)": one.scaled.mean(1),
+                "b(v)": one.shift.mean(1),
+                "h'": one.result.mean(1),
+            }
+            for name, one in found.items()
+        }
 
 
 class ManiGANMain(Guided):

@@ -1,0 +1,1 @@
+"""What printed numbers must obey, whoever printed them: rules over the rows of a CSV of published results."""

@@ -1,0 +1,1 @@
+"""Studies by people: a blinded page, and what its answers say."""
