@@ -20,6 +20,7 @@ from mmbench.site.samples import Images
 
 MARK = "mmbench-site.json"  # which a folder that a site may replace has
 LINT = "lint.md"  # below results/tables/
+SCROLLED = '<div class="scroll" tabindex="0" role="region" aria-label="Findings"><table class="small">'
 
 
 def build(names: Sequence[str], words: Sequence[str], paths: Mapping[str, str], out: Path) -> int:
@@ -160,7 +161,8 @@ def _lint(results: Path) -> str:
     for token in tokens:
         if token.attrs.pop("style", "") == "text-align:right":  # pages have no styles of their own
             token.attrs["class"] = "num"
-    return str(reader.renderer.render(tokens, reader.options, {}))
+    found = str(reader.renderer.render(tokens, reader.options, {}))
+    return found.replace("<table>", SCROLLED).replace("</table>", "</table></div>")
 
 
 def _templates() -> Environment:

@@ -2,6 +2,15 @@
 
 WORDS = ["data.toy_images=40"]
 EVIL = "<script>alert('claimed')</script> & \"quoted\""
+LINT = f"""# Printed numbers
+
+## Findings
+
+| rule | rows |
+|:--|--:|
+| {EVIL} | 3 |
+"""
+
 CSV = """paper,table,method,variant,dataset,metric,value,uncertainty,higher_is_better,protocol,confidence
 Small,one,identity,,toy CUB,edit accuracy,0.05,,true,as here,read
 Small,one,identity,,toy CUB,preservation,1.0,,true,as here,read

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from small import EVIL, WORDS
+from small import LINT, WORDS
 
 from mmbench.commands import report
 from mmbench.core.files import sha256_bytes
@@ -123,17 +123,18 @@ def test_pictures_are_of_toy_data_alone(at_work):
 
 
 def test_findings_of_lint_are_a_page(site, at_work):
-    path = at_work / "results" / "tables" / "lint.md"
-    path.write_text(f"# Findings\n\n| rule | rows |\n|:--|--:|\n| {EVIL} | 3 |\n", encoding="utf-8")
-    try:
-        assert report.main(["out=linted", *WORDS]) == 0
-    finally:
-        path.unlink()
-    text = (at_work / "linted" / "lint.html").read_text(encoding="utf-8")
+    text = (site / "lint.html").read_text(encoding="utf-8")
     assert "<th>rule</th>" in text
-    assert "style=" not in text
-    assert "<script>alert" not in text
-    assert "No findings are here" in (site / "lint.html").read_text(encoding="utf-8")
+    assert '<th class="num">rows</th>' in text
+    assert text.count("<h1>") == 1
+    (at_work / "results" / "tables" / "lint.md").unlink()
+    try:
+        assert report.main(["out=unlinted", *WORDS]) == 0
+    finally:
+        (at_work / "results" / "tables" / "lint.md").write_text(LINT, encoding="utf-8")
+    text = (at_work / "unlinted" / "lint.html").read_text(encoding="utf-8")
+    assert "No findings are here" in text
+    assert text.count("<h1>") == 1
 
 
 def test_a_folder_of_somebody_else_is_left_alone(at_work):
