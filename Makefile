@@ -7,7 +7,7 @@ READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo demo-seeds test test-slow test-gpu lint bench-data bench-metrics bench-attention bench-train bench-sample \
-	list tables lint-published publish-demo regression-baseline toy-networks drill clean
+	list tables report lint-published publish-demo regression-baseline toy-networks drill clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -74,6 +74,9 @@ table-%: $(READY) ## print a table from the records that are there (DATA=toy|rea
 
 tables: $(READY) ## write every table that has records
 	$(BIN)/mmbench table $(ARGS)
+
+report: $(READY) ## build the site: tables, claims, samples, in one folder (ARGS='out=FOLDER')
+	$(BIN)/mmbench report $(ARGS)
 
 lint-published: $(READY) ## write which of the published numbers cannot be (results/tables/lint.md)
 	$(BIN)/mmbench lint out=results/tables/lint.md $(ARGS)

@@ -20,6 +20,7 @@ COMMANDS = {
     "prepare": "fetch or make a data set and check it",
     "status": "say how far the rows of a table are: done, at work, failed, missing",
     "table": "print the table of an experiment from the records that are there",
+    "report": "build pages of all tables, claims and published numbers, in a folder without a server",
     "study": "build a blinded page of pictures for people to judge, and score their answers",
     "power": "say what differences a table can show, and how many images and seeds would show a wanted one",
     "lint": "say which printed numbers cannot be",
@@ -27,7 +28,7 @@ COMMANDS = {
     "list": "list methods, data sets, protocols, metrics and experiments",
 }
 
-LIGHT = ("status", "table", "power", "lint", "wandb", "list")  # compute nothing
+LIGHT = ("status", "table", "report", "power", "lint", "wandb", "list")  # compute nothing
 
 HELP = """usage: mmbench COMMAND [key=value ...]
 

@@ -13,6 +13,7 @@ import yaml
 
 CONTRACT = "contract"  # of a report: a method's name and seconds
 BAR = 3.0  # seconds
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SHARED_REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
 
@@ -23,7 +24,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("assets") and not SHARED_REAL.is_dir():
             item.add_marker(pytest.mark.skip(reason="not run: the photographs are not on this machine"))
-        if item.get_closest_marker("browser") and not shutil.which("chromium"):
+        if item.get_closest_marker("browser") and not CHROMIUM:
             item.add_marker(pytest.mark.skip(reason="not run: no Chromium on this machine"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="not run: no CUDA device"))
@@ -53,6 +54,12 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section(f"seconds of the contract for each method, at most {BAR:.0f} on an idle core")
     for name, taken in sorted(seconds.items(), key=lambda item: -item[1]):
         terminalreporter.line(f"{taken:5.2f}  {name}{'  too long' * (taken > BAR)}")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str | None:
+    """The program; ask for it in tests marked `browser` only."""
+    return CHROMIUM
 
 
 @pytest.fixture(scope="session")

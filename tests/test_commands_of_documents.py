@@ -51,6 +51,7 @@ HOW = {
     "make test": Expanded("-m pytest"),
     "make lint test": Expanded("ruff check ."),
     "make": Expanded("make %-22s"),
+    "make report": Expanded("mmbench report"),
     "make tables": Expanded("mmbench table"),
     "make bench-train": Expanded("-m mmbench.benchmarks.training"),
     "make bench-sample": Expanded("-m mmbench.benchmarks.sampling"),
@@ -87,6 +88,7 @@ HOW = {
     "mmbench table experiment=demo data.source=toy format=latex": Run(),
     "mmbench table experiment=demo data.source=toy by=caption_length": Refused("expected records of demo with values"),
     "mmbench power experiment=demo data.source=toy": Refused("expected two rows of demo with values by sample"),
+    "mmbench report experiment=demo out=site": Run(),
     "mmbench prepare data=cub data.source=toy": Run(SMALL[1:]),
     "mmbench evaluate method=real_video data=moving_birds data.source=toy protocol=strict_video weights=none": Run(
         SMALL

@@ -107,6 +107,28 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What a paper says of its table, in the form of a comparison that can be tested (`mmbench/pipeline/claims.py`).
+
+    Attributes:
+        text: the claim, in our words.
+        where: the place in the paper.
+        rows: labels. The first is said to be better than each of the others; with `columns` each row is compared with
+            itself.
+        metrics: as the table shows them, each in its own direction; with `columns` without the column's name.
+        columns: names of columns, of which the first is said to be better than each of the others.
+        data: what the table calls the data sets that it is said of; none: all that have the rows.
+    """
+
+    text: str
+    where: str
+    rows: list[str]
+    metrics: list[str]
+    columns: list[str] = field(default_factory=list)
+    data: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A published table as data, or one of ours in the same form; read from `experiments/<name>.yaml`.
 
@@ -147,6 +169,8 @@ class Experiment:
         compared_with: the label of the row that every other one is tested against; "": the best one of each column.
         costs: of `COSTS`, those that the table shows behind the metrics of each row, as means over seeds. They are
             judged by nothing, and no part of comparisons.
+        claims: what the paper says of its table, or papers of their methods, as comparisons that can be tested.
+        pictures: files in results/pictures that show its toy data, each to what is to be seen in it.
         brief: the metrics and costs of a wide table that are shown at a glance in the README; none: all.
         toy: other keys where the source is toy data; `metrics` are more metrics of the only column, beside the
             published ones.
@@ -173,6 +197,8 @@ class Experiment:
     learned: dict[str, Any] | list[dict[str, Any]] = field(default_factory=dict)
     compared_with: str = ""
     costs: list[str] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
     brief: list[str] = field(default_factory=list)
     toy: dict[str, Any] = field(default_factory=dict)
 
@@ -275,7 +301,7 @@ def load(name: str) -> Experiment:
     Raises:
         ValueError: there is no such experiment; a key in its file is unknown or missing; a metric is computed from one
             that the table does not have; metrics of toy data are to go into several columns; columns are no
-            places of a curve; a comparison is one of metrics or with rows that the table does not have.
+            places of a curve; a comparison, or a claim, is one of metrics or with rows that the table does not have.
     """
     if name not in names("experiment"):
         unknown("experiment", name, names("experiment"))
@@ -295,6 +321,7 @@ def load(name: str) -> Experiment:
     _require_curve(experiment, path)
     _require_fronts(experiment, path)
     _require_comparisons(experiment, path)
+    _require_claims(experiment, path)
     return experiment
 
 
@@ -364,6 +391,30 @@ def _require_comparisons(experiment: Experiment, path: Path) -> None:
                 unknown(f"row with `reference: true` on {data} for learned in {path}", label, references)
 
 
+def _require_claims(experiment: Experiment, path: Path) -> None:
+    """Refuses claims of rows, metrics, columns or data sets that the table does not have, or that compare nothing."""
+    places = set(experiment.places.values())
+    for claim in experiment.claims:
+        wanted = [
+            ("row", claim.rows, {row.label for row in experiment.rows}),
+            ("data set", claim.data, {row.dataset for row in experiment.rows}),
+            ("column", claim.columns, experiment.columns),
+            (
+                "metric",
+                claim.metrics,
+                {metric for _, metric in places if all((column, metric) in places for column in claim.columns)}
+                if claim.columns
+                else [*experiment.metrics, *experiment.toy.get("metrics", {})],
+            ),
+        ]
+        for kind, names_of, known in wanted:
+            for name in names_of:
+                if name not in known:
+                    unknown(f"{kind} for a claim in {path}", name, known)
+        if len(claim.columns or claim.rows) < 2 or not claim.metrics:
+            raise ValueError(f"{path}: expected a claim of two rows, or columns, and a metric, found {claim.text!r}")
+
+
 def seeds_of(asked: str | None, words: Sequence[str], experiment: Experiment) -> list[int]:
     """The seeds that a command line asks for by `seeds=`, else the experiment's own.
 
@@ -402,7 +453,8 @@ def parsed(name: str, content: Mapping[str, Any]) -> Experiment:
         columns = {column: Column(**facts) for column, facts in content.pop("columns").items()}
     else:
         columns = {"": Column(content.pop("protocol"), content.pop("metrics"))}
-    found = Experiment(name=name, rows=rows, columns=columns, **content)
+    claims = [Claim(**claim) for claim in content.pop("claims", [])]
+    found = Experiment(name=name, rows=rows, columns=columns, claims=claims, **content)
     if any(row.published for row in rows) and not (found.published and found.select and found.tolerance):
         raise TypeError("published rows without `published`, `select` and `tolerance`")
     return found

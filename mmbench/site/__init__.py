@@ -1,0 +1,1 @@
+"""The site: pages of all tables in one folder, without a server."""
