@@ -380,8 +380,8 @@ def with_extractors(
     """
     found = dict(extractors)
     for metric in metrics.values():
-        wanted = metric.get("extractor") if isinstance(metric, Mapping) else None
-        folder, _, file = str(wanted).partition("/")
+        wanted = str(metric.get("extractor")) if isinstance(metric, Mapping) else ""
+        folder, _, file = wanted.partition("/")
         if wanted not in found and (file or kind) in catalogue.names(f"network/{folder}"):
             found[wanted] = _described(f"network/{folder}", file or kind, catalogue.shipped("conf"))
     return found
