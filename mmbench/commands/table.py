@@ -6,8 +6,8 @@ from pathlib import Path
 from mmbench.core import catalogue, command_line, config, results
 from mmbench.core.files import RESULTS, require_writable, write_text
 from mmbench.pipeline.experiments import Experiment, load, require_own_protocols, seeds_of
+from mmbench.pipeline.sheets import FORMATS
 
-FORMATS = ("markdown", "latex", "html", "csv")
 BY = ("class", "attribute", "caption_length", "object_count", "mask_area")
 HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={"|".join(FORMATS)}] [key=value ...]
 
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> int:
     if "by" in own:
         here = chosen[0].on(source)
         return _by_group(here, source, seeds_of(own.get("seeds"), rest, here), rest, paths, own)
-    from mmbench.pipeline import comparing, marks, stability, tables  # pandas and scipy, which no mistake above needs
+    from mmbench.pipeline import marks, tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
 
     pages, parts = {}, {}
@@ -123,8 +123,13 @@ def main(arguments: list[str]) -> int:
             here = experiment.on(source)
             seeds = seeds_of(own.get("seeds"), rest, here)
             cells = cells_of(here, source, seeds, rest, paths, held, here.rows, failed=failed)
-            cells = comparing.compared(here, cells, paths["results"])
-            if "experiment" not in own and all(cell.value.mean is None for cell in cells):
+            below: list[str] = []
+            if any(cell.value.mean is not None for cell in cells):
+                from mmbench.pipeline import comparing, stability  # torch, which a table without values does not need
+
+                cells = comparing.compared(here, cells, paths["results"])
+                below = stability.sentences(here, cells, paths["results"])
+            elif "experiment" not in own:
                 continue
             path = tables.page(here, source, seeds, paths["results"])
             pages[path], parts[path.stem] = cells, tables.summary(here, cells)
@@ -133,7 +138,6 @@ def main(arguments: list[str]) -> int:
                 print(tables.rendered(cells, form, under), end="")
             else:
                 tables.show(cells, f"{here.name} ({source} data)", under)
-            below = stability.sentences(here, cells, paths["results"])
             drawn = {}
             if here.curve or here.fronts:
                 from mmbench.pipeline import curves, fronts  # matplotlib, which other tables do not need

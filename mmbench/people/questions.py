@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mmbench.core.task import Task
+if TYPE_CHECKING:
+    from mmbench.core.task import Task  # which imports torch, and help needs none
 
 KINDS: Mapping[str, str] = {
     "ranks": "all pictures of an item at once, to be put in order from the best to the worst",
@@ -63,12 +65,12 @@ QUESTIONS: Mapping[str, Question] = {
 }
 
 
-def has_input(task: Task) -> bool:
+def has_input(task: "Task") -> bool:
     """Whether a task is given a whole picture to change; one with a hole is to be filled, and keeps the rest anyway."""
     return "image" in task.inputs and "mask" not in task.inputs
 
 
-def of_task(task: Task) -> list[str]:
+def of_task(task: "Task") -> list[str]:
     """The questions that a task allows, the default ones of a study."""
     has = {"prompt": task.prompt is not None, "input": has_input(task)}
     return [name for name, question in QUESTIONS.items() if all(has[need] for need in question.needs)]

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-import pandas as pd
-
 from mmbench.pipeline import latex
 
 FORMATS = ("markdown", "latex", "html", "csv")
@@ -18,6 +16,8 @@ def rendered(
         form: one of `FORMATS`.
         right: the columns whose text stands at the right.
     """
+    import pandas as pd  # which takes a second, and FORMATS are for help
+
     frame = pd.DataFrame(list(rows))
     if form == "latex":
         lines = [[str(text) for text in line] for line in frame.itertuples(index=False)]

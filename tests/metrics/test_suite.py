@@ -126,7 +126,8 @@ def test_features_do_not_depend_on_how_an_image_lies_in_memory(tmp_path):
 
 
 def test_a_network_says_what_it_does_not_give(make_extractor, pixels):
-    with pytest.raises(ValueError, match="gives attributes, found Known, which gives features, logits, embedding: ch"):
+    given = "features, logits, embedding, keys, distance"
+    with pytest.raises(ValueError, match=f"gives attributes, found Known, which gives {given}: choose"):
         make_extractor()(pixels(2))["attributes"]
 
     class OfImages(nn.Module):

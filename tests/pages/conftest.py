@@ -1,5 +1,7 @@
 """A small site: one experiment of two rows, run here on toy birds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,17 +13,11 @@ from mmbench.core import catalogue
 from mmbench.pipeline import experiments
 
 
-@pytest.fixture(scope="session")
-def workplace(toy_assets, tmp_path_factory):
-    """A folder with an experiment of its own, of which two rows are run; the folder while it is the working one."""
-    place = tmp_path_factory.mktemp("workplace")
+@contextmanager
+def working_in(place: Path, toy_assets: Path) -> Iterator[None]:
+    """The place as the working folder, where its experiment is the only one."""
     shipped = catalogue.shipped
     own = {"experiments": place / "experiments", "results/published": place / "published"}
-    for folder in own.values():
-        folder.mkdir()
-    text = "# A small table <b>of ours</b>\n" + yaml.safe_dump(experiment(), sort_keys=False)
-    (place / "experiments" / "small.yaml").write_text(text, encoding="utf-8")
-    (place / "published" / "small.csv").write_text(CSV, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         for module in (catalogue, experiments):
             patch.setattr(module, "shipped", lambda folder: own.get(folder) or shipped(folder))
@@ -29,20 +25,34 @@ def workplace(toy_assets, tmp_path_factory):
         patch.delenv("MMBENCH_RUNS", raising=False)
         patch.delenv("MMBENCH_RESULTS", raising=False)
         patch.chdir(place)
-        assert reproduce.main(["experiment=small", "method=identity,real", "trainer=cpu", *WORDS]) == 0
-        (place / "results" / "tables" / "lint.md").write_text(LINT, encoding="utf-8")
-        yield place
+        yield
 
 
 @pytest.fixture(scope="session")
-def site(workplace) -> Path:
+def workplace(toy_assets, tmp_path_factory):
+    """A folder with an experiment of its own, of which two rows are run."""
+    place = tmp_path_factory.mktemp("workplace")
+    for folder in ("experiments", "published"):
+        (place / folder).mkdir()
+    text = "# A small table <b>of ours</b>\n" + yaml.safe_dump(experiment(), sort_keys=False)
+    (place / "experiments" / "small.yaml").write_text(text, encoding="utf-8")
+    (place / "published" / "small.csv").write_text(CSV, encoding="utf-8")
+    with working_in(place, toy_assets):
+        assert reproduce.main(["experiment=small", "method=identity,real", "trainer=cpu", *WORDS]) == 0
+    (place / "results" / "tables" / "lint.md").write_text(LINT, encoding="utf-8")
+    return place
+
+
+@pytest.fixture(scope="session")
+def site(workplace, toy_assets) -> Path:
     """The site of that experiment."""
-    assert report.main(["out=site", *WORDS]) == 0
+    with working_in(workplace, toy_assets):
+        assert report.main(["out=site", *WORDS]) == 0
     return workplace / "site"
 
 
 @pytest.fixture
-def at_work(workplace, monkeypatch) -> Path:
+def at_work(workplace, toy_assets) -> Iterator[Path]:
     """The folder of the experiment, as the working one."""
-    monkeypatch.chdir(workplace)
-    return workplace
+    with working_in(workplace, toy_assets):
+        yield workplace
