@@ -57,9 +57,14 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str | None:
-    """The program; ask for it in tests marked `browser` only."""
-    return CHROMIUM
+def browser():
+    """A headless Chromium, one for all tests of a process; ask for it in tests marked `browser` only."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

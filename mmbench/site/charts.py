@@ -90,7 +90,7 @@ def training(page: Page, words: Sequence[str]) -> list[dict[str, Any]]:
 def _log(stage: Stage) -> dict[str, Any]:
     """The losses of a training by step; empty where there is no log."""
     paths = sorted((stage.folder / "log").glob("version_*/metrics.csv"))
-    lines = [line for path in paths for line in csv.DictReader(path.open(encoding="utf-8", newline=""))]
+    lines = [line for path in paths for line in csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
     names = [name for name in (lines[0] if lines else {}) if "/" in name and not name.startswith("profile/")]
     lines = lines[:: math.ceil(len(lines) / NUM_POINTS)] if lines else []
     series = []

@@ -79,6 +79,7 @@ class Entry:
 
 
 IMPOSSIBLE = "cannot be reproduced"
+OURS = "mmbench"  # the paper of this repository's own values, which check a machine and reproduce nobody's table
 
 
 def gathered(names: Sequence[str], words: Sequence[str], paths: Mapping[str, str]) -> list[Page]:
@@ -106,7 +107,7 @@ def gathered(names: Sequence[str], words: Sequence[str], paths: Mapping[str, str
 
 
 def ledger(pages: Sequence[Page]) -> list[Entry]:
-    """Every published number of the tables, each once: on the data that it was published for."""
+    """Every number of the tables that others published, each once: on the data that it was published for."""
     toy = {
         (page.experiment.name, cell.method, cell.data, cell.metric): line["reproduced"].partition(" [")[0]
         for page in pages
@@ -115,7 +116,7 @@ def ledger(pages: Sequence[Page]) -> list[Entry]:
     }
     entries = []
     for page in pages:
-        if not page.is_first:
+        if not page.is_first or page.experiment.select.get("paper") == OURS:
             continue
         for cell, line in zip(page.cells, tables.texts(page.cells), strict=True):
             if cell.published:

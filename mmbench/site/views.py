@@ -226,12 +226,13 @@ def reasons(entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def claimed(pages: Sequence[Page]) -> list[list[tuple[str, str, Tested]]]:
-    """Each claim once: source, page and what its tests came to, on each source of its experiment."""
+    """Each claim once, decided ones first: source, page and what its tests came to, on each source."""
     found: dict[tuple[str, int], list[tuple[str, str, Tested]]] = defaultdict(list)
     for page in pages:
         for place, tested in enumerate(page.claims):
             found[page.experiment.name, place].append((page.source, page.name, tested))
-    return list(found.values())
+    order = (Outcome.HOLDS, Outcome.FAILS, Outcome.NO_DIFFERENCE, Outcome.UNDECIDED)
+    return sorted(found.values(), key=lambda sources: min(order.index(tested.outcome) for *_, tested in sources))
 
 
 def runs(page: Page) -> list[RunView]:
