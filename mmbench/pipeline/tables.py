@@ -65,7 +65,12 @@ def daggers(cells: Iterable[Cell]) -> dict[str, str]:
 
 
 def notes(cells: Sequence[Cell]) -> list[str]:
-    """What stands under a table with marks: a line for each reason of outdated values, one of what did not learn."""
+    """What stands under a table with marks and intervals."""
+    return [*_of_marks(cells), *_of_intervals(cells), *_of_comparisons(cells)]
+
+
+def _of_marks(cells: Sequence[Cell]) -> list[str]:
+    """A line for each reason of outdated values, and one of what did not learn."""
     lines = [f"{mark}: {reason}" for reason, mark in daggers(cells).items()]
     unlearned: dict[str, dict[str, None]] = {}
     for cell in cells:
@@ -73,7 +78,7 @@ def notes(cells: Sequence[Cell]) -> list[str]:
     rows = [f"{row} ({', '.join(reasons)})" for row, reasons in unlearned.items() if reasons]
     if rows:
         lines.append(f"{UNLEARNED}: counts as not having learned, and is no part of comparisons: {'; '.join(rows)}.")
-    return [*lines, *_of_intervals(cells), *_of_comparisons(cells)]
+    return lines
 
 
 def _of_intervals(cells: Sequence[Cell]) -> list[str]:
@@ -324,7 +329,7 @@ def remarks(experiment: Experiment) -> list[str]:
 
 def summary(experiment: Experiment, cells: Sequence[Cell]) -> str:
     """The table at a glance, or what is brief of it, with what stands under it."""
-    under = [*remarks(experiment), *notes(cells)]
+    under = [*remarks(experiment), *_of_marks(cells), *_of_comparisons(cells)]
     shown = [cell for cell in cells if not experiment.brief or cell.metric in experiment.brief]
     return "\n".join([glance(shown), *agreements(experiment, cells), *(f"\n{note}" for note in under)])
 
