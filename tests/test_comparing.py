@@ -8,8 +8,8 @@ import pytest
 
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
-from mmbench.pipeline import by_sample, comparing, tables
-from mmbench.pipeline.cells import Cell, Value, Verdict, gain
+from mmbench.pipeline import by_sample, comparing, sampled, tables
+from mmbench.pipeline.cells import Cell, Value, Verdict, gain, harmonic_mean
 from mmbench.pipeline.experiments import Column, Experiment, Row, load
 from mmbench.statistics import resampling
 
@@ -178,6 +178,28 @@ def test_a_gain_is_bounded_by_what_its_two_values_do_not_share(tmp_path, compare
     assert high == pytest.approx(0.05)
     low, high = compare(experiment("a"), a=first)["a"].interval
     assert high - low > 0.03
+
+
+def test_a_harmonic_mean_varies_as_its_two_means_do(tmp_path, compare):
+    """It has no interval of their difference, which lies around 0 where both are alike."""
+    first, second = (scored(shift, 0.1, seeds=(0, 1)) for shift in (0.8, 0.7))
+    other = [scored(0.1, 0.1, seeds=(0, 1)) for _ in (0, 1)]
+    both, low = (
+        harmonic_mean(*(value(tmp_path, one, name) for one, name in zip(pair, ("ssim", "l1"), strict=True)))
+        for pair in ((first, second), other)
+    )
+    table = experiment("a", "b", "c", harmonic_means={"both": ("SSIM", "L1")})
+    cells = {"a": cell("a", both, "both"), "b": cell("b", low, "both")}
+    found = compare(table, **cells)["a"]
+    rng, means = np.random.default_rng(0), []
+    by_image = np.array([[[one[seed][at] for at in samples(range(60))] for seed in (0, 1)] for one in (first, second)])
+    by_image = by_image.reshape(2, 2, 60, 2).mean(axis=3)
+    for _ in range(2000):
+        a, b = by_image[:, :, rng.integers(60, size=60)].mean(axis=2)
+        means.append((2 * a * b / (a + b)).mean())
+    assert found.interval == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.004)
+    assert found.interval[0] < both.mean < found.interval[1]
+    assert "both" not in {metric for _, metric in sampled.of_table(table, [*cells.values()], tmp_path)}
 
 
 def test_scores_of_whole_sets_have_an_interval_where_it_is_known_how_they_vary(tmp_path, compare):

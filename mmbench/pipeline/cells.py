@@ -45,7 +45,8 @@ class Value:
         outdated: why the value is not what this version would compute; "" where it is.
         name: of the metric in its records, with the extractor; "" of what is computed from other values.
         records: seed to the record.
-        parts: of a gain, the two values that it is the difference of.
+        parts: the two values that a gain, or a harmonic mean, is computed from.
+        slopes: seed to how fast that grows with each of the two.
     """
 
     by_seed: Mapping[int, float] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Value:
     name: str = ""
     records: Mapping[int, Result] = field(default_factory=dict, compare=False, repr=False)
     parts: tuple["Value", ...] = field(default=(), compare=False, repr=False)
+    slopes: Mapping[int, tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -311,16 +313,26 @@ def difference(first: Value, second: Value) -> Value:
 
 def gain(first: Value, second: Value) -> Value:
     """The first of two values minus the second: of their means, and by seed."""
-    return _of_both(first, second, operator.sub)
+    return _of_both(first, second, operator.sub, lambda one, other: (1.0, -1.0))
 
 
 def harmonic_mean(first: Value, second: Value) -> Value:
     """The harmonic mean of two values from 0, which is 0 where one of them is: by seed, and the mean over seeds."""
-    found = _of_both(first, second, lambda one, other: float(statistics.harmonic_mean((one, other))))
+    found = _of_both(first, second, lambda one, other: float(statistics.harmonic_mean((one, other))), _harmonic_slopes)
     return replace(found, mean=statistics.fmean(found.by_seed.values())) if found.by_seed else found
 
 
-def _of_both(first: Value, second: Value, compute: Callable[[float, float], float]) -> Value:
+def _harmonic_slopes(one: float, other: float) -> tuple[float, float]:
+    total = one + other
+    return (2 * (other / total) ** 2, 2 * (one / total) ** 2) if total else (0.0, 0.0)
+
+
+def _of_both(
+    first: Value,
+    second: Value,
+    compute: Callable[[float, float], float],
+    slopes: Callable[[float, float], tuple[float, float]],
+) -> Value:
     """What is computed of two values: of their means, and by seed."""
     if first.mean is None or second.mean is None:
         lacking = first if first.mean is None else second
@@ -332,4 +344,5 @@ def _of_both(first: Value, second: Value, compute: Callable[[float, float], floa
         first.verified and second.verified,
         outdated=first.outdated or second.outdated,
         parts=(first, second),
+        slopes={seed: slopes(first.by_seed[seed], second.by_seed[seed]) for seed in both},
     )

@@ -106,11 +106,13 @@ class Evidence:
         """Seed to the values by sample that a table's value is the mean of; empty where it is no mean.
 
         A gain is a mean of differences. MP is a product of means: its values are those of its linear part, of which it
-        is the mean, and which vary with the images as it does.
+        is the mean, and which vary with the images as it does. So it is with a harmonic mean of two means, which is
+        the sum of both times its slopes (Euler's theorem on homogeneous functions).
         """
         if value.parts:
             first, second = map(self.values, value.parts)
-            return {seed: _less(first[seed], second[seed]) for seed in first if seed in second}
+            both = [seed for seed in value.slopes if seed in first and seed in second]
+            return {seed: _weighted(first[seed], second[seed], value.slopes[seed]) for seed in both}
         found = {seed: self._of_record(record, value.name) for seed, record in value.records.items()}
         return {} if any(one is None for one in found.values()) else {seed: one for seed, one in found.items() if one}
 
@@ -128,8 +130,11 @@ class Evidence:
         return self.held[key]
 
 
-def _less(first: Mapping[Sample, float], second: Mapping[Sample, float]) -> dict[Sample, float]:
-    return {sample: value - second[sample] for sample, value in first.items() if sample in second}
+def _weighted(
+    first: Mapping[Sample, float], second: Mapping[Sample, float], weights: tuple[float, float]
+) -> dict[Sample, float]:
+    one, other = weights
+    return {sample: one * value + other * second[sample] for sample, value in first.items() if sample in second}
 
 
 def _product(sim: Mapping[Sample, float], diff: Mapping[Sample, float]) -> dict[Sample, float]:
@@ -188,7 +193,7 @@ def _columns(cells: Sequence[Cell]) -> dict[tuple[str, str], list[int]]:
 def direction(experiment: Experiment, column: Iterable[Cell]) -> int:
     """1 where higher is better in a metric's cells, -1 where lower is, 0 where nobody says.
 
-    The paper says it, or else the metric; of a gain, both its metrics alike.
+    The paper says it, or else the metric; of a gain or a harmonic mean, both its metrics alike.
     """
     cells = list(column)
     printed = {cell.published.higher_is_better for cell in cells if cell.published}

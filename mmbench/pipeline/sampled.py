@@ -15,7 +15,7 @@ Table = dict[tuple[str, str], dict[str, BySeed]]  # data set and metric, as a ta
 
 
 def of_table(experiment: Experiment, cells: Sequence[Cell], results: str | Path) -> Table:
-    """The values of all cells that are means over images; outdated ones are left out, and MP, a product of means.
+    """The values of all cells that are means over images; outdated ones are left out, and products and harmonic means.
 
     Args:
         results: the folder of all records.
@@ -25,8 +25,8 @@ def of_table(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
     """
     evidence, table = Evidence(Path(results) / experiment.name), Table()
     for cell in cells:
-        is_product = cell.value.name.partition("@")[0] == "mp"
-        if not (cell.value.outdated or is_product) and isinstance(evidence.of(cell.value), Images):
+        is_mean = cell.value.name.partition("@")[0] != "mp" and cell.metric not in experiment.harmonic_means
+        if is_mean and not cell.value.outdated and isinstance(evidence.of(cell.value), Images):
             table.setdefault((cell.data, cell.metric), {})[cell.method] = evidence.values(cell.value)
     return table
 
