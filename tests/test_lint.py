@@ -295,6 +295,24 @@ def test_errors_of_any_images_obey_the_bounds_between_psnr_mse_and_l1(count, see
     assert weights("l1-mse", rows(cell("L1", shown["L1"]), cell("MSE", printed(l1.mean() + 0.01, 5)))) == [FAULT]
 
 
+@pytest.mark.parametrize(
+    ("rule", "pair"),
+    [
+        ("psnr-mse", [cell("psnr", "20"), cell("mse", "-0.5")]),
+        ("psnr-l1", [cell("psnr", "20"), cell("l1", "-0.5")]),
+        ("l1-mse", [cell("l2", "0.1"), cell("l1", "-0.5")]),
+    ],
+)
+def test_an_error_below_0_is_out_of_its_range_and_judges_nothing_else(rule, pair):
+    found = rows(*pair)
+    assert run(RULES[rule], found).unjudged == {"an error below 0": 2}
+    assert weights("range", found) == [FAULT]
+
+
+def test_an_mp_of_many_digits_is_judged():
+    assert weights("mp", rows(*mp("0.5", "0.5", "1e-40"))) == [FAULT]
+
+
 def test_units_of_errors_are_heeded():
     assert weights("psnr-mse", rows(cell("PSNR", "20.2"), cell("MSE", "650.25"))) == []  # of images in [0, 255]
     assert weights("psnr-mse", rows(cell("PSNR", "19.8"), cell("MSE", "650.25"))) == [FAULT]

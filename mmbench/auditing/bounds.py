@@ -173,6 +173,9 @@ def _pairs(
     for members in grouped(rows, (*OF_METHOD, "protocol")).values():
         sides = [[row for row in members if row["metric"].lower() in names] for names in (first, second)]
         if [len(side) for side in sides] == [1, 1]:
+            if any(row["metric"].lower() != "psnr" and row.behind.high <= 0 for row in chain(*sides)):
+                outcome.skip(chain(*sides), "an error below 0")  # which `range` finds
+                continue
             found.append((sides[0][0], sides[1][0]))
         else:
             outcome.skip(chain(*sides), "only one of the two is printed")

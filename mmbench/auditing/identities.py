@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import chain
 
 from mmbench.auditing.findings import Outcome, Severity
@@ -11,6 +11,7 @@ from mmbench.auditing.rows import OF_COLUMN, OF_METHOD, Row, grouped
 
 DIFFERENCE = re.compile(r"(?P<of>.+?) (?:delta|difference|gap|gain)", re.IGNORECASE)
 OPERANDS = re.compile(r"(?P<size>\|)? *(?P<first>[^|]+?) (?:-|−|minus) (?P<second>[^|]+?) *\|?")  # noqa: RUF001
+MAX_DIGITS = 500  # of a product of numbers that `rows.NUMBER` takes
 RANK = re.compile(r"\brank\b", re.IGNORECASE)
 
 
@@ -83,7 +84,8 @@ def _how_printed(seen: Sequence[tuple[Row, bool, bool, Decimal]]) -> list[str]:
 
 def _shown(one: tuple[Row, bool, bool, Decimal], rounding: str) -> bool:
     row, *_, product = one
-    return product.quantize(row.step, rounding=rounding) == row.value
+    precise = Context(prec=MAX_DIGITS, rounding=rounding)
+    return product.quantize(row.step, context=precise) == row.value
 
 
 def difference(rows: Sequence[Row]) -> Outcome:
