@@ -123,3 +123,9 @@ def test_interval_is_none_where_most_resamples_have_no_number():
     low, high = interval_over_items(lambda items: np.nan, 5, np.random.default_rng(0), resamples=20)
     assert np.isnan(low)
     assert np.isnan(high)
+
+
+def test_what_was_not_compared_has_no_strength_and_moves_no_other():
+    found = bradley_terry(np.array([[0, 30, 0], [10, 0, 0], [0, 0, 0.0]]))
+    assert np.isnan(found[2])
+    np.testing.assert_allclose(found[:2], bradley_terry(np.array([[0, 30], [10, 0.0]])))

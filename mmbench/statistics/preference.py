@@ -43,15 +43,17 @@ def bradley_terry(wins: np.ndarray, prior: float = PRIOR) -> np.ndarray:
         prior: wins that are added to each thing against each other; 0 for plain maximum likelihood.
 
     Returns:
-        (K,) float64 with mean 0; NaN where nothing was compared.
+        (K,) float64 with mean 0; NaN of what was not compared.
     """
-    count = len(wins)
-    if not wins.any():
-        return np.full(count, np.nan)
-    pairs = [*combinations(range(count), 2)]
+    known = np.flatnonzero(wins.sum(axis=0) + wins.sum(axis=1)).tolist()
+    strengths = np.full(len(wins), np.nan)
+    if not known:
+        return strengths
+    pairs = [*combinations(known, 2)]
     firsts, seconds = [i for i, _ in pairs] * 2, [j for _, j in pairs] * 2
     winners = [evalica.Winner.X] * len(pairs) + [evalica.Winner.Y] * len(pairs)
     weights = [wins[i, j] + prior for i, j in pairs] + [wins[j, i] + prior for i, j in pairs]
     fitted = evalica.bradley_terry(firsts, seconds, winners, weights=weights, tolerance=1e-10, limit=10_000)
-    strengths = np.log(fitted.scores.reindex(range(count)).to_numpy(np.float64))
-    return strengths - strengths.mean()
+    found = np.log(fitted.scores.reindex(known).to_numpy(np.float64))
+    strengths[known] = found - found.mean()
+    return strengths
