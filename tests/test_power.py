@@ -7,9 +7,11 @@ from scipy.stats import ttest_1samp
 from statsmodels.stats.power import TTestPower
 
 from mmbench.commands import power as command
+from mmbench.core.noise import Sample
 from mmbench.pipeline import cells, planning
 from mmbench.pipeline.sampled import of_table, taking_part
 from mmbench.statistics import power
+from mmbench.statistics.paired import permutation_p
 
 
 @pytest.mark.parametrize(("count", "alpha"), [(3, 0.05), (12, 0.05 / 20), (250, 0.05), (250, 0.05 / 66)])
@@ -166,3 +168,13 @@ def test_a_mistake_is_one_line(home, monkeypatch, words, said):
     with pytest.raises(ValueError, match=said) as error:
         command.main(words)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("count", "is_shown"), [(5, False), (6, True)])
+def test_no_difference_is_shown_by_images_that_are_too_few_for_their_test(count, is_shown):
+    values = np.random.default_rng(0).normal(size=(2, count)) * 0.01 + [[0], [9]]
+    rows = {str(n): {0: {Sample(str(n), 0, 0): x for n, x in enumerate(one)}} for n, one in enumerate(values)}
+    (plan,) = planning.plans({("birds", "diff"): rows}, 1, wanted=9.0)
+    assert (permutation_p([values[0] - values[1]])[0] < planning.ALPHA) == is_shown
+    assert np.isfinite(plan.smallest) == is_shown
+    assert plan.images_needed == 6

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from mmbench.pipeline.sampled import BySeed, common_images, of_images
+from mmbench.statistics.paired import EXACT, smallest_p
 from mmbench.statistics.power import Components, components, needed, smallest_difference
 
 ALPHA, POWER = 0.05, 0.8
@@ -33,10 +34,11 @@ class Plan:
         rows: how many rows are compared.
         images, seeds: what the typical pair of rows has: images of both, seeds of the row that has fewer.
         noise: of the difference of that pair.
-        smallest: what the typical pair must differ by, over images.
-        noisiest: what any pair must differ by.
+        smallest: what the typical pair must differ by, over images; infinite where their test cannot show any.
+        noisiest: what any pair must differ by; likewise.
         over_seeds: what the typical pair must differ by over seeds; NaN of one seed.
-        images_needed, seeds_needed: for the wanted difference; None where none was asked for, or of one seed.
+        images_needed, seeds_needed: for the wanted difference; None where none was asked for, where no
+            number of images shows any (their test has no p below alpha), or of one seed.
     """
 
     data: str
@@ -78,7 +80,9 @@ def _plan(data: str, metric: str, rows: Mapping[str, BySeed], alpha: float, want
         if len(images := common_images(both)) > 1:
             noise = components(*(of_images(row, images) for row in both))
             num_seeds = min(map(len, both))
-            smallest = smallest_difference(noise.of_image(num_seeds), len(images), alpha, POWER)
+            smallest = np.inf  # no difference gives so few images a p below alpha
+            if smallest_p(len(images)) < alpha:
+                smallest = smallest_difference(noise.of_image(num_seeds), len(images), alpha, POWER)
             pairs.append((smallest, len(images), num_seeds, noise))
     if not pairs:
         return None
@@ -87,13 +91,19 @@ def _plan(data: str, metric: str, rows: Mapping[str, BySeed], alpha: float, want
     typical = [pair for pair in pairs if pair[2] == most]
     smallest, images_in_common, num_seeds, noise = typical[len(typical) // 2]
     of_seed = noise.of_seed(images_in_common)
-    for_images = needed(wanted, noise.of_image(num_seeds), alpha, POWER) if wanted else None
+    for_images = _images_needed(wanted, noise.of_image(num_seeds), alpha) if wanted else None
     for_seeds = needed(wanted, of_seed, alpha, POWER) if wanted and num_seeds > 1 else None
     over_seeds = smallest_difference(of_seed, num_seeds, alpha, POWER)
     return Plan(
         data, metric, len(rows), images_in_common, num_seeds, noise, smallest, pairs[-1][0], over_seeds, for_images,
         for_seeds,
     )  # fmt: skip
+
+
+def _images_needed(wanted: float, deviation: float, alpha: float) -> int | None:
+    """How many images show a difference; None where their test has no p below alpha, whatever their number."""
+    fewest = next((count for count in range(2, EXACT + 2) if smallest_p(count) < alpha), None)
+    return None if fewest is None else max(fewest, needed(wanted, deviation, alpha, POWER))
 
 
 def texts(found: Sequence[Plan]) -> list[dict[str, str]]:
@@ -112,9 +122,9 @@ def texts(found: Sequence[Plan]) -> list[dict[str, str]]:
             "of any pair": _number(plan.noisiest),
             "over seeds": _number(plan.over_seeds),
         }
-        if plan.images_needed is not None:
-            line["images needed"] = f"{plan.images_needed:,}"
-            line["seeds needed"] = "-" if plan.seeds_needed is None else f"{plan.seeds_needed:,}"
+        needs = {"images needed": plan.images_needed, "seeds needed": plan.seeds_needed}
+        if any(number is not None for number in needs.values()):
+            line |= {name: "-" if number is None else f"{number:,}" for name, number in needs.items()}
         lines.append(line)
     return lines
 
@@ -126,4 +136,4 @@ def explained(comparisons: int) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3g}"
+    return "-" if not np.isfinite(value) else f"{value:.3g}"

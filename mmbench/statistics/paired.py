@@ -71,6 +71,11 @@ def permutation_p(differences: Sequence[Floats], seed: int = 0) -> list[float]:
     return [found[place] for place in range(len(differences))]
 
 
+def smallest_p(count: int) -> float:
+    """The smallest p that `permutation_p` gives of so many clusters, however much they differ."""
+    return 2.0 ** (1 - count) if count <= EXACT else 1 / (1 + FLIPS)
+
+
 def _random_p(columns: Floats, seed: int) -> list[float]:
     """p of each of M tests of N clusters, (N, M), by random signs."""
     rng = np.random.default_rng(seed)
