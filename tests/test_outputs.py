@@ -95,7 +95,7 @@ class Length(Metric):
 
 
 def test_a_metric_of_another_output_is_refused_in_one_line():
-    suite = MetricSuite({"psnr": PSNR("image"), "length": Length()})
+    suite = MetricSuite({"psnr": PSNR(against="image"), "length": Length()})
     with pytest.raises(ValueError, match="expected metrics of texts, found psnr, which judges images: leave it out"):
         suite.require("texts")
     MetricSuite({"length": Length()}).require("texts")

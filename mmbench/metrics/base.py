@@ -285,6 +285,20 @@ class SampleMean(Metric):
         return self.averaged(joined(self.values))
 
 
+class AgainstReal(SampleMean):
+    """A mean over images of what compares each with a real one.
+
+    Args:
+        extractor: the learned network that it looks through; None where there is none.
+        against: the batch field to compare with, (N, 3, H, W) float in [-1, 1].
+    """
+
+    def __init__(self, extractor: Extractor | None = None, *, against: str) -> None:
+        super().__init__(extractor)
+        self.against = against
+        self.needs = (against,)
+
+
 def finite(values: Tensor, what: str) -> Tensor:
     """The values themselves.
 

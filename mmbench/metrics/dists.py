@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, levels
-from mmbench.metrics.features import Extractor
+from mmbench.metrics.base import AgainstReal, Batch, levels
 
 
-class DISTS(SampleMean):
+class DISTS(AgainstReal):
     """Distance of structure and texture between a generated image and a real one; 0 for an unchanged image.
 
     The same with the images exchanged, and tolerant of textures that are another sample of the same: of each feature
@@ -21,11 +20,6 @@ class DISTS(SampleMean):
     """
 
     higher_is_better = False
-
-    def __init__(self, extractor: Extractor, against: str) -> None:
-        super().__init__(extractor)
-        self.against = against
-        self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
         assert self.extractor is not None

@@ -2,12 +2,11 @@
 
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean
-from mmbench.metrics.features import Extractor
+from mmbench.metrics.base import AgainstReal, Batch
 from mmbench.metrics.sim import cosine
 
 
-class Identity(SampleMean):
+class Identity(AgainstReal):
     """Cosine of the face embeddings of a generated image and a real one, in [-1, 1]; 1 for an unchanged image.
 
     The same with the images exchanged; averaged over images. It is for pictures of one aligned face: nothing is
@@ -21,11 +20,6 @@ class Identity(SampleMean):
     """
 
     higher_is_better = True
-
-    def __init__(self, extractor: Extractor, against: str) -> None:
-        super().__init__(extractor)
-        self.against = against
-        self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
         assert self.extractor is not None

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean
+from mmbench.metrics.base import AgainstReal, Batch
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.sim import cosine
 
 
-class ImageSimilarity(SampleMean):
+class ImageSimilarity(AgainstReal):
     """Cosine of a generated image's features and a real one's, averaged over images; in [-1, 1], 1 for an equal image.
 
     On DINO's class token it is called DINO, on CLIP's embedding CLIP-I. Source: Ruiz et al., DreamBooth, CVPR 2023,
@@ -26,10 +26,8 @@ class ImageSimilarity(SampleMean):
     higher_is_better = True
 
     def __init__(self, extractor: Extractor, against: str) -> None:
-        super().__init__(extractor)
+        super().__init__(extractor, against=against)
         extractor.require_features("the similarity of images")
-        self.against = against
-        self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
         assert self.extractor is not None

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, compared
+from mmbench.metrics.base import AgainstReal, Batch, compared
 
 
-class L1(SampleMean):
+class L1(AgainstReal):
     """Mean absolute difference between a generated image and a real one, of values in [0, 1].
 
     L1 = mean over channels and pixels of |a - b| / 255, in [0, 1], then mean over images. Tables in per cent print
@@ -17,11 +17,6 @@ class L1(SampleMean):
     """
 
     higher_is_better = False
-
-    def __init__(self, against: str) -> None:
-        super().__init__()
-        self.against = against
-        self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
         self.record(mean_absolute_difference(images, batch[self.against]))

@@ -2,11 +2,10 @@
 
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, row_sums
-from mmbench.metrics.features import Extractor
+from mmbench.metrics.base import AgainstReal, Batch, row_sums
 
 
-class LPIPS(SampleMean):
+class LPIPS(AgainstReal):
     """Learned perceptual distance between a generated image and a real one; 0 for an unchanged image.
 
     LPIPS = sum over layers of mean over pixels of w . (a - b)^2, with a, b the unit-normalised features of the two
@@ -19,11 +18,6 @@ class LPIPS(SampleMean):
     """
 
     higher_is_better = False
-
-    def __init__(self, extractor: Extractor, against: str) -> None:
-        super().__init__(extractor)
-        self.against = against
-        self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
         self.require_size(*images.shape[:-3:-1])

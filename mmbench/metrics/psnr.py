@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, compared
+from mmbench.metrics.base import AgainstReal, Batch, compared
 
 ROUNDING_ERROR = 1 / 12  # variance of what rounding to whole levels hides
 
 
-class PSNR(SampleMean):
+class PSNR(AgainstReal):
     """Peak signal-to-noise ratio in dB, per image, then averaged.
 
     PSNR = 10 log10(255^2 / max(MSE, 1/12)) with MSE over channels and pixels of 8-bit levels. 1/12 is the mean
@@ -24,11 +24,6 @@ class PSNR(SampleMean):
 
     higher_is_better = True
     unit = "dB"
-
-    def __init__(self, against: str) -> None:
-        super().__init__()
-        self.against = against
-        self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
         first, second = compared(images, batch[self.against], torch.int32)

@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, compared
+from mmbench.metrics.base import AgainstReal, Batch, compared
 
 RADIUS = 5
 SIGMA = 1.5
 
 
-class SSIM(SampleMean):
+class SSIM(AgainstReal):
     """Structural similarity of 8-bit RGB images, per image, then averaged; 1 for an unchanged image.
 
     SSIM = (2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2)) at each pixel that an 11 x 11
@@ -25,11 +25,6 @@ class SSIM(SampleMean):
 
     higher_is_better = True
     least_size = 2 * RADIUS + 1
-
-    def __init__(self, against: str) -> None:
-        super().__init__()
-        self.against = against
-        self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
         self.require_size(*images.shape[:-3:-1])

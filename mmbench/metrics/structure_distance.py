@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, row_means
-from mmbench.metrics.features import Extractor, one_thread
+from mmbench.metrics.base import AgainstReal, Batch, row_means
+from mmbench.metrics.features import one_thread
 
 
-class StructureDistance(SampleMean):
+class StructureDistance(AgainstReal):
     """Mean squared difference of the self-similarities of DINO's keys in a generated image and in a real one.
 
     S[i, j] = cos(key i, key j) over all tokens of an image, the class token's among them; the distance is the mean over
@@ -27,11 +27,6 @@ class StructureDistance(SampleMean):
     """
 
     higher_is_better = False
-
-    def __init__(self, extractor: Extractor, against: str) -> None:
-        super().__init__(extractor)
-        self.against = against
-        self.needs = (against,)
 
     def update(self, images: Tensor, batch: Batch) -> None:
         assert self.extractor is not None

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import lpips
 import torch
@@ -20,7 +21,36 @@ TORCHVISION = KeyMap(
 )
 
 
-class LPIPSAlexNet(nn.Module):
+class OfTorchvision(nn.Module):
+    """LPIPS on a backbone of torchvision's.
+
+    Attributes:
+        net: the backbone, as the lpips package calls it.
+        layout: from torchvision's file to the package's slices.
+    """
+
+    net: ClassVar[str]
+    layout: ClassVar[KeyMap]
+
+    def __init__(self) -> None:
+        super().__init__()
+        with warnings.catch_warnings():  # lpips 0.1.4 calls torchvision in a way that torchvision calls deprecated
+            warnings.simplefilter("ignore")
+            self.network = lpips.LPIPS(net=self.net, pnet_rand=True, verbose=False)
+
+    def load(self, path: Path) -> None:
+        """Fills the backbone from torchvision's file of it.
+
+        Raises:
+            ValueError: the file holds something else.
+        """
+        load_strictly(self.network.net, self.layout(read_state(path), self.network.net), str(path))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"embedding": embedding(self.network, images)}
+
+
+class LPIPSAlexNet(OfTorchvision):
     """Images (N, 3, H, W) uint8 to `embedding` (N, D), whose squared Euclidean distance is LPIPS.
 
     A layer's features are normalised to unit length at each pixel, multiplied by the root of the learned
@@ -31,23 +61,13 @@ class LPIPSAlexNet(nn.Module):
 
     least_size = 31  # of which the last pooling leaves one place
 
-    def __init__(self) -> None:
-        super().__init__()
-        with warnings.catch_warnings():  # lpips 0.1.4 calls torchvision in a way that torchvision calls deprecated
-            warnings.simplefilter("ignore")
-            self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    net = "alex"
+    layout = TORCHVISION
 
     def load(self, path: Path) -> None:
-        """Fills the backbone from torchvision's AlexNet file.
-
-        Raises:
-            ValueError: the file holds something else.
-        """
-        load_strictly(self.network.net, TORCHVISION(read_state(path), self.network.net), str(path))
+        """As of every backbone, which is then laid out for speed."""
+        super().load(path)
         self.network.to(memory_format=torch.channels_last)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {"embedding": embedding(self.network, images)}
 
 
 def embedding(network: lpips.LPIPS, images: Tensor) -> Tensor:

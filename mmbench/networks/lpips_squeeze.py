@@ -1,13 +1,7 @@
 """LPIPS on SqueezeNet 1.1, version 0.1: the LPIPS of PIE-Bench, where most tables are measured on AlexNet."""
 
-import warnings
-from pathlib import Path
-
-import lpips
-from torch import Tensor, nn
-
-from mmbench.core.weights import KeyMap, load_strictly, read_state
-from mmbench.networks.lpips_alexnet import embedding
+from mmbench.core.weights import KeyMap
+from mmbench.networks.lpips_alexnet import OfTorchvision
 
 # torchvision's SqueezeNet in lpips' slices: the layers of each that have weights.
 SLICES = ((0,), (3, 4), (6, 7), (9,), (10,), (11,), (12,))
@@ -21,7 +15,7 @@ TORCHVISION = KeyMap(
 )
 
 
-class LPIPSSqueeze(nn.Module):
+class LPIPSSqueeze(OfTorchvision):
     """Images (N, 3, H, W) uint8 to `embedding` (N, D), whose squared Euclidean distance is LPIPS.
 
     Otherwise as `LPIPSAlexNet`; the channel weights come with the lpips package, the backbone from torchvision.
@@ -29,19 +23,5 @@ class LPIPSSqueeze(nn.Module):
 
     least_size = 17  # of which the last pooling leaves one place
 
-    def __init__(self) -> None:
-        super().__init__()
-        with warnings.catch_warnings():  # lpips 0.1.4 calls torchvision in a way that torchvision calls deprecated
-            warnings.simplefilter("ignore")
-            self.network = lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False)
-
-    def load(self, path: Path) -> None:
-        """Fills the backbone from torchvision's file of SqueezeNet 1.1.
-
-        Raises:
-            ValueError: the file holds something else.
-        """
-        load_strictly(self.network.net, TORCHVISION(read_state(path), self.network.net), str(path))
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {"embedding": embedding(self.network, images)}
+    net = "squeeze"
+    layout = TORCHVISION

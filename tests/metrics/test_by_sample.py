@@ -144,7 +144,9 @@ def test_a_score_is_the_mean_of_its_values(evaluated):
 def test_a_value_is_that_of_its_image_alone(evaluated, make_extractor):
     values = evaluated.by_sample()
     for sample in SAMPLES[::9]:
-        alone = MetricSuite({"diff": Diff(), "ssim": SSIM(against="image"), "lpips": LPIPS(make_extractor(), "image")})
+        alone = MetricSuite(
+            {"diff": Diff(), "ssim": SSIM(against="image"), "lpips": LPIPS(make_extractor(), against="image")}
+        )
         show(alone, [sample], 1)
         for name, score in alone.compute().items():
             assert values[name][sample] == score.value
@@ -296,7 +298,7 @@ def test_values_depend_on_no_batch_and_on_no_number_of_threads(threads, make_ext
     for number, batch_size in ((1, 5), (2, 1)):
         threads(number)
         suite = MetricSuite(
-            {"lpips": LPIPS(extractor, "image"), "outside": LPIPSOutsideMask(extractor), "tv": TDANetTV()}
+            {"lpips": LPIPS(extractor, against="image"), "outside": LPIPSOutsideMask(extractor), "tv": TDANetTV()}
         )
         show(suite, SAMPLES[:5], batch_size)
         found.append(suite.by_sample())

@@ -49,7 +49,7 @@ def test_dists_equals_torchmetrics(pair, batch_of):
     extractor, theirs = pair
     first = smooth(0, 48)
     second = (0.7 * first + 0.3 * smooth(1, 48)).byte()
-    metric = DISTS(extractor, "image")
+    metric = DISTS(extractor=extractor, against="image")
     metric.update(second, batch_of(first))
     found = metric.compute()
     expected = theirs(second / 255, first / 255).detach().double()
@@ -67,7 +67,7 @@ def test_dists_is_zero_for_the_input_and_symmetric(pair, batch_of):
     first, second = smooth(0, 32), smooth(1, 32)
     scores = []
     for one, other in ((first, first), (first, second), (second, first)):
-        metric = DISTS(pair[0], "image")
+        metric = DISTS(extractor=pair[0], against="image")
         metric.update(one, batch_of(other))
         scores.append(metric.compute())
     assert scores[0] == (0.0, 0.0, 3)

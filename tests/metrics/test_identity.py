@@ -36,23 +36,23 @@ def test_pictures_that_are_not_square_are_refused(make_extractor):
 
     images = torch.zeros(2, 3, 32, 48, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"expected square pictures of faces, .* found 48 x 32: align them"):
-        score(Identity(make_extractor(Faces()), "image"), images, {"image": images})
+        score(Identity(make_extractor(Faces()), against="image"), images, {"image": images})
 
 
 def test_identity_is_the_mean_cosine(make_extractor, pixels, batch_of):
     images, real = pixels(4), pixels(4, 1)
-    found = score(Identity(make_extractor(), "image"), images, batch_of(real))
+    found = score(Identity(make_extractor(), against="image"), images, batch_of(real))
     vectors = [pictures.flatten(1)[:, :3].double() for pictures in (images, real)]
     assert found.value == pytest.approx(float(torch.cosine_similarity(*vectors).mean()), rel=1e-12)
-    assert found == score(Identity(make_extractor(), "image"), real, batch_of(images))
-    unchanged = score(Identity(make_extractor(), "image"), real, batch_of(real))
+    assert found == score(Identity(make_extractor(), against="image"), real, batch_of(images))
+    unchanged = score(Identity(make_extractor(), against="image"), real, batch_of(real))
     assert unchanged.value == pytest.approx(1, abs=1e-15)
 
 
 def test_an_embedding_of_no_length_is_refused(make_extractor, batch_of):
     black = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     with pytest.raises(ValueError, match="expected finite Identity values, found NaN"):
-        score(Identity(make_extractor(), "image"), black, batch_of(black))
+        score(Identity(make_extractor(), against="image"), black, batch_of(black))
 
 
 def test_the_file_may_have_classes_and_a_face_depends_on_no_other(tmp_path, pixels, monkeypatch):

@@ -66,10 +66,10 @@ def test_a_hole_that_is_the_picture_scores_as_the_picture(pixels, batch_of, make
     images, batch = pixels(3, 1), batch_of(pixels(3), mask=torch.ones(3, 1, 16, 16))
     extractor = make_extractor()
     for inside, whole in (
-        (L1InMask(), L1("image")),
-        (PSNRInMask(), PSNR("image")),
-        (SSIMInMask(), SSIM("image")),
-        (LPIPSInMask(extractor), LPIPS(extractor, "image")),
+        (L1InMask(), L1(against="image")),
+        (PSNRInMask(), PSNR(against="image")),
+        (SSIMInMask(), SSIM(against="image")),
+        (LPIPSInMask(extractor), LPIPS(extractor, against="image")),
     ):
         assert score(inside, images, batch).value == pytest.approx(score(whole, images, batch).value, rel=1e-12)
 
@@ -95,7 +95,7 @@ def test_lpips_sees_no_change_outside_and_is_by_the_share_of_the_hole(pixels, ba
     """The embedding of the test's extractor is the first three pixels of the first row."""
     truth, images = pixels(2), pixels(2, 1)
     extractor = make_extractor()
-    whole = score(LPIPS(extractor, "image"), images, batch_of(truth)).value
+    whole = score(LPIPS(extractor, against="image"), images, batch_of(truth)).value
     first_row = batch_of(truth, mask=masked(0, slice(None), 2))
     assert score(LPIPSInMask(extractor), images, first_row).value == pytest.approx(16 * whole)
     elsewhere = batch_of(truth, mask=masked(5, slice(None), 2))

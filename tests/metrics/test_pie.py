@@ -143,7 +143,7 @@ def test_psnr_is_that_of_the_region_less_its_share(edit):
     share = batch["mask"].double().mean(dim=(1, 2, 3))
     assert torch.allclose(whole.sample_values, region.sample_values - 10 * share.log10(), rtol=1e-12)
     batch["mask"][:] = 1
-    assert score(PiePSNR(EDITED), images, batch) == score(PSNR("image"), images, batch)
+    assert score(PiePSNR(EDITED), images, batch) == score(PSNR(against="image"), images, batch)
 
 
 def test_pictures_without_a_region_are_passed_over_and_not_counted(edit, squeeze):
@@ -190,9 +190,9 @@ def dino(tmp_path_factory):
 
 def test_structure_distance_is_zero_for_the_input_and_symmetric(dino, pixels, batch_of):
     first, second = pixels(3, 0, 64), pixels(3, 1, 64)
-    assert score(StructureDistance(dino, "image"), first, batch_of(first)) == (0.0, 0.0, 3)
+    assert score(StructureDistance(dino, against="image"), first, batch_of(first)) == (0.0, 0.0, 3)
     there, back = (
-        score(StructureDistance(dino, "image"), *pair)
+        score(StructureDistance(dino, against="image"), *pair)
         for pair in ((first, batch_of(second)), (second, batch_of(first)))
     )
     assert there == back
@@ -256,7 +256,7 @@ def test_the_toy_judge_sees_where_things_are_rather_than_their_light():
     extractor = construct(node("network/dino_keys/toy"), assets="unused")
     found = {}
     for name, images in shown.items():
-        metric = StructureDistance(extractor, "image")
+        metric = StructureDistance(extractor, against="image")
         found[name] = score(metric, images, {"image": from_uint8(shown["input"])}).value
     assert found["input"] == 0
     assert found["edited"] < 0.3 * found["other"]

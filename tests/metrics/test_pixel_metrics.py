@@ -91,7 +91,7 @@ def test_tv_of_stripes_of_one_pixel_is_one(batch_of):
 
 def test_scores_do_not_depend_on_batch_size_or_order(pixels, batch_of, rows_of):
     images, batch = pixels(12), batch_of(pixels(12, 1))
-    for make in (lambda: L1("image"), lambda: PSNR("image"), lambda: SSIM("image"), TV, Diff):
+    for make in (lambda: L1(against="image"), lambda: PSNR(against="image"), lambda: SSIM(against="image"), TV, Diff):
         together, apart = make(), make()
         together.update(images, batch)
         for rows in torch.randperm(12, generator=torch.Generator().manual_seed(3)).split(5):

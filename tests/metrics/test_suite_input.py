@@ -314,6 +314,8 @@ def test_pixels_are_looked_at_once_for_all_metrics(make_extractor, pixels, monke
     looks = []
     aminmax = torch.aminmax
     monkeypatch.setattr(torch, "aminmax", lambda values: looks.append(values) or aminmax(values))
-    suite = MetricSuite({"psnr": PSNR(against="image"), "diff": Diff(), "lpips": LPIPS(make_extractor(), "image")})
+    suite = MetricSuite(
+        {"psnr": PSNR(against="image"), "diff": Diff(), "lpips": LPIPS(make_extractor(), against="image")}
+    )
     suite.update(pixels(COUNT), described(pixels(COUNT, 1)))
     assert len(looks) == 1
