@@ -21,7 +21,7 @@ EXPLAINED = (
     "{comparisons}; the trainings are taken as they are. Of any pair: what the noisiest pair must differ by. Over "
     "seeds: what other trainings of the typical pair would show too, tested over its seeds.",
     "Standard deviations are of the difference of the typical pair: over images within a seed, and over seeds beyond "
-    "what their images explain.",
+    "what their images explain. -: with so few images or seeds, or so many comparisons, no difference can be shown.",
 )
 
 

@@ -105,8 +105,9 @@ def _of_comparisons(cells: Sequence[Cell]) -> list[str]:
         rows = ", ".join(dict.fromkeys(test.with_ for test in tests))
         lines.append(
             f"{TIED}: no difference is shown from the row that a value is compared with ({rows}); that is a result, "
-            f"and not that they are equal. Paired permutation tests on the {counted} images that both rows have, p "
-            f"corrected by Holm's method for all {len(tests)} tests of this page. Images are drawn, seeds are not."
+            f"and not that they are equal. Tests are paired, on the {counted} images that both rows have: of means by "
+            "permutation, of scores of whole sets by Student's t over halves of the images; p is corrected by Holm's "
+            f"method for all {len(tests)} tests of this page. Images are drawn, seeds are not."
         )
     return lines
 

@@ -90,7 +90,9 @@ def training(page: Page, words: Sequence[str]) -> list[dict[str, Any]]:
 def _log(stage: Stage) -> dict[str, Any]:
     """The losses of a training by step; empty where there is no log."""
     paths = sorted((stage.folder / "log").glob("version_*/metrics.csv"))
-    lines = [line for path in paths for line in csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    whole = [text[: text.rfind("\n") + 1] for text in texts]  # a training that goes on may be writing its last line
+    lines = [line for text in whole for line in csv.DictReader(text.splitlines())]
     names = [name for name in (lines[0] if lines else {}) if "/" in name and not name.startswith("profile/")]
     lines = lines[:: math.ceil(len(lines) / NUM_POINTS)] if lines else []
     series = []
