@@ -112,7 +112,7 @@ def test_without_values_of_images_three_seeds_are_tested(tmp_path):
     assert found.tests[0].basis == "3 seeds only"
     (found,) = Table(tmp_path).add("a", 0.51, 0.52).add("b", 0.3, 0.31).judged(claim("a", "b"))
     assert found.outcome is Outcome.UNDECIDED
-    assert found.missing == ["records keep nothing of images, and 2 of 3 seeds are here"]
+    assert found.missing == ["no images to test on that both have, and 2 of 3 seeds are here"]
 
 
 def test_what_keeps_a_claim_undecided_is_said(tmp_path, drawn):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmbench.core import catalogue, command_line, config, results
-from mmbench.core.files import RESULTS, RUNS, require_assets, require_writable, write_text
+from mmbench.core.files import RESULTS, RUNS, require_assets, require_writable
 from mmbench.pipeline.experiments import Experiment, Row, load, require_own_protocols, seeds_of
 
 HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=value ...]
@@ -67,7 +67,7 @@ def reproduce(
     require_assets(paths)
     from pytorch_lightning.utilities import rank_zero_only  # and torch, which no mistake in a word needs
 
-    from mmbench.pipeline import comparing, curves, fronts, marks, reproducing, stability, tables
+    from mmbench.pipeline import comparing, marks, pages, reproducing, tables
     from mmbench.pipeline.cells import cells_of
     from mmbench.pipeline.launching import chosen
     from mmbench.pipeline.mirrors import require_loggers, show_table
@@ -88,15 +88,8 @@ def reproduce(
     cells = [cell for cell in whole if (cell.method, cell.data) in asked]
     under = [*tables.agreements(experiment, cells), *tables.remarks(experiment)]
     tables.show(cells, f"{experiment.name} ({source} data)", under)
-    path = tables.page(experiment, source, seeds, paths["results"])
-    below = stability.sentences(experiment, whole, paths["results"])
-    if experiment.fronts and (drawn := fronts.write(path, experiment, whole)):
-        print(f"fronts: {drawn}")
-        below = [fronts.link(path), *below]
-    write_text(path, tables.document(experiment, source, seeds, whole, below))
-    print(f"table: {path}")
-    if experiment.curve and (drawn := curves.write(path, experiment, whole)):
-        print(f"curve: {drawn}")
+    for name, place in pages.write(experiment, source, seeds, whole, paths["results"]).items():
+        print(f"{name}: {place}")
     grids = reproducing.write_grids(experiment, source, outcome, Path(paths["results"]))
     for grid in grids:
         print(f"grid: {grid}")

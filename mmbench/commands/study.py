@@ -80,10 +80,7 @@ def build(arguments: list[str]) -> int:
     }
     if own.get("real", "false") not in ("true", "false"):
         raise ValueError(f"expected real=true or real=false, found real={own['real']}: correct it")
-    asked = command_line.listed(own.get("questions", ""))
-    for name in asked:
-        if name not in QUESTIONS:
-            catalogue.unknown("question", name, QUESTIONS)
+    asked = _asked(own)
     experiment = load(own["experiment"])
     source = own.get("data.source", experiment.sources[0])
     rows = _chosen(experiment, own)
@@ -121,6 +118,19 @@ def build(arguments: list[str]) -> int:
     )
     _say(key, out)
     return 0
+
+
+def _asked(own: Mapping[str, str]) -> list[str]:
+    """The questions that `questions=` names.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    asked = command_line.listed(own.get("questions", ""))
+    for name in asked:
+        if name not in QUESTIONS:
+            catalogue.unknown("question", name, QUESTIONS)
+    return asked
 
 
 def _chosen(experiment: Experiment, own: Mapping[str, str]) -> list[str]:

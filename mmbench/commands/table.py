@@ -112,10 +112,10 @@ def main(arguments: list[str]) -> int:
     if "by" in own:
         here = chosen[0].on(source)
         return _by_group(here, source, seeds_of(own.get("seeds"), rest, here), rest, paths, own)
-    from mmbench.pipeline import marks, tables  # pandas and scipy, which no mistake above needs
+    from mmbench.pipeline import marks, pages, tables  # pandas and scipy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
 
-    pages, parts = {}, {}
+    known, parts = {}, {}
     for experiment in chosen:
         held = results.by_configuration(paths["results"], experiment.name)
         failed = marks.failures(paths["runs"], experiment.name)
@@ -123,35 +123,25 @@ def main(arguments: list[str]) -> int:
             here = experiment.on(source)
             seeds = seeds_of(own.get("seeds"), rest, here)
             cells = cells_of(here, source, seeds, rest, paths, held, here.rows, failed=failed)
-            below: list[str] = []
             if any(cell.value.mean is not None for cell in cells):
-                from mmbench.pipeline import comparing, stability  # torch, which a table without values does not need
+                from mmbench.pipeline import comparing  # torch, which a table without values does not need
 
                 cells = comparing.compared(here, cells, paths["results"])
-                below = stability.sentences(here, cells, paths["results"])
             elif "experiment" not in own:
                 continue
             path = tables.page(here, source, seeds, paths["results"])
-            pages[path], parts[path.stem] = cells, tables.summary(here, cells)
+            known[path], parts[path.stem] = cells, tables.summary(here, cells)
             under = [*tables.agreements(here, cells), *tables.remarks(here)]
             if form:
                 print(tables.rendered(cells, form, under), end="")
             else:
                 tables.show(cells, f"{here.name} ({source} data)", under)
-            drawn = {}
-            if here.curve or here.fronts:
-                from mmbench.pipeline import curves, fronts  # matplotlib, which other tables do not need
-
-                drawn = {"curve": curves.write(path, here, cells) if here.curve else None}
-                drawn["fronts"] = fronts.write(path, here, cells) if here.fronts else None
-                below = [*([fronts.link(path)] if drawn["fronts"] else []), *below]
-            write_text(path, tables.document(here, source, seeds, cells, below))
+            made = pages.write(here, source, seeds, cells, paths["results"])
             if not form:
-                for name, place in {"table": path, **drawn}.items():
-                    print(f"{name}: {place}") if place else None
+                print("".join(f"{name}: {place}\n" for name, place in made.items()), end="")
     readme = Path("README.md")
-    if "experiment" not in own and pages:
-        placed = tables.update_readme(readme, {"tables": tables.summarised(pages, Path()), **parts})
+    if "experiment" not in own and known:
+        placed = tables.update_readme(readme, {"tables": tables.summarised(known, Path()), **parts})
         print(f"in {readme}: {', '.join(placed) or 'no place for tables'}")
     if not form:
         print("next: mmbench reproduce experiment=NAME runs what is missing")

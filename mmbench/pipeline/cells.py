@@ -162,6 +162,12 @@ def verdict(value: Value, printed: Published | None, allowed: float, is_toy: boo
     return Verdict.REPRODUCED if abs(value.mean - printed.value) <= allowed else Verdict.DIFFERS
 
 
+def takes_part(experiment: Experiment, cell: Cell) -> bool:
+    """Whether a cell is compared with others: no reference's, of what has been learned, and not outdated."""
+    is_reference = (cell.method, cell.data) in experiment.references
+    return not (cell.value.mean is None or cell.value.outdated or cell.unlearned or is_reference)
+
+
 def cells_of(
     experiment: Experiment,
     source: str,

@@ -181,7 +181,7 @@ def _over_seeds(found: Test, first: Cell, second: Cell, sign: int) -> Test:
     seeds = [seed for seed in first.value.by_seed if seed in second.value.by_seed]
     if len(seeds) < LEAST_SEEDS:
         return replace(
-            found, reason=f"records keep nothing of images, and {len(seeds)} of {LEAST_SEEDS} seeds are here"
+            found, reason=f"no images to test on that both have, and {len(seeds)} of {LEAST_SEEDS} seeds are here"
         )
     apart = sign * np.array([first.value.by_seed[seed] - second.value.by_seed[seed] for seed in seeds])
     mean, basis = float(apart.mean()), f"{len(seeds)} seeds only"

@@ -16,7 +16,7 @@ from mmbench.core import config
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
 from mmbench.pipeline import by_sample
-from mmbench.pipeline.cells import Cell, Comparison, Value, Verdict
+from mmbench.pipeline.cells import Cell, Comparison, Value, Verdict, takes_part
 from mmbench.pipeline.experiments import Experiment
 from mmbench.statistics.bootstrap import Floats, mean_interval
 from mmbench.statistics.paired import Tested, holm, paired_tests
@@ -160,12 +160,11 @@ def compared(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
     evidence = Evidence(Path(results) / experiment.name)
     found = [evidence.of(cell.value) for cell in cells]
     done = [_with_interval(cell, one) for cell, one in zip(cells, found, strict=True)]
-    references = {(row.label, row.dataset) for row in experiment.rows if row.reference}
     pairs: list[tuple[int, int]] = []
     for places in _columns(cells).values():
         if not (sign := direction(experiment, [cells[place] for place in places])):
             continue
-        taking = [place for place in places if _takes_part(cells[place], references)]
+        taking = [place for place in places if takes_part(experiment, cells[place])]
         if len(taking) < 2:
             continue
         for place, rank in zip(taking, _ranks([cells[place] for place in taking], sign), strict=True):
@@ -212,11 +211,6 @@ def _higher_is_better(plain: Mapping[str, Any], name: str) -> bool | None:
     return None if described is None else config.target(described).higher_is_better
 
 
-def _takes_part(cell: Cell, references: set[tuple[str, str]]) -> bool:
-    is_reference = (cell.method, cell.data) in references
-    return not (cell.value.mean is None or cell.value.outdated or cell.unlearned or is_reference)
-
-
 def _ranks(cells: Sequence[Cell], sign: int) -> list[int]:
     """Places from 1; values that print alike share one."""
     digits = max(cell.digits for cell in cells)
@@ -225,9 +219,12 @@ def _ranks(cells: Sequence[Cell], sign: int) -> list[int]:
 
 
 def _named(label: str, cells: Sequence[Cell], places: Sequence[int]) -> int | None:
-    """The cell of a row in a column; None where it has no value."""
-    named = (place for place in places if cells[place].method == label and cells[place].value.mean is not None)
-    return next(named, None)
+    """The cell of a row in a column, of a reference too; None where nothing can be tested against its value."""
+    for place in places:
+        cell = cells[place]
+        if cell.method == label and cell.value.mean is not None and not (cell.value.outdated or cell.unlearned):
+            return place
+    return None
 
 
 def _with_interval(cell: Cell, found: Images | Halves | str) -> Cell:

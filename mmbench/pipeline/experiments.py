@@ -230,6 +230,11 @@ class Experiment:
         }
 
     @cached_property
+    def references(self) -> frozenset[tuple[str, str]]:
+        """Label and published data set of each row that others are measured by."""
+        return frozenset((row.label, row.dataset) for row in self.rows if row.reference)
+
+    @cached_property
     def families(self) -> dict[str, dict[float, str]]:
         """Of a curve: what a column's name is beside its number, to that number and the column, from small to large."""
         found: dict[str, dict[float, str]] = {}

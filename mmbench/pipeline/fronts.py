@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from mmbench.pipeline.cells import Cell
+from mmbench.pipeline.cells import Cell, takes_part
 from mmbench.pipeline.experiments import Experiment
 from mmbench.pipeline.grid import write_figure
 from mmbench.pipeline.sampled import directions
@@ -33,7 +33,8 @@ class Point:
         place: of the column on the axis of a curve, and `family` what else its name says; None and "" of a row.
         x, y: means over seeds.
         seeds: x and y of each seed that has both.
-        compared: whether it can be on the front: references and rows that did not learn cannot.
+        compared: whether it can be on the front: references, rows that did not learn and outdated
+            values cannot.
         on_front: whether it is: no other that can beats it in one metric without being worse in the other.
     """
 
@@ -55,13 +56,12 @@ def points_of(experiment: Experiment, cells: Sequence[Cell], front: Mapping[str,
         front: {"x", "y"}: metrics, of a curve those that each of its columns has.
     """
     found = {(cell.data, cell.method, cell.metric): cell for cell in cells if cell.value.mean is not None}
-    references = {(row.dataset, row.label) for row in experiment.rows if row.reference}
     points = []
     for data, method in dict.fromkeys((cell.data, cell.method) for cell in cells):
         for place, family, x, y in _places(experiment, front):
             if (data, method, x) in found and (data, method, y) in found:
                 one, other = found[data, method, x], found[data, method, y]
-                compared = not (one.unlearned or other.unlearned or (data, method) in references)
+                compared = takes_part(experiment, one) and takes_part(experiment, other)
                 points.append(_point(one, other, place, family, compared))
     if not points:
         return []

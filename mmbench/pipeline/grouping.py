@@ -239,7 +239,7 @@ def _seen(plain: dict[str, Any], by: str) -> list[Any]:
 def _config(
     experiment: Experiment, row: Row, metric: str, source: str, seed: int, overrides: Sequence[str]
 ) -> dict[str, Any]:
-    first = experiment.gains[metric][0] if metric in experiment.gains else metric
+    first, *_ = experiment.computed.get(metric, (metric,))
     return row_config(experiment, row, experiment.protocol_of(first, row.data), source, seed, overrides)
 
 
@@ -322,8 +322,9 @@ def explained(by: str, least: int, missing: Sequence[str], left_out: Sequence[st
         left_out: metrics of the table that are no means over images.
     """
     told = [
-        f"By {by.replace('_', ' ')}: means over the images of a group, then over seeds. Groups of fewer than {least} "
-        "images are shown and are neither best nor worst; gap: how far the worst lies behind the best."
+        f"By {by.replace('_', ' ')}: means over what was made of the images of a group, then over seeds. "
+        f"Groups of fewer than {least} images are shown and are neither best nor worst; gap: how far the worst lies "
+        "behind the best."
     ]
     if by == "attribute":
         told.append("An image counts in the group of each attribute that its text names.")

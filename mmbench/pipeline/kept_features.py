@@ -130,7 +130,8 @@ def is_known(metrics: Mapping[str, Mapping[str, Any]], record: Result, folder: P
 def varying(suite: MetricSuite, held: Held) -> by_sample.Varying | None:
     """How the suite's scores of whole sets vary with the images, from halves of these; None where it has no such score.
 
-    All samples of an image go together. A score that a half has too few images for is not among them.
+    All samples of an image go together. A score that a half has too few images for is not among them,
+    since halves of several rows are compared in pairs.
     """
     names = {suite.keys[name]: metric for name, metric in suite.metrics.items() if metric.holds}
     if not names:
@@ -150,5 +151,6 @@ def varying(suite: MetricSuite, held: Held) -> by_sample.Varying | None:
             part = metric.part(samples, {state: outputs[state][rows] for state in metric.holds})
             if len(rows) >= part.least_count:
                 found[name].append(part.score().value)
-    deviations = {name: resampling.deviations(np.array(scores), len(ids)) for name, scores in found.items() if scores}
+    whole = {name: scores for name, scores in found.items() if len(scores) == resampling.HALVES}
+    deviations = {name: resampling.deviations(np.array(scores), len(ids)) for name, scores in whole.items()}
     return by_sample.Varying(sha256_json(ids), len(ids), deviations)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mmbench.core.noise import Sample
-from mmbench.pipeline.cells import Cell
+from mmbench.pipeline.cells import Cell, takes_part
 from mmbench.pipeline.comparing import Evidence, Images, direction
 from mmbench.pipeline.experiments import Experiment
 
@@ -38,10 +38,9 @@ def taking_part(experiment: Experiment, cells: Sequence[Cell], values: Table) ->
         cells: of the table.
         values: as `of_table` gives them.
     """
-    out = {(cell.data, cell.metric, cell.method) for cell in cells if cell.unlearned}
-    out |= {(row.dataset, shown, row.label) for row in experiment.rows if row.reference for shown in experiment.metrics}
+    kept = {(cell.data, cell.metric, cell.method) for cell in cells if takes_part(experiment, cell)}
     return {
-        (data, shown): {method: by_seed for method, by_seed in rows.items() if (data, shown, method) not in out}
+        (data, shown): {method: by_seed for method, by_seed in rows.items() if (data, shown, method) in kept}
         for (data, shown), rows in values.items()
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmbench.pipeline import sampled
-from mmbench.pipeline.cells import Cell, Verdict
+from mmbench.pipeline.cells import Cell, Verdict, takes_part
 from mmbench.pipeline.experiments import Experiment
 from mmbench.pipeline.sampled import common_images, directions, of_images, of_table
 from mmbench.statistics.ranks import best_probabilities, tau, taus
@@ -40,11 +40,9 @@ def sentences(experiment: Experiment, cells: Sequence[Cell], results: str | Path
 
 
 def _comparable(experiment: Experiment, cells: Sequence[Cell]) -> Table:
-    references = {(row.dataset, row.label) for row in experiment.rows if row.reference}
     table: Table = {}
     for cell in cells:
-        is_out = cell.unlearned or cell.value.outdated or (cell.data, cell.method) in references
-        if cell.value.mean is not None and cell.verdict is not Verdict.COST and not is_out:
+        if cell.verdict is not Verdict.COST and takes_part(experiment, cell):
             table.setdefault((cell.data, cell.metric), {})[cell.method] = cell
     return {key: rows for key, rows in table.items() if len(rows) >= LEAST}
 

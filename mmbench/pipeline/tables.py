@@ -295,10 +295,9 @@ def agreements(experiment: Experiment, cells: Sequence[Cell]) -> list[str]:
     if not experiment.judged:
         return []
     whole = experiment.judged.get("rows") == "all"
-    references = {(row.label, row.dataset) for row in experiment.rows if row.reference}
     values: dict[str, dict[str, dict[str, float]]] = {}
     for cell in cells:
-        compared = whole or (not cell.unlearned and (cell.method, cell.data) not in references)
+        compared = whole or (not cell.unlearned and (cell.method, cell.data) not in experiment.references)
         if cell.value.mean is not None and compared:
             values.setdefault(cell.data, {}).setdefault(cell.metric, {})[cell.method] = cell.value.mean
     sentences = []
