@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
 from PIL import Image
 
 from mmbench.core.files import CannotWrite, require_writable, sha256_bytes
@@ -171,7 +172,15 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     found.filters["slug"] = lambda words: str(words).replace(" ", "-")
+    found.filters["code"] = _code
     return found
+
+
+def _code(text: str) -> Markup:
+    """A text in which what stands between backticks is code."""
+    parts = [escape(part) if place % 2 == 0 else Markup("<code>{}</code>").format(part)
+             for place, part in enumerate(text.split("`"))]  # fmt: skip
+    return Markup("").join(parts)
 
 
 def _page(text: Environment, template: str, root: str, **shown: Any) -> bytes:

@@ -34,7 +34,7 @@ def workplace(toy_assets, tmp_path_factory):
     place = tmp_path_factory.mktemp("workplace")
     for folder in ("experiments", "published"):
         (place / folder).mkdir()
-    text = "# A small table <b>of ours</b>\n" + yaml.safe_dump(experiment(), sort_keys=False)
+    text = "# A `small` table <b>of ours</b>\n" + yaml.safe_dump(experiment(), sort_keys=False)
     (place / "experiments" / "small.yaml").write_text(text, encoding="utf-8")
     (place / "published" / "small.csv").write_text(CSV, encoding="utf-8")
     with working_in(place, toy_assets):

@@ -58,6 +58,7 @@ def test_what_files_say_is_text_and_no_markup(site):
             if tag == "script":
                 assert "src" in found or found.get("type") == "application/json", page.name
     assert "&lt;script&gt;alert" in (site / "tables/small-toy.html").read_text(encoding="utf-8")
+    assert "A <code>small</code> table &lt;b&gt;of ours" in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_every_page_forbids_requests(site):
