@@ -106,8 +106,10 @@ def test_a_row_that_fails_under_one_protocol_is_run_under_the_others(holes, home
 
 def test_a_gain_is_the_first_minus_the_second():
     first, second = Value({0: 1.0, 1: 3.0, 2: 5.0}, 3.0), Value({0: 2.0, 1: 2.5}, 2.25, outdated="old")
-    assert gain(first, second) == Value({0: -1.0, 1: 0.5}, 0.75, outdated="old")
-    assert gain(second, first) == Value({0: 1.0, 1: -0.5}, -0.75, outdated="old")
+    # Of the seeds that both have, as its interval and its test are: the means of all seeds differ by +0.75.
+    assert gain(first, second) == Value({0: -1.0, 1: 0.5}, -0.25, outdated="old")
+    assert gain(second, first) == Value({0: 1.0, 1: -0.5}, 0.25, outdated="old")
+    assert gain(Value({3: 3.0}, 3.0), Value({0: 0.75}, 0.75)).mean == 2.25  # no seed in common
     assert gain(Value(reason="no file"), first) == Value(reason="no file")
 
 

@@ -314,18 +314,18 @@ def difference(first: Value, second: Value) -> Value:
     """The size of the difference of two values: of their means, as a paper takes it of printed ones, and by seed."""
     found = gain(first, second)
     by_seed = {seed: abs(value) for seed, value in found.by_seed.items()}
-    return replace(found, by_seed=by_seed, mean=None if found.mean is None else abs(found.mean), parts=())
+    mean = None if first.mean is None or second.mean is None else abs(first.mean - second.mean)
+    return replace(found, by_seed=by_seed, mean=mean, parts=())
 
 
 def gain(first: Value, second: Value) -> Value:
-    """The first of two values minus the second: of their means, and by seed."""
+    """The first of two values minus the second: by seed, and the mean over the seeds that both have."""
     return _of_both(first, second, operator.sub, lambda one, other: (1.0, -1.0))
 
 
 def harmonic_mean(first: Value, second: Value) -> Value:
     """The harmonic mean of two values from 0, which is 0 where one of them is: by seed, and the mean over seeds."""
-    found = _of_both(first, second, lambda one, other: float(statistics.harmonic_mean((one, other))), _harmonic_slopes)
-    return replace(found, mean=statistics.fmean(found.by_seed.values())) if found.by_seed else found
+    return _of_both(first, second, lambda one, other: float(statistics.harmonic_mean((one, other))), _harmonic_slopes)
 
 
 def _harmonic_slopes(one: float, other: float) -> tuple[float, float]:
@@ -339,14 +339,15 @@ def _of_both(
     compute: Callable[[float, float], float],
     slopes: Callable[[float, float], tuple[float, float]],
 ) -> Value:
-    """What is computed of two values: of their means, and by seed."""
+    """What is computed of two values: by seed, and its mean over the seeds that both have, else of their means."""
     if first.mean is None or second.mean is None:
         lacking = first if first.mean is None else second
         return Value(reason=lacking.reason, is_failed=lacking.is_failed)
     both = [seed for seed in first.by_seed if seed in second.by_seed]
+    by_seed = {seed: compute(first.by_seed[seed], second.by_seed[seed]) for seed in both}
     return Value(
-        {seed: compute(first.by_seed[seed], second.by_seed[seed]) for seed in both},
-        compute(first.mean, second.mean),
+        by_seed,
+        statistics.fmean(by_seed.values()) if both else compute(first.mean, second.mean),
         first.verified and second.verified,
         outdated=first.outdated or second.outdated,
         parts=(first, second),
