@@ -1,6 +1,7 @@
 """Fixtures and markers for all tests."""
 
 import itertools
+import logging
 import shutil
 import time
 from collections import defaultdict
@@ -19,6 +20,8 @@ SHARED_REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
 def pytest_collection_modifyitems(items):
     """Reports as not run what needs files or hardware that this machine lacks."""
+    # Lightning's log writes to the stderr that it finds when it is imported: that of all tests, and not that of one.
+    import pytorch_lightning  # noqa: F401
     import torch
 
     for item in items:
@@ -54,6 +57,15 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section(f"seconds of the contract for each method, at most {BAR:.0f} on an idle core")
     for name, taken in sorted(seconds.items(), key=lambda item: -item[1]):
         terminalreporter.line(f"{taken:5.2f}  {name}{'  too long' * (taken > BAR)}")
+
+
+@pytest.fixture(autouse=True)
+def log():
+    """Takes away the handlers of a log that a test set up, as Hydra does: they write to what is closed after it."""
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    yield
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

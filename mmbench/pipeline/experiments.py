@@ -43,6 +43,8 @@ class Row:
         weights: as on the command line; None: the authors' on real data, our own on toy data.
         seeds: the only seeds that the row is run with; None: all seeds of the experiment.
         reference: whether the row bounds the others, as one does that learns nothing: it is no part of comparisons.
+        words: as on the command line, where the table has its method otherwise than the method's file says, e.g.
+            `method.training.epochs=100`; a command line outweighs them.
 
     Raises:
         TypeError: it has both `published` and `shown`, or neither.
@@ -55,6 +57,7 @@ class Row:
     weights: str | None = None
     seeds: list[int] | None = None
     reference: bool = False
+    words: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if bool(self.published) == bool(self.shown):

@@ -46,6 +46,7 @@ def row_config(
         f"seed={seed}",
         f"experiment={experiment.name}",
         f"weights={row.weights or ('trained' if source == 'toy' else 'official')}",
+        *row.words,
     ]
     return config.composed([*own, *overrides])
 
