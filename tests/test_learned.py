@@ -10,6 +10,8 @@ from mmbench.core import catalogue
 from mmbench.pipeline import experiments, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict, harmonic_mean, marked
 from mmbench.pipeline.experiments import load
+from mmbench.pipeline.lookup import row_config
+from mmbench.pipeline.stages import known_stage, predecessors
 
 FILE = """
 citation: Nobody. 2026.
@@ -265,6 +267,21 @@ def test_manipulation_is_learned_where_it_edits_and_reconstructs():
     assert [floor["everywhere"] for floor in experiment.floors] == [True, True]
     assert experiment.judged["rows"] == "all"
     assert sum(not row.reference for row in experiment.rows) == 7
+
+
+def test_a_row_s_own_words_reach_its_configuration_and_a_command_line_outweighs_them():
+    experiment = load("manipulation_toy").on("toy")
+    rows = {row.label: row for row in experiment.rows}
+
+    def shown(label, *words):
+        protocol = experiment.protocol_of("MP", "cub")
+        return row_config(experiment, rows[label], protocol, "toy", 0, ["trainer=cpu", *words])
+
+    alone, before = shown("ManiGAN w/o DCM"), predecessors(shown("ManiGAN"))["main"]
+    assert alone["data"]["module"]["image_size"] == 32
+    assert alone["method"]["training"]["epochs"] == 88
+    assert known_stage(before, "").key == known_stage(alone, "").key, "trained once for both rows"
+    assert shown("ManiGAN w/o DCM", "method.training.epochs=1")["method"]["training"]["epochs"] == 1
 
 
 def test_inpainting_is_learned_where_it_beats_a_flat_colour():
