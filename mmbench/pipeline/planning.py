@@ -75,7 +75,8 @@ def plans(
 
 
 def _plan(data: str, metric: str, rows: Mapping[str, BySeed], comparisons: int, wanted: float | None) -> Plan | None:
-    pairs, alpha = [], ALPHA / comparisons
+    alpha = ALPHA / comparisons
+    pairs = []
     for both in combinations(rows.values(), 2):
         if len(images := common_images(both)) > 1:
             noise = components(*(of_images(row, images) for row in both))
