@@ -125,6 +125,12 @@ def test_interval_is_none_where_most_resamples_have_no_number():
     assert np.isnan(high)
 
 
+def test_one_item_has_no_interval_and_neither_has_none():
+    for count in (0, 1):
+        low, high = interval_over_items(lambda items: np.ones(2), count, np.random.default_rng(0))
+        np.testing.assert_array_equal([low, high], np.full((2, 2), NO))
+
+
 def test_what_was_not_compared_has_no_strength_and_moves_no_other():
     found = bradley_terry(np.array([[0, 30, 0], [10, 0, 0], [0, 0, 0.0]]))
     assert np.isnan(found[2])

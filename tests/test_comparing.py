@@ -263,6 +263,44 @@ def test_marks_stand_in_every_form(three):
     assert any("all 2 tests of this page" in note for note in notes)
 
 
+@pytest.mark.parametrize(("labels", "images", "blind"), [("ab", 5, 1), ("ab", 6, 0), ("abc", 6, 2), ("abc", 7, 0)])
+def test_a_page_says_where_no_difference_could_be_shown(tmp_path, compare, labels, images, blind):
+    """Exchanging rows in 6 images has 64 patterns: p is 1/32 or more, and of two tests 1/16 after Holm."""
+    rows = {
+        label: value(tmp_path, scored(-place, 0.01, seeds=(place,), ids=range(images)))
+        for place, label in enumerate(labels)
+    }
+    found = list(compare(experiment(*labels), **rows).values())
+    shown = [one.compared.shown for one in found if one.compared]
+    assert shown == [not blind] * (len(labels) - 1), "rows are as far apart as can be"
+    told = [note for note in tables.notes(found) if "could show no difference, however large" in note]
+    assert [note.partition(" could")[0] for note in told] == ([f"{blind} of {len(shown)} tests"] if blind else [])
+
+
+def test_the_first_test_of_many_needs_more_images_than_the_last(tmp_path, compare):
+    """Holm asks less of the second p: two tests on 6 images show nothing, and one beside a smaller p does."""
+    few, many = range(6), range(30)
+    rows = {
+        label: value(tmp_path, scored(-place, 0.01, seeds=(place,), ids=ids))
+        for place, (label, ids) in enumerate(zip("abc", (many, many, few), strict=True))
+    }
+    found = list(compare(experiment("a", "b", "c"), **rows).values())
+    assert all(one.compared.shown for one in found if one.compared)
+    assert not [note for note in tables.notes(found) if "could show no difference" in note]
+
+
+def test_scores_of_whole_sets_have_no_smallest_p(tmp_path, compare):
+    rng = np.random.default_rng(0)
+    varying = [by_sample.Varying("f", 5, {"ssim": rng.normal(size=100)}) for _ in range(2)]
+    rows = {
+        label: value(tmp_path, {0: {}}, varying=one, mean=mean)
+        for label, mean, one in zip("ab", (9.0, 8.5), varying, strict=True)
+    }
+    found = list(compare(experiment("a", "b"), **rows).values())
+    assert [one.compared.shown for one in found if one.compared] == [False]
+    assert not [note for note in tables.notes(found) if "could show no difference" in note]
+
+
 def test_html_shows_names_as_they_are(tmp_path, compare):
     (found,) = compare(experiment("a"), **{"a": cell("A & <b>", value(tmp_path, scored(0.0, 0.1)))}).values()
     assert "A &amp; &lt;b&gt;" in tables.rendered([found], "html")

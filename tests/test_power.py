@@ -170,6 +170,15 @@ def test_a_mistake_is_one_line(home, monkeypatch, words, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("comparisons", "needed"), [(1, 6), (9_999, 18), (10_000, None)])
+def test_among_many_comparisons_it_takes_more_images_or_none_suffice(comparisons, needed):
+    values = np.random.default_rng(0).normal(size=(2, 60)) * 0.01 + [[0], [9]]
+    rows = {str(n): {0: {Sample(str(n), 0, 0): x for n, x in enumerate(one)}} for n, one in enumerate(values)}
+    (plan,) = planning.plans({("birds", "diff"): rows}, comparisons, wanted=9.0)
+    assert np.isfinite(plan.smallest) == (needed is not None)
+    assert plan.images_needed == needed
+
+
 @pytest.mark.parametrize(("count", "is_shown"), [(5, False), (6, True)])
 def test_no_difference_is_shown_by_images_that_are_too_few_for_their_test(count, is_shown):
     values = np.random.default_rng(0).normal(size=(2, count)) * 0.01 + [[0], [9]]

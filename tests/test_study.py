@@ -156,6 +156,37 @@ def test_published_ranks_stand_beside(tmp_path, monkeypatch, capsys):
     assert "ranks among other methods cannot be compared" in capsys.readouterr().out
 
 
+def test_published_ranks_of_several_data_sets_stand_apart(tmp_path, monkeypatch, capsys):
+    """A method has a rank on each; of one that was not judged there, none."""
+    printed = {"CUB": {"TDANet": "1.25", "CSA": "2.50", "PICNet": "2.75"}, "COCO": {"TDANet": "1.75", "CSA": "1.50"}}
+    lines = [
+        {"metric": "user rank", "protocol": "naturalness", "dataset": data, "method": method, "value": value}
+        for data, values in printed.items()
+        for method, value in values.items()
+    ]
+    monkeypatch.setattr("mmbench.people.scoring.listed", lambda experiment: {"user study": lines})
+    key = built(tmp_path / "study", raters=1)
+    words = saved(tmp_path / "in", answered(key), "1.json"), f"key={tmp_path / 'study' / 'key.json'}"
+    assert command(monkeypatch, "score", *words) == 0
+    out = capsys.readouterr().out
+    head, _, *rows = [[word.strip() for word in line.split("|")[1:-1]] for line in out.splitlines() if "|" in line]
+    shown = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert [shown[name]["published on CUB"] for name in METHODS] == ["1.25", "2.50", "2.75"]
+    assert [shown[name]["published on COCO"] for name in METHODS] == ["1.75", "1.50", "-"]
+    assert "The published user rank is of TDANet, CSA, PICNet on CUB.\n" in out
+    assert "is of TDANet, CSA on COCO: ranks among other methods cannot be compared number by number.\n" in out
+    assert command(monkeypatch, "score", *words, "format=csv") == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.endswith(",high,published on CUB,published on COCO")
+    assert [line for line in rest if line.startswith("naturalness,mean rank,TDANet") and line.endswith(",1.25,1.75")]
+    assert command(monkeypatch, "score", *words, "format=json") == 0
+    of_rank = {
+        one["method"]: one for one in json.loads(capsys.readouterr().out)["statistics"] if "rank" in one["measure"]
+    }
+    assert of_rank["CSA"]["published"] == {"CUB": "2.50", "COCO": "1.50"}
+    assert of_rank["PICNet"]["published"] == {"CUB": "2.75"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_does_not_look_is_left_out_and_counted(tmp_path, kind):
     key = built(tmp_path, kind, raters=2)
@@ -228,6 +259,121 @@ def test_nothing_to_score_is_one_line(tmp_path, monkeypatch, capsys):
     assert last.startswith("mmbench: error: expected answers to score, found none")
     assert command(monkeypatch, "score", path, f"key={path}") == 1
     assert "name the key.json" in capsys.readouterr().err
+
+
+def moved(key):
+    """A screen shows what belongs to another item."""
+    first, other = (next(s for s in key["raters"][0] if s["item"] == item and not s["check"]) for item in (0, 3))
+    first["pictures"] = other["pictures"]
+
+
+def renamed(key):
+    """Two pictures of an item are of one method."""
+    screen = next(screen for screen in key["raters"][0] if not screen["check"])
+    key["pictures"][screen["pictures"][0]] = (key["pictures"][screen["pictures"][0]] + 1) % 3
+
+
+def unasked(key):
+    """A repeat repeats another item."""
+    screen = next(screen for screen in key["raters"][1] if screen["check"] == "repeat")
+    screen["item"] = (screen["item"] + 1) % 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (moved, "expected"),
+        (renamed, "expected"),
+        (unasked, "expected"),
+        (lambda key: key["raters"][1].pop(0), "screens of a rater, each question of each item, found"),
+        (lambda key: key["raters"][0].append(key["raters"][0][-1]), "each screen of a rater once, found one twice"),
+        (lambda key: key["raters"].pop(), "expected pictures that a screen shows, found"),
+        (lambda key: key["raters"].clear(), "expected items and raters, found 6 and 0"),
+        (lambda key: key["items"].pop(), "expected screens of pictures that it has"),
+        (lambda key: key["items"].append(key["items"][0]), "screens of a rater, each question of each item, found"),
+        (lambda key: key["items"][0].pop("id"), "expected the keys id, caption, draw of an item"),
+        (lambda key: key["methods"].append("TDANet"), "expected each method once, found one twice"),
+    ],
+)
+def test_a_key_that_does_not_belong_to_its_items_is_refused_in_one_line(
+    tmp_path, monkeypatch, capsys, kind, change, said
+):
+    key = built(tmp_path / "study", kind, raters=2)
+    answers = saved(tmp_path / "in", answered(key), "1.json")
+    change(key)
+    path = saved(tmp_path, key, "key.json")
+    assert command(monkeypatch, "score", answers, f"key={path}") == 1
+    out, errors = capsys.readouterr()
+    assert not out
+    (line,) = errors.splitlines()
+    assert line.startswith(f"mmbench: error: {path}: expected ")
+    assert ", found " in line
+    assert said in line
+    assert line.endswith(": name the key.json that was written with the study")
+
+
+def test_a_build_that_is_killed_leaves_no_page_without_its_key(tmp_path, monkeypatch):
+    def killed(path, text):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmbench.people.building.write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        built(tmp_path)
+    assert not (tmp_path / "send").exists()
+    key = read_key(tmp_path / "key.json")
+    monkeypatch.undo()
+    assert built(tmp_path)["study"] == key["study"], "and is done again"
+
+
+def test_the_key_of_another_study_is_not_written_over(tmp_path):
+    first = built(tmp_path)
+    before = [(tmp_path / name).read_bytes() for name in ("send/study.html", "key.json")]
+    with pytest.raises(ValueError, match=f"of another study .* of study {first['study'][:8]}.* name another folder"):
+        built(tmp_path, seed=1)
+    assert [(tmp_path / name).read_bytes() for name in ("send/study.html", "key.json")] == before
+    saved(tmp_path, "{", "key.json")
+    with pytest.raises(ValueError, match="of study unknown"):
+        built(tmp_path)
+
+
+def test_scores_replace_neither_the_key_nor_answers(tmp_path, monkeypatch, capsys):
+    key = built(tmp_path / "study")
+    answers, path = saved(tmp_path / "in", answered(key), "1.json"), tmp_path / "study" / "key.json"
+    for out in (path, answers):
+        before = out.read_bytes()
+        assert command(monkeypatch, "score", answers, f"key={path}", f"out={out}") == 1
+        assert "expected out= beside what is read" in capsys.readouterr().err
+        assert out.read_bytes() == before
+    assert command(monkeypatch, "score", answers, f"key={path}", f"out={tmp_path / 'scores.md'}") == 0
+    assert "## naturalness" in (tmp_path / "scores.md").read_text(encoding="utf-8")
+
+
+def test_an_empty_file_does_not_replace_answers(tmp_path):
+    key = built(tmp_path / "study", raters=1)
+    whole = saved(tmp_path / "in", answered(key, saved="2026-01-01T00:00:00Z"), "whole.json")
+    empty = saved(tmp_path / "in", answered(key, saved="2026-01-02T00:00:00Z", only=0), "empty.json")
+    collected = collect([whole, empty], key)
+    assert [one.path for one in collected.answers] == [whole]
+    assert collected.lines == [f"{empty}: rater 1 answered nothing: left out"]
+    with pytest.raises(ValueError, match=r"found none .*answered nothing"):
+        collect([empty], key)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_answers_claim_no_certainty(tmp_path, kind):
+    """Of one item there is no interval, and of a question that nobody answered no number."""
+    key = built(tmp_path / "study", kind, raters=1, questions=("naturalness", "text"))
+    item = key["raters"][0][0]["item"]
+    content = answered(key)
+    mine = {one["id"] for one in key["raters"][0] if (one["item"], one["question"], one["check"]) == (item, 0, "")}
+    content["answers"] = {name: value for name, value in content["answers"].items() if name in mine}
+    found = findings(collect([saved(tmp_path, content, "a.json")], key).answers, key)
+    assert found.counts == {"naturalness": 3 if kind == "rubric" else 1, "text": 0}
+    of = {question: [one for one in found.statistics if one.question == question] for question in found.counts}
+    assert any(one.value is not None for one in of["naturalness"])
+    assert all(one.low is None and one.high is None for one in found.statistics)
+    assert all(one.value is None for one in of["text"])
 
 
 JSON = st.recursive(
@@ -376,6 +522,8 @@ def test_a_study_of_what_an_experiment_has_made(home, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "question,measure,method,value,low,high,published"
     assert "naturalness,win rate,identity,1.0,1.0,1.0," in lines
+    assert command(monkeypatch, *build, "kind=pairs", "out=study", "seed=1") == 1
+    assert "expected no key of another study in this folder, found study/key.json" in capsys.readouterr().err
     assert command(monkeypatch, *build, "kind=ranks", "rows=manigan_main") == 1
     assert "makes them" in capsys.readouterr().err
     gathered = gather(experiment, "toy", "runs", None, None, [], words)

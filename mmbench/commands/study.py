@@ -178,7 +178,10 @@ def score(arguments: list[str]) -> int:
     if not files:
         raise ValueError("expected files of answers, found none: name them, or the folder that they lie in")
     if "out" in own:
-        require_writable(Path(own["out"]).expanduser().parent, "out=")
+        out, read = Path(own["out"]).expanduser(), [*files, Path(own["key"]).expanduser()]
+        if out.resolve() in [path.resolve() for path in read]:
+            raise ValueError(f"expected out= beside what is read, found {out}, which it would replace: name another")
+        require_writable(out.parent, "out=")
     from mmbench.people import answers, collecting, reports, scoring  # pandas and scipy, which no mistake needs
 
     key = answers.read_key(Path(own["key"]).expanduser())

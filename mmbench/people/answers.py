@@ -2,23 +2,25 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmbench.people.building import KEY
 from mmbench.people.design import NOISE, REAL
 from mmbench.people.questions import GRADES, KINDS, QUESTIONS
 
-ANSWERS = "mmbench-answers/1"
+KEY, ANSWERS = "mmbench-study-key/1", "mmbench-answers/1"
 LARGEST = 20_000_000  # bytes of a file of answers
 PARTS: dict[str, type] = {"format": str, "study": str, "rater": int, "saved": str, "answers": dict}
 OF_KEY: dict[str, type] = {
     "format": str, "study": str, "experiment": str, "kind": str, "questions": list, "methods": list, "rows": list,
     "items": list, "raters": list, "pictures": dict, "seed": int, "date": str,
 }  # fmt: skip
+OF_ITEM: dict[str, type] = {"id": str, "caption": int, "draw": int}
 OF_SCREEN: dict[str, type] = {"id": str, "item": int, "question": int, "pictures": list, "check": str}
 
 
@@ -95,6 +97,12 @@ def _require_key(key: Mapping[str, Any]) -> None:
         raise ValueError("expected names of methods and questions, found others")
     if strangers := [name for name in key["questions"] if name not in QUESTIONS]:
         raise ValueError(f"expected questions of {', '.join(QUESTIONS)}, found {strangers[0][:40]!r}")
+    if len(set(key["methods"])) < len(key["methods"]):
+        raise ValueError("expected each method once, found one twice")
+    if not key["items"] or not key["raters"]:
+        raise ValueError(f"expected items and raters, found {len(key['items'])} and {len(key['raters'])}")
+    for item in key["items"]:
+        _require_parts(item, OF_ITEM, "an item")
     methods = range(len(key["methods"]))
     if not all(_is_count(value) or value in (REAL, NOISE) for value in key["pictures"].values()):
         raise ValueError("expected a method of each picture, found others")
@@ -110,8 +118,49 @@ def _require_key(key: Mapping[str, Any]) -> None:
                 raise ValueError(f"expected screens of pictures that it has, found {repr(screen)[:80]}")
             if screen["check"] != "noise" and not all(one in methods for one in shown):
                 raise ValueError(f"expected methods on {screen['id'][:20]}, found others")
-            if (screen["check"] == "noise") != (NOISE in shown):
-                raise ValueError(f"expected noise where it is checked for, found {repr(screen)[:80]}")
+            if not _is_design(key["kind"], len(methods), screen["check"], shown):
+                raise ValueError(f"expected what kind={key['kind']} shows on {screen['id'][:20]}, found other pictures")
+        _require_screens(key, screens)
+    _require_pictures(key)
+
+
+def _is_design(kind: str, num_methods: int, check: str, shown: Sequence[int]) -> bool:
+    """Whether a kind of study shows these at once: noise beside the real picture, else different methods."""
+    if check == "noise":
+        return sorted(shown) == ([NOISE] if kind == "rubric" else [NOISE, REAL])
+    number = {"ranks": num_methods, "pairs": 2, "rubric": 1}[kind]
+    return len(shown) == len(set(shown)) == number
+
+
+def _require_screens(key: Mapping[str, Any], screens: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a rater's screens where a question of an item is lacking, or one repeats what was not asked."""
+    if len({screen["id"] for screen in screens}) < len(screens):
+        raise ValueError("expected each screen of a rater once, found one twice")
+    asked = {_same(screen): screen for screen in screens if not screen["check"]}
+    found = Counter((screen["item"], screen["question"]) for screen in asked.values())
+    each = len(key["methods"]) if key["kind"] == "rubric" else 1
+    wanted = Counter(dict.fromkeys(product(range(len(key["items"])), range(len(key["questions"]))), each))
+    if found != wanted:
+        raise ValueError(
+            f"expected {wanted.total()} screens of a rater, each question of each item, found {found.total()} of these"
+        )
+    if strangers := [one["id"] for one in screens if one["check"] == "repeat" and _same(one) not in asked]:
+        raise ValueError(f"expected on {strangers[0][:20]} what was asked before, found other pictures")
+
+
+def _require_pictures(key: Mapping[str, Any]) -> None:
+    """Refuses pictures of which a screen of another item shows one too, or that are two of one method and item."""
+    meant: dict[str, int] = {}
+    for screen in (screen for screens in key["raters"] for screen in screens):
+        for name in screen["pictures"]:
+            if meant.setdefault(name, screen["item"]) != screen["item"]:
+                raise ValueError(
+                    f"expected pictures of one item on {screen['id'][:20]}, found {name[:20]!r} of another"
+                )
+    if strangers := sorted(key["pictures"].keys() - meant.keys()):
+        raise ValueError(f"expected pictures that a screen shows, found {strangers[0][:20]!r}")
+    if len({(item, key["pictures"][name]) for name, item in meant.items()}) < len(meant):
+        raise ValueError("expected one picture of each method and item, found two")
 
 
 def fits(kind: str, shown: Sequence[str], value: Any) -> bool:

@@ -16,11 +16,11 @@ from PIL import Image
 
 from mmbench.core.files import sha256_json, write_json, write_text
 from mmbench.core.noise import random_stream
+from mmbench.people.answers import KEY, read_key
 from mmbench.people.design import NOISE, REAL, Screen, screens_of
 from mmbench.people.gathering import TRUTH, Gathered, Item
 from mmbench.people.questions import QUESTIONS
 
-KEY = "mmbench-study-key/1"
 NOISE_SIDE = 64  # pixels of the pictures that are nothing but noise
 LARGEST = 200e6  # bytes of a page that browsers of phones still open
 
@@ -77,7 +77,8 @@ def build(
         The key.
 
     Raises:
-        ValueError: there are too few images, no real ones, or too many methods for the kind.
+        ValueError: there are too few images, no real ones, or too many methods for the kind; or the key of another
+            study lies there.
     """
     items = gathered.items(count, seed)
     labels = [row.label for row in gathered.rows] + [TRUTH] * real
@@ -108,6 +109,7 @@ def build(
         "pictures": album.mixed(),
     }
     digest = sha256_json(page)
+    _require_no_other(out / "key.json", digest)
     html = rendered({"study": digest, **page})
     if len(html) > LARGEST:
         raise ValueError(f"expected a page of at most {LARGEST / 1e6:.0f} MB, found {len(html) / 1e6:.0f}: lower n")
@@ -129,9 +131,24 @@ def build(
         "seed": seed,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    write_json(out / "key.json", key)  # before the page, which nobody can score without
     write_text(out / "send" / "study.html", html)
-    write_json(out / "key.json", key)
     return key
+
+
+def _require_no_other(path: Path, digest: str) -> None:
+    """Refuses to write over the key of another study, whose answers may still come."""
+    if not path.exists():
+        return
+    try:
+        found = read_key(path)["study"]
+    except ValueError:
+        found = ""
+    if found != digest:
+        raise ValueError(
+            f"expected no key of another study in this folder, found {path} of study {found[:8] or 'unknown'}, whose "
+            "answers need it: name another folder with out=, or remove it"
+        )
 
 
 def _require(kind: str, items: Sequence[Item], labels: Sequence[str], real: bool) -> None:

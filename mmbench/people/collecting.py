@@ -24,8 +24,8 @@ class Collected:
 def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = False) -> Collected:
     """The answers that count, of files and of folders of `*.json`.
 
-    Files that are damaged or answer another study are left out, and so is all but the newest of one rater; those who
-    failed attention checks too, unless they are to be kept.
+    Files that are damaged or empty or answer another study are left out, and so is all but the newest of one rater;
+    those who failed attention checks too, unless they are to be kept.
 
     Raises:
         ValueError: nothing is left to score.
@@ -37,6 +37,9 @@ def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = F
             found = read(path, key)
         except ValueError as error:
             lines.append(f"{path}: {' '.join(str(error).split())}: left out")
+            continue
+        if not found.given:
+            lines.append(f"{path}: rater {found.rater} answered nothing: left out")
             continue
         other = newest.get(found.rater)
         if other is not None:
@@ -51,7 +54,7 @@ def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = F
             num_failed += 1
             end = "kept all the same" if keep_failed else "left out; keep=failed keeps them"
             lines.append(f"{found.path}: rater {rater} failed attention checks ({checked}): {end}")
-        if found.given and (keep_failed or not checked.failed):
+        if keep_failed or not checked.failed:
             kept.append(found)
     if num_failed:
         lines.append(f"{num_failed} of {len(newest)} raters failed attention checks")

@@ -164,9 +164,9 @@ def gather(
             try:
                 found.append(_made(experiment, row, protocol, source, runs, words))
             except (MissingAsset, ValueError) as error:
-                if rows:
-                    raise ValueError(f"{row.label} on {name}: {error}: {_remedy(experiment, source)}") from None
                 left_out.append(f"{row.label} on {name}: {' '.join(str(error).split())}")
+        if found and rows and left_out:
+            raise ValueError(f"{left_out[0]}: {_remedy(experiment, source)}")
         if found:
             task, module, split, seed, _ = found[0]
             return Gathered(task, [one[4] for one in found], left_out, module, split, seed)

@@ -1,7 +1,7 @@
 """Findings of a study as Markdown, CSV and JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,7 +25,7 @@ def rendered(form: str, found: Findings, answers: Sequence[Answers], key: Mappin
     if form == "json":
         return json.dumps(_whole(found, answers, key), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if form == "csv":
-        return pd.DataFrame([asdict(one) for one in found.statistics]).to_csv(index=False)
+        return pd.DataFrame([*_plain(found.statistics)]).to_csv(index=False)
     parts = [_head(answers, key)]
     for question in key["questions"]:
         of_it = [one for one in found.statistics if one.question == question]
@@ -45,15 +45,30 @@ def _head(answers: Sequence[Answers], key: Mapping[str, Any]) -> str:
     )
 
 
+def _headings(statistics: Sequence[Statistic]) -> dict[str, str]:
+    """Data set of published numbers to what its column is called."""
+    sets = list(dict.fromkeys(data for one in statistics for data in one.published))
+    return {data: f"published on {data}" for data in sets} if len(sets) > 1 else dict.fromkeys(sets, "published")
+
+
+def _plain(statistics: Sequence[Statistic]) -> Iterator[dict[str, Any]]:
+    """Statistics with a column of each data set of published numbers, and an empty one where there is none."""
+    headings = _headings(statistics) or {"": "published"}
+    for one in statistics:
+        columns = asdict(one)
+        del columns["published"]
+        yield columns | {heading: one.published.get(data, "") for data, heading in headings.items()}
+
+
 def _table(statistics: Sequence[Statistic], methods: Sequence[str]) -> str:
     """A line for each method, a column for each measure; published values beside mean ranks."""
     lines: dict[str, dict[str, str]] = {method: {"method": method} for method in methods}
-    has_published = any(one.published for one in statistics)
+    headings = _headings(statistics)
     for one in statistics:
         if one.method:
             lines[one.method][one.measure] = _text(one)
-            if one.measure == RANK and has_published:
-                lines[one.method]["published"] = one.published or "-"
+            if one.measure == RANK:
+                lines[one.method] |= {heading: one.published.get(data, "-") for data, heading in headings.items()}
     return pd.DataFrame(lines.values()).fillna("-").to_markdown(index=False, disable_numparse=True) + "\n"
 
 

@@ -31,7 +31,7 @@ class Statistic:
         method: of which method; "" where it is of all of them.
         value: the number; None where there is none.
         low, high: its 95 % interval over items; None where there is none.
-        published: what a published study found, as printed; "" where nothing.
+        published: what a published study found, as printed, by its data set.
     """
 
     question: str
@@ -40,7 +40,7 @@ class Statistic:
     value: float | None
     low: float | None
     high: float | None
-    published: str = ""
+    published: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def findings(answers: Sequence[Answers], key: Mapping[str, Any]) -> Findings:
         remarks += told
         for measure, found in measures(key["kind"], scores).items():
             stream = random_stream(key["study"], question, measure)
-            statistics += _with_interval(question, measure, found, scores.shape[1], key["methods"], stream, printed)
+            items = np.flatnonzero(there.any(axis=(0, 2)))
+            statistics += _with_interval(question, measure, found, items, key["methods"], stream, printed)
     return Findings(statistics, counts, list(dict.fromkeys(remarks)))
 
 
@@ -107,18 +108,18 @@ def _with_interval(
     question: str,
     measure: str,
     found: Callable[[np.ndarray], Any],
-    num_items: int,
+    items: np.ndarray,
     methods: Sequence[str],
     stream: np.random.Generator,
-    printed: Mapping[str, str],
+    printed: Mapping[str, Mapping[str, str]],
 ) -> list[Statistic]:
-    """A measure of all items, with its interval: one number, or one of each method."""
-    values = np.asarray(found(np.arange(num_items)), np.float64)
-    low, high = interval_over_items(found, num_items, stream)
+    """A measure of the items that somebody judged, with its interval: one number, or one of each method."""
+    values = np.asarray(found(items), np.float64)
+    low, high = interval_over_items(lambda places: found(items[places]), len(items), stream)
     names = methods if values.ndim else [""]
     ends = zip(names, *map(np.atleast_1d, (values, low, high)), strict=True)
     return [
-        Statistic(question, measure, name, *map(_or_none, three), printed.get(name, "") if measure == RANK else "")
+        Statistic(question, measure, name, *map(_or_none, three), printed.get(name, {}) if measure == RANK else {})
         for name, *three in ends
     ]
 
@@ -181,8 +182,9 @@ def chosen(scores: np.ndarray) -> np.ndarray:
     return np.stack([np.where(np.isnan(scores[..., second]), np.nan, scores[..., first]) for first, second in pairs], 2)
 
 
-def published(key: Mapping[str, Any], question: str) -> tuple[dict[str, str], list[str]]:
-    """What a published study found on a question: method to its number as printed, and what is to be known of that."""
+def published(key: Mapping[str, Any], question: str) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """What a published study found on a question: method to its numbers as printed, by data set; and what is to be
+    known of them."""
     if key["experiment"] not in catalogue.names("experiment"):
         return {}, []
     experiment = load(key["experiment"])
@@ -193,16 +195,24 @@ def published(key: Mapping[str, Any], question: str) -> tuple[dict[str, str], li
         if PUBLISHED.get(line["metric"]) == key["kind"]
         and any(word in line["protocol"] for word in QUESTIONS[question].published)
     ]
-    return _beside(experiment, key["methods"], lines) if lines else ({}, [])
+    found: dict[str, dict[str, str]] = {}
+    told = []
+    for data in dict.fromkeys(line["dataset"] for line in lines):
+        numbers, remark = _beside(experiment, key["methods"], [line for line in lines if line["dataset"] == data])
+        for method, number in numbers.items():
+            found.setdefault(method, {})[data] = number
+        told.append(remark)
+    return found, told
 
 
 def _beside(
     experiment: Experiment, methods: Sequence[str], lines: Sequence[Mapping[str, str]]
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, str], str]:
+    """What was printed of methods on one data set, and a sentence on it."""
     printed = {line["method"]: line["value"] for line in lines}
     names = {row.label: row.published["method"] for row in experiment.rows if row.published} | {TRUTH: TRUTH}
     found = {method: printed[names[method]] for method in methods if names.get(method) in printed}
     asked = f"The published {lines[0]['metric']} is of {', '.join(printed)} on {lines[0]['dataset']}"
     same = {names.get(method) for method in methods} == printed.keys()
     told = "" if same else ": ranks among other methods cannot be compared number by number"
-    return found, [f"{asked}{told}."]
+    return found, f"{asked}{told}."

@@ -72,6 +72,7 @@ class Comparison:
         p: two-sided, of this test alone.
         adjusted: p corrected for all tests of the page by Holm's method.
         images: how many images both rows have.
+        least: the smallest that `adjusted` can be of as many tests on as many images, whatever the values.
     """
 
     with_: str
@@ -80,6 +81,7 @@ class Comparison:
     p: float
     adjusted: float
     images: int
+    least: float
 
     @property
     def shown(self) -> bool:

@@ -121,7 +121,8 @@ def tested(experiment: Experiment, cells: Sequence[Cell], results: str | Path) -
                 waiting += [(len(claims), len(tests), apart)] if apart is not None else []
                 tests.append(test)
         claims.append(Tested(claim, tests))
-    for (place, number, _), found in zip(waiting, paired_tests([apart for *_, apart in waiting]), strict=True):
+    total = len(waiting) + sum(test.p is not None for claim in claims for test in claim.tests)
+    for (place, number, _), found in zip(waiting, paired_tests([apart for *_, apart in waiting], total), strict=True):
         test = claims[place].tests[number]
         claims[place].tests[number] = replace(test, difference=found.difference, interval=found.interval, p=found.p)
     return _adjusted(claims)

@@ -173,9 +173,9 @@ def compared(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
         against = _named(experiment.compared_with, cells, places) if experiment.compared_with else best
         pairs += [(place, against) for place in taking if against is not None and place != against]
     tests = _tested(found, done, pairs)
-    adjusted = holm([test.p for test in tests.values()])
-    for ((place, other), test), p in zip(tests.items(), adjusted, strict=True):
-        facts = Comparison(done[other].method, test.difference, test.interval, test.p, p, test.clusters)
+    adjusted, least = holm([test.p for test in tests.values()]), holm([test.smallest for test in tests.values()])
+    for ((place, other), test), p, smallest in zip(tests.items(), adjusted, least, strict=True):
+        facts = Comparison(done[other].method, test.difference, test.interval, test.p, p, test.clusters, smallest)
         done[place] = replace(done[place], compared=facts)
     return done
 
@@ -255,5 +255,6 @@ def _tested(
             apart = (cells[place].value.mean or 0.0) - (cells[other].value.mean or 0.0)
             interval, p = judged(apart, one.deviations - two.deviations)
             tests[place, other] = Tested(apart, interval, p, one.count)
-    tests |= dict(zip(differences, paired_tests(list(differences.values())), strict=True))
+    number = len(tests) + len(differences)
+    tests |= dict(zip(differences, paired_tests(list(differences.values()), number), strict=True))
     return {pair: tests[pair] for pair in pairs if pair in tests}

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from mmbench.pipeline.sampled import BySeed, common_images, of_images
-from mmbench.statistics.paired import EXACT, smallest_p
+from mmbench.statistics.paired import num_exact, smallest_p
 from mmbench.statistics.power import Components, components, needed, smallest_difference
 
 ALPHA, POWER = 0.05, 0.8
@@ -70,18 +70,19 @@ def plans(
         wanted: a difference to show.
     """
     chosen = {key: rows for key, rows in values.items() if len(rows) > 1 and metric in (None, key[1])}
-    found = [_plan(*key, rows, ALPHA / comparisons, wanted) for key, rows in chosen.items()]
+    found = [_plan(*key, rows, comparisons, wanted) for key, rows in chosen.items()]
     return [plan for plan in found if plan]
 
 
-def _plan(data: str, metric: str, rows: Mapping[str, BySeed], alpha: float, wanted: float | None) -> Plan | None:
+def _plan(data: str, metric: str, rows: Mapping[str, BySeed], comparisons: int, wanted: float | None) -> Plan | None:
+    alpha = ALPHA / comparisons
     pairs = []
     for both in combinations(rows.values(), 2):
         if len(images := common_images(both)) > 1:
             noise = components(*(of_images(row, images) for row in both))
             num_seeds = min(map(len, both))
             smallest = np.inf  # no difference gives so few images a p below alpha
-            if smallest_p(len(images)) < alpha:
+            if smallest_p(len(images), comparisons) < alpha:
                 smallest = smallest_difference(noise.of_image(num_seeds), len(images), alpha, POWER)
             pairs.append((smallest, len(images), num_seeds, noise))
     if not pairs:
@@ -91,7 +92,7 @@ def _plan(data: str, metric: str, rows: Mapping[str, BySeed], alpha: float, want
     typical = [pair for pair in pairs if pair[2] == most]
     smallest, images_in_common, num_seeds, noise = typical[len(typical) // 2]
     of_seed = noise.of_seed(images_in_common)
-    for_images = _images_needed(wanted, noise.of_image(num_seeds), alpha) if wanted else None
+    for_images = _images_needed(wanted, noise.of_image(num_seeds), comparisons) if wanted else None
     for_seeds = needed(wanted, of_seed, alpha, POWER) if wanted and num_seeds > 1 else None
     over_seeds = smallest_difference(of_seed, num_seeds, alpha, POWER)
     return Plan(
@@ -100,9 +101,11 @@ def _plan(data: str, metric: str, rows: Mapping[str, BySeed], alpha: float, want
     )  # fmt: skip
 
 
-def _images_needed(wanted: float, deviation: float, alpha: float) -> int | None:
+def _images_needed(wanted: float, deviation: float, comparisons: int) -> int | None:
     """How many images show a difference; None where their test has no p below alpha, whatever their number."""
-    fewest = next((count for count in range(2, EXACT + 2) if smallest_p(count) < alpha), None)
+    alpha = ALPHA / comparisons
+    counts = range(2, num_exact(comparisons) + 2)
+    fewest = next((count for count in counts if smallest_p(count, comparisons) < alpha), None)
     return None if fewest is None else max(fewest, needed(wanted, deviation, alpha, POWER))
 
 

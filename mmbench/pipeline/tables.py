@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mmbench.core.files import write_text
 from mmbench.pipeline import latex
-from mmbench.pipeline.cells import Cell, Verdict
+from mmbench.pipeline.cells import ALPHA, Cell, Verdict
 from mmbench.pipeline.experiments import COSTS, Experiment, Published, listed
 
 MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
@@ -109,6 +109,11 @@ def _of_comparisons(cells: Sequence[Cell]) -> list[str]:
             "permutation, of scores of whole sets by Student's t over halves of the images; p is corrected by Holm's "
             f"method for all {len(tests)} tests of this page. Images are drawn, seeds are not."
         )
+        if blind := sum(test.least >= ALPHA for test in tests):
+            lines.append(
+                f"{blind:,} of {len(tests):,} tests could show no difference, however large: with so many tests, or on "
+                f"so few images, the smallest p that they can have is corrected to {ALPHA:g} or more."
+            )
     return lines
 
 

@@ -62,8 +62,12 @@ def interval_over_items(
         generator: of the resamples.
 
     Returns:
-        lower and upper ends, each of the statistic's shape; NaN where more than half of the resamples give no number.
+        lower and upper ends, each of the statistic's shape; NaN of fewer than two items, and where more than half of
+        the resamples give no number.
     """
+    if num_items < 2:
+        nothing = np.full(np.shape(statistic(np.arange(num_items))), np.nan)
+        return nothing, nothing
     draws = generator.integers(num_items, size=(resamples, num_items))
     found = np.array([statistic(places) for places in draws], np.float64)
     lacking = np.isnan(found).mean(axis=0) > 0.5

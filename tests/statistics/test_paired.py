@@ -39,7 +39,7 @@ def test_a_planted_difference_is_found_and_none_between_equal_rows():
     rng = np.random.default_rng(6)
     images = rng.normal(size=200)  # what rows share: some images are harder for all
     rows = [images + rng.normal(scale=0.3, size=200) + shift for shift in (0.0, 0.0, 0.15)]
-    same, planted = paired.paired_tests([rows[1] - rows[0], rows[2] - rows[0]])
+    same, planted = paired.paired_tests([rows[1] - rows[0], rows[2] - rows[0]], 2)
     assert planted.p < 0.001
     assert planted.interval[0] > 0
     assert planted.difference == pytest.approx(0.15, abs=0.06)
@@ -48,10 +48,35 @@ def test_a_planted_difference_is_found_and_none_between_equal_rows():
     assert scipy.stats.ttest_ind(rows[2], rows[0]).pvalue > 0.05, "unpaired, nothing would be shown"
 
 
-def test_under_no_difference_p_is_uniform():
+@pytest.mark.parametrize(("tests", "clusters"), [(1, 30), (1000, 30), (1000, 16)])
+def test_under_no_difference_p_is_uniform(tests, clusters):
     rng = np.random.default_rng(8)
-    ps = paired.permutation_p(list(rng.exponential(size=(500, 30)) * rng.choice([-1, 1], size=(500, 30))))
+    signs = rng.choice([-1, 1], size=(500, clusters))
+    ps = paired.permutation_p(list(rng.exponential(size=(500, clusters)) * signs), tests)
     assert scipy.stats.kstest(ps, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("tests", [1, 200, 201, 1000, 9_999])
+def test_a_plain_difference_is_shown_among_many_tests(tests):
+    """Whatever the others say: at Holm's first step p is multiplied by the number of tests."""
+    plain = np.random.default_rng(3).normal(1, 0.2, size=60)
+    (p,) = paired.permutation_p([plain], tests)
+    assert p == paired.smallest_p(60, tests)
+    assert p * tests < 0.05
+    assert (p * tests <= 0.01 * (1 + 1e-9)) == (tests <= 2000)
+
+
+def test_more_tests_than_flips_can_tell_apart_show_nothing():
+    assert paired.smallest_p(60, 10_000) * 10_000 >= 0.05
+
+
+@pytest.mark.parametrize("clusters", [2, 14, 15, 16, 17])
+@pytest.mark.parametrize("tests", [1, 1000])
+def test_no_p_is_below_the_smallest(clusters, tests):
+    (p,) = paired.permutation_p([np.arange(1.0, clusters + 1)], tests)
+    exact = 2.0 ** (1 - clusters)
+    assert paired.smallest_p(clusters, tests) <= p * (1 + 1e-9)
+    assert (p == exact) == (clusters <= (14 if tests == 1 else 16)), "else it is estimated"
 
 
 def test_holm_is_the_hand_computation():
