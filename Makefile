@@ -7,7 +7,7 @@ READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo demo-seeds test test-slow test-gpu lint bench-data bench-metrics bench-attention bench-train bench-sample \
-	list tables report lint-published publish-demo regression-baseline toy-networks drill clean
+	bench-report list tables report lint-published publish-demo regression-baseline toy-networks drill clean
 .DEFAULT_GOAL := help
 
 help: ## print this help
@@ -56,6 +56,9 @@ bench-train: $(READY) ## a training step beside the authors' schedule (ARGS='[ch
 
 bench-sample: $(READY) ## steps and tokens a second beside a plain transcription (ARGS='[check] [denoising] [decoding]')
 	$(BIN)/python -m mmbench.benchmarks.sampling $(ARGS)
+
+bench-report: $(READY) ## seconds and MB of a site of 45 tables beside the goals (ARGS='[TABLES] [key=value ...]')
+	$(BIN)/python -m mmbench.benchmarks.report $(ARGS)
 
 list: $(READY) ## list methods, data sets, protocols, metrics and experiments
 	$(BIN)/mmbench list $(ARGS)

@@ -55,6 +55,7 @@ HOW = {
     "make tables": Expanded("mmbench table"),
     "make bench-train": Expanded("-m mmbench.benchmarks.training"),
     "make bench-sample": Expanded("-m mmbench.benchmarks.sampling"),
+    "make bench-report": Expanded("-m mmbench.benchmarks.report"),
     "make bench-data": Expanded("-m mmbench.benchmarks.data"),
     "make bench-metrics": Expanded("-m mmbench.benchmarks.metrics"),
     "make train-manigan DATA=toy": Expanded("mmbench train method=manigan data.source=toy"),

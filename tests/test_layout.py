@@ -32,7 +32,9 @@ BELOW = {
     "auditing": {"core"},
     "site": {"core", "data", "metrics", "statistics", "pipeline"},
     "commands": {"core", "data", "metrics", "statistics", "people", "pipeline", "auditing", "site"},
-    "benchmarks": {"core", "layers", "networks", "losses", "diffusion", "methods", "data", "metrics", "pipeline"},
+    "benchmarks": {
+        *("core", "layers", "networks", "losses", "diffusion", "methods", "data", "metrics", "pipeline", "site"),
+    },
     "maintenance": {"core", "layers", "networks", "data", "metrics", "pipeline", "__main__"},
     "__main__": {"core", "commands"},
     "__init__": {"core"},

@@ -95,7 +95,7 @@ def _content(names: Sequence[str], words: Sequence[str], paths: Mapping[str, str
     images, kept, text = Images(), samples.folders(paths["runs"]), _templates()
     found: dict[str, bytes] = {}
     for page in pages:
-        found[f"tables/{page.name}.html"] = _table(text, page, results, kept, images, words)
+        found[f"tables/{page.name}.html"] = _table(text, page, paths, kept, images, words)
         for _, _, record in page.found():
             path = record.path(results)
             if path.is_file():  # one that somebody named otherwise is linked nowhere
@@ -114,9 +114,14 @@ def _content(names: Sequence[str], words: Sequence[str], paths: Mapping[str, str
 
 
 def _table(
-    text: Environment, page: Page, results: Path, kept: Mapping[str, Path], images: Images, words: Sequence[str]
+    text: Environment,
+    page: Page,
+    paths: Mapping[str, str],
+    kept: Mapping[str, Path],
+    images: Images,
+    words: Sequence[str],
 ) -> bytes:
-    experiment = page.experiment
+    experiment, results = page.experiment, Path(paths["results"])
     copies = {views.copied(record) for _, _, record in page.found() if record.path(results).is_file()}
     return _page(
         text,
@@ -130,7 +135,7 @@ def _table(
         pictures=_pictures(page, results, images),
         scatter=charts.scatter(page),
         curves=charts.curves(page),
-        training=charts.training(page, words),
+        training=charts.training(page, words, paths["runs"]),
         cards=views.cards(page),
         runs=views.runs(page),
         copies=copies,

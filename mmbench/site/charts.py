@@ -68,14 +68,16 @@ def curves(page: Page) -> list[dict[str, Any]]:
     return [_aligned(chart) for chart in charts.values()]
 
 
-def training(page: Page, words: Sequence[str]) -> list[dict[str, Any]]:
-    """The losses of each trained row, and of the stages before it, whose logs are here: of its first seed."""
+def training(page: Page, words: Sequence[str], runs: str) -> list[dict[str, Any]]:
+    """The losses of each trained row, and of the stages before it, whose logs are below `runs`: of its first seed."""
     charts: dict[Path, dict[str, Any]] = {}
-    seen = set()
+    seen, trainings = set(), Path(runs) / "train"
     for row, protocol, record in page.found():
         if (row.key, record.weights["choice"]) in seen or record.weights["choice"] != "trained":
             continue
         seen.add((row.key, "trained"))
+        if not (trainings / f"{row.method}-{row.data}-{page.source}-s{record.seed}").is_dir():
+            continue  # it was trained elsewhere; to compose a row takes a third of a second
         plain = row_config(page.experiment, row, protocol, page.source, record.seed, words)
         if "training" not in plain["method"]:
             continue

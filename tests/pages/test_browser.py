@@ -65,6 +65,24 @@ def test_a_heading_sorts_by_mouse_and_by_key(opened):
     assert [text.split()[0] for text in column(page, 1)] == ["real", "identity", "nobody"]  # without a value: last
 
 
+def test_on_a_phone_only_names_stay_and_no_number_is_focused_behind_them(opened):
+    page = opened(TABLE, 390)
+    table = page.locator(".scroll:has(table.results)")
+    row = table.locator("tbody tr").first
+    table.evaluate("(one) => { one.scrollLeft = one.scrollWidth; }")
+    whole, name, data = (one.bounding_box() for one in (table, row.locator("th"), row.locator("td").first))
+    assert name["x"] - whole["x"] <= 1
+    assert name["width"] <= 0.35 * whole["width"]
+    assert data["x"] + data["width"] <= name["x"] + name["width"]  # gone with the numbers that were beside it
+    numbers = row.locator("button.hint")
+    numbers.last.focus()
+    for number in range(numbers.count() - 2, -1, -1):
+        page.keyboard.press("Shift+Tab")
+        focused = numbers.nth(number)
+        assert focused.evaluate("(one) => one === document.activeElement")
+        assert focused.bounding_box()["x"] >= name["x"] + name["width"]
+
+
 def test_a_number_shows_its_interval_when_pointed_at_and_when_focused(opened):
     page = opened(TABLE)
     number, hint = (
