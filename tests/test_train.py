@@ -13,6 +13,7 @@ from mmbench.core import config
 from mmbench.core.cards import MissingAsset
 from mmbench.methods.synthesis.damsm import DAMSM
 from mmbench.pipeline import assembly, stages, training
+from mmbench.pipeline import rows as rows_of
 
 DATA = ["data.source=toy", "data.toy_images=40", "trainer=cpu"]
 SHORT = ["method.training.epochs=2", "method.training.batch_size=8"]  # of 30 images: three steps each
@@ -113,6 +114,35 @@ def test_what_changes_weights_is_another_training_and_what_does_not_is_not(tiny)
         assert planned("method=manigan_main", word).folder != one.folder, word
     tiny.change("method/damsm", {"tiny": {"module": {"embedding_dim": 24}}})
     assert planned("method=manigan_main").folder != one.folder, "it stands on other encoders"
+
+
+def test_weights_after_an_epoch_are_kept_and_used_as_those_of_a_shorter_training(tiny):
+    words = ["method=tagan", *SHORT, "+method.training.keep=[1]"]
+    early = run(*words, "+method.training.at=1")
+    final = planned(*words)
+    assert early.key == final.key == planned("method=tagan", *SHORT).key, "one training, whatever is kept of it"
+    assert early.weights != final.weights
+    assert final.weights.is_file()
+    shorter = run("method=tagan", *SHORT, "method.training.epochs=1")
+    assert early.weights.read_bytes() == shorter.weights.read_bytes() != final.weights.read_bytes()
+    rows = [rows_of.described(configured(*words, "weights=trained", *more)) for more in ([], ["+method.training.at=1"])]
+    assert rows[0] != rows[1], "two records"
+    assert rows[0] == rows_of.described(configured("method=tagan", *SHORT, "weights=trained"))
+
+
+def test_an_epoch_that_was_not_kept_is_refused(tiny):
+    run("method=tagan", *SHORT)
+    words = ["method=tagan", *SHORT, "+method.training.at=1"]
+    with pytest.raises(
+        ValueError, match=r"expected training.at as one of the epochs in training.keep \(\[\]\), found 1"
+    ):
+        run(*words)
+    with pytest.raises(ValueError, match="after epoch 1, found a training that ended without keeping them: paths.runs"):
+        run(*words, "+method.training.keep=[1]")
+    with pytest.raises(ValueError, match="expected training.keep of epochs up to 2, the last one, found 3"):
+        planned(*SHORT, "method=tagan", "+method.training.keep=[1,3]")
+    with pytest.raises(ValueError, match="expected training.keep as a list of epochs from 1, found 3"):
+        planned(*SHORT, "method=tagan", "+method.training.keep=3")
 
 
 def test_a_term_that_is_no_number_stops_the_run_and_names_everything(tiny, monkeypatch):

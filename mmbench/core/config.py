@@ -78,7 +78,7 @@ HARDWARE = frozenset(
 
 # Arguments of a data module that say which data it has, and not how it shows them.
 OF_DATA = frozenset({"root", "assets", "split_scheme", "num_images", "toy_seed", "complete", "seed", "_target_"})
-OF_TRAINING = frozenset({"epochs", "steps", "steps_per_epoch", "batch_size", "accumulate", "select"})
+OF_TRAINING = frozenset({"epochs", "steps", "steps_per_epoch", "batch_size", "accumulate", "select", "keep", "at"})
 OF_METHOD = frozenset({"name", "module", "sampling", "stages", "from_data", "start", "official", "training"})
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up. Embeddings that lie somewhere
@@ -464,7 +464,7 @@ def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tup
             if told.setdefault(rest, key) != key:
                 raise ValueError(f"expected one word for {rest} of the stage {name}, found {told[rest]} and {key}")
             known = _paths(_settled(root, method, inherited, {}), ("method", "data"))
-            if _of_a_stage(rest) not in known:
+            if _of_a_stage(rest) not in known and rest.removeprefix("training.") not in OF_TRAINING:
                 catalogue.unknown(f"key of the stage {first}", rest, (path.removeprefix("method.") for path in known))
             OmegaConf.update(said, rest, value, force_add=True)
     settled = _settled(root, method, inherited, {"name": name, **_container(said)})

@@ -227,7 +227,8 @@ def of_run(plain: dict[str, Any], data: DataModule, folder: Path) -> dict[str, A
         found["image_cpu_seconds"] = round(timed["cpu_seconds"] / timed["images"], 4)
     if plain["weights"] == "trained":
         trainings = {one.key: one for one in _trainings(stage(plain, data))}
-        told = [_read(one.folder / "training.json") for one in trainings.values()]
+        ended = all(one.weights == one.final for one in trainings.values())  # of a part of one nothing is known
+        told = [_read(one.folder / "training.json") for one in trainings.values()] if ended else []
         found |= {key: sum(one[key] for one in told) for key in OF_TRAINING if told and all(key in one for one in told)}
     return found
 

@@ -32,6 +32,8 @@ def _method_facts(plain: dict[str, Any]) -> dict[str, Any]:
     facts = config.scientific({key: method[key] for key in ("name", "module", "sampling") if key in method})
     if plain["weights"] == "trained":
         facts |= {key: method[key] for key in ("start", "training") if key in method}
+        if "keep" in facts.get("training", {}):  # which epochs are kept beside the one that is used
+            facts["training"] = {key: item for key, item in facts["training"].items() if key != "keep"}
     if plain["weights"] == "official":
         facts["official"] = method.get("official", {}).get(plain["data"]["name"])
     stages = {}

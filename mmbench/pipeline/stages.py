@@ -37,8 +37,24 @@ class Stage:
     before: dict[str, "Stage"]
 
     @property
-    def weights(self) -> Path:
+    def final(self) -> Path:
+        """The weights that the training ends with."""
         return self.folder / "weights.safetensors"
+
+    @property
+    def weights(self) -> Path:
+        """The weights that are asked for: the final ones, or those after the epoch `training.at`."""
+        at = self.plain["method"].get("training", {}).get("at")
+        return self.final if at is None else self.kept(at)
+
+    def kept(self, epoch: int) -> Path:
+        """The weights after one of the epochs in `training.keep`."""
+        return self.folder / f"epoch-{epoch}.safetensors"
+
+    @property
+    def identity(self) -> str:
+        """The key, and of weights that are not the final ones their epoch."""
+        return self.key if self.weights == self.final else f"{self.key} {self.weights.stem}"
 
     @property
     def name(self) -> str:
@@ -53,17 +69,20 @@ def stage(plain: dict[str, Any], data: "DataModule") -> Stage:
 def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
     """As `stage`, of data of which no more than the fingerprint is known."""
     before = {argument: known_stage(one, fingerprint) for argument, one in predecessors(plain).items()}
+    training = plain["method"].get("training")
+    require_kept(training or {})
     facts = {
         "method": config.scientific(
             {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
         ),
-        "training": plain["method"].get("training"),
+        # Which epochs are kept, and which of them is used, changes nothing of the training.
+        "training": training and {key: item for key, item in training.items() if key not in ("keep", "at")},
         **({"from_data": told} if (told := {key: item for key, item in from_data(plain).items() if item}) else {}),
         "data": config.scientific({key: value for key, value in plain["data"].items() if key != "evaluation"}),
         "fingerprint": fingerprint,
         "scale": plain["scale"],
         "seed": plain["seed"],
-        "stages": {argument: one.key for argument, one in before.items()},
+        "stages": {argument: one.identity for argument, one in before.items()},
         **precision(plain),
     }
     if not plain["trainer"]["sync_batchnorm"] and (processes := num_processes(plain)) > 1:
@@ -154,6 +173,25 @@ def num_epochs(training: dict[str, Any]) -> int:
             "number that divides it"
         )
     return steps // size
+
+
+def require_kept(training: dict[str, Any]) -> None:
+    """Refuses `keep` of epochs that a training does not have, and `at` of one that it does not keep.
+
+    Raises:
+        ValueError: says which.
+    """
+    keep, at = training.get("keep") or [], training.get("at")
+    if not isinstance(keep, list) or any(type(epoch) is not int or epoch < 1 for epoch in keep):
+        raise ValueError(f"expected training.keep as a list of epochs from 1, found {keep!r}: correct it")
+    if keep and max(keep) > (last := num_epochs(training)):
+        raise ValueError(
+            f"expected training.keep of epochs up to {last}, the last one, found {max(keep)}: leave it out"
+        )
+    if at is not None and at not in keep:
+        raise ValueError(
+            f"expected training.at as one of the epochs in training.keep ({keep}), found {at!r}: add it there"
+        )
 
 
 def learns(plain: dict[str, Any]) -> bool:

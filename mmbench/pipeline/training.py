@@ -49,6 +49,7 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
         return wanted
     with locked(wanted.folder):
         if not wanted.weights.is_file():
+            _require_unfinished(wanted)
             _fit(wanted, data)
         elif plain["profile"]:
             console.print(f"{wanted.name} is trained already: paths.runs=FOLDER profiles it anew", highlight=False)
@@ -58,6 +59,20 @@ def trained(plain: dict[str, Any], data: DataModule) -> Stage:
 def _data_of(before: dict[str, Any], plain: dict[str, Any], data: DataModule) -> DataModule:
     """The data module of a stage: the one that is there, unless the stage sees the data set in another way."""
     return data if before["data"]["module"] == plain["data"]["module"] else prepared_data(before)
+
+
+def _require_unfinished(wanted: Stage) -> None:
+    """Refuses to train again for the weights of an epoch.
+
+    Raises:
+        ValueError: the training has ended without keeping them.
+    """
+    if wanted.final.is_file():
+        at = wanted.plain["method"]["training"]["at"]
+        raise ValueError(
+            f"{wanted.folder}: expected weights after epoch {at}, found a training that ended without keeping them: "
+            "paths.runs=FOLDER trains anew"
+        )
 
 
 def require_training(plain: dict[str, Any]) -> None:
@@ -156,6 +171,19 @@ class FiniteWeights(Callback):
                 )
 
 
+class Kept(Callback):
+    """Writes the weights after each of the epochs in `training.keep`."""
+
+    def __init__(self, wanted: Stage) -> None:
+        self.wanted = wanted
+        self.epochs = wanted.plain["method"]["training"].get("keep") or []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch in self.epochs and trainer.is_global_zero:
+            _write_weights(self.wanted.kept(epoch), pl_module)
+
+
 def _fit(wanted: Stage, data: DataModule) -> None:
     plain, training = wanted.plain, wanted.plain["method"]["training"]
     method, _ = assembled(plain, data)
@@ -252,6 +280,7 @@ def _trainer(wanted: Stage, method: Method, data: DataModule, profile: Profile |
             SeededSteps(plain["seed"]),
             FiniteWeights(),
             *([Selection(wanted, data)] if "select" in training else []),
+            Kept(wanted),
             costs.CpuTime(),  # behind all that takes long
             ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
             *progress_bar(),
@@ -282,9 +311,13 @@ def _keep(wanted: Stage, method: Method, trainer: pl.Trainer, seconds: float) ->
     best = next((callback for callback in trainer.callbacks if isinstance(callback, Selection)), None)
     if best:
         console.print(f"kept the best of {told(wanted.folder)}", highlight=False)
-        best.weights.replace(wanted.weights)
+        best.weights.replace(wanted.final)
         return
-    with written_atomically(wanted.weights) as partial:
+    _write_weights(wanted.final, method)
+
+
+def _write_weights(path: Path, method: pl.LightningModule) -> None:
+    with written_atomically(path) as partial:
         partial.write_bytes(encoded(method.state_dict()))
 
 
