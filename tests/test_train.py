@@ -133,15 +133,13 @@ def test_weights_after_an_epoch_are_kept_and_used_as_those_of_a_shorter_training
 def test_an_epoch_that_was_not_kept_is_refused(tiny):
     run("method=tagan", *SHORT)
     words = ["method=tagan", *SHORT, "+method.training.at=1"]
-    with pytest.raises(
-        ValueError, match=r"expected training.at as one of the epochs in training.keep \(\[\]\), found 1"
-    ):
+    with pytest.raises(ValueError, match=r"training\.at as one of the epochs in training\.keep, \[\], found 1"):
         run(*words)
-    with pytest.raises(ValueError, match="after epoch 1, found a training that ended without keeping them: paths.runs"):
+    with pytest.raises(ValueError, match="after epoch 1, found a training that ended without keeping them"):
         run(*words, "+method.training.keep=[1]")
-    with pytest.raises(ValueError, match="expected training.keep of epochs up to 2, the last one, found 3"):
+    with pytest.raises(ValueError, match="of epochs up to the last, 2, found 3"):
         planned(*SHORT, "method=tagan", "+method.training.keep=[1,3]")
-    with pytest.raises(ValueError, match="expected training.keep as a list of epochs from 1, found 3"):
+    with pytest.raises(ValueError, match="as a list of epochs from 1, found 3"):
         planned(*SHORT, "method=tagan", "+method.training.keep=3")
 
 

@@ -185,13 +185,9 @@ def require_kept(training: dict[str, Any]) -> None:
     if not isinstance(keep, list) or any(type(epoch) is not int or epoch < 1 for epoch in keep):
         raise ValueError(f"expected training.keep as a list of epochs from 1, found {keep!r}: correct it")
     if keep and max(keep) > (last := num_epochs(training)):
-        raise ValueError(
-            f"expected training.keep of epochs up to {last}, the last one, found {max(keep)}: leave it out"
-        )
+        raise ValueError(f"expected training.keep of epochs up to the last, {last}, found {max(keep)}: leave it out")
     if at is not None and at not in keep:
-        raise ValueError(
-            f"expected training.at as one of the epochs in training.keep ({keep}), found {at!r}: add it there"
-        )
+        raise ValueError(f"expected training.at as one of the epochs in training.keep, {keep}, found {at!r}: add it")
 
 
 def learns(plain: dict[str, Any]) -> bool:
