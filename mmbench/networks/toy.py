@@ -328,6 +328,10 @@ class ToyVGG(_Toy):
     so that weights published for VGG-16, such as ManiGAN's 1, mean something: its relu2_2 gives values of the order of
     ten by published logs, and was not measured here.
 
+    Two files of weights fit it: `vgg/toy` was taught the attributes of birds alone, and little of the pixels is left in
+    its features; those of `vgg/toy_detailed` hold them too, as the real relu2_2 does, so that what minimises their
+    differences draws its input again.
+
     Attributes:
         channels: 32.
         APART: mean square of the difference of two birds' features.
