@@ -279,7 +279,7 @@ def test_a_row_s_own_words_reach_its_configuration_and_a_command_line_outweighs_
 
     alone, before = shown("ManiGAN w/o DCM"), predecessors(shown("ManiGAN"))["main"]
     assert alone["data"]["module"]["image_size"] == 32
-    assert alone["method"]["training"]["epochs"] == 88
+    assert alone["method"]["training"]["epochs"] == 132
     assert known_stage(before, "").key == known_stage(alone, "").key, "trained once for both rows"
     assert shown("ManiGAN w/o DCM", "method.training.epochs=1")["method"]["training"]["epochs"] == 1
 
