@@ -69,6 +69,13 @@ HOW = {
     "make reproduce-tokens_diffusion_toy DATA=toy": Expanded(
         "mmbench reproduce experiment=tokens_diffusion_toy data.source=toy"
     ),
+    "make reproduce-guidance_toy DATA=toy": Expanded("mmbench reproduce experiment=guidance_toy data.source=toy"),
+    "make reproduce-sampling_steps_toy DATA=toy": Expanded(
+        "mmbench reproduce experiment=sampling_steps_toy data.source=toy"
+    ),
+    "make reproduce-manipulation_toy DATA=toy": Expanded(
+        "mmbench reproduce experiment=manipulation_toy data.source=toy"
+    ),
     "make reproduce-adm DATA=real": Expanded("mmbench reproduce experiment=adm data.source=real"),
     "make reproduce-dfgan DATA=real": Expanded("mmbench reproduce experiment=dfgan data.source=real"),
     "make table-manigan": Expanded("mmbench table experiment=manigan data.source=real"),
