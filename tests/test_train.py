@@ -143,6 +143,13 @@ def test_an_epoch_that_was_not_kept_is_refused(tiny):
         planned(*SHORT, "method=tagan", "+method.training.keep=3")
 
 
+def test_a_stage_is_told_what_to_keep_by_the_whole_key_alone(home):
+    plain = configured("method=manigan", "+stages.main.training.keep=[1]")
+    assert stages.predecessors(plain)["main"]["method"]["training"]["keep"] == [1]
+    with pytest.raises(ValueError, match="expected a key of the stage main, found 'keep'"):
+        configured("method=manigan", "+stages.main.keep=[1]")
+
+
 def test_a_term_that_is_no_number_stops_the_run_and_names_everything(tiny, monkeypatch):
     terms = DAMSM.terms
 

@@ -464,7 +464,8 @@ def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tup
             if told.setdefault(rest, key) != key:
                 raise ValueError(f"expected one word for {rest} of the stage {name}, found {told[rest]} and {key}")
             known = _paths(_settled(root, method, inherited, {}), ("method", "data"))
-            if _of_a_stage(rest) not in known and rest.removeprefix("training.") not in OF_TRAINING:
+            known |= {f"method.training.{name}" for name in OF_TRAINING}  # those that its file leaves out, too
+            if _of_a_stage(rest) not in known:
                 catalogue.unknown(f"key of the stage {first}", rest, (path.removeprefix("method.") for path in known))
             OmegaConf.update(said, rest, value, force_add=True)
     settled = _settled(root, method, inherited, {"name": name, **_container(said)})
