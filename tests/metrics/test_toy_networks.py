@@ -18,7 +18,7 @@ from mmbench.data.toy import flowers as toy_flowers
 from mmbench.data.toy import scenes as toy_scenes
 from mmbench.data.toy.birds import BILL_SHAPES, COLOURS, PARTS, WING_PATTERNS, describe, sample_bird
 from mmbench.data.toy.scenes import GROUNDS, sample_scene
-from mmbench.maintenance.toy_networks import PACKAGE, mean_square_apart, scale_vgg
+from mmbench.maintenance.toy_networks import PACKAGE, mean_square_apart, pixels_told, scale_vgg
 from mmbench.maintenance.toy_pictures import (
     FLOWER_VALUES,
     aviary,
@@ -38,7 +38,7 @@ from mmbench.pipeline import evaluation
 
 COUNT = 80
 NAMES = (
-    *("inception/toy", "clip/toy", "lpips/toy", "inception_trunk/toy", "vgg/toy"),
+    *("inception/toy", "clip/toy", "lpips/toy", "inception_trunk/toy", "vgg/toy", "vgg/toy_detailed"),
     *("inception/toy_scenes", "clip/toy_scenes", "inception/toy_flowers", "clip/toy_flowers"),
     *("parts/toy", "parts/toy_flowers"),
 )
@@ -189,12 +189,23 @@ def flock():
 
 
 def test_the_features_of_two_birds_are_as_far_apart_as_stated(flock):
-    vgg = backbone_of("vgg/toy").network
     images = from_uint8(flock.images)
-    features = vgg(images)
-    assert mean_square_apart(features) == pytest.approx(toy.ToyVGG.APART, rel=0.06)
-    assert rms(features) == pytest.approx(4.3, rel=0.04)
+    for name in ("vgg/toy", "vgg/toy_detailed"):
+        features = backbone_of(name).network(images)
+        assert mean_square_apart(features) == pytest.approx(toy.ToyVGG.APART, rel=0.06)
+    assert rms(backbone_of("vgg/toy").network(images)) == pytest.approx(4.3, rel=0.04)
     assert mean_square_apart(images) == pytest.approx(0.3, rel=0.06)
+
+
+def test_detailed_features_hold_the_pixels(flock):
+    assert pixels_told(backbone_of("vgg/toy_detailed").network, flock.images) > 0.95
+    assert pixels_told(backbone_of("vgg/toy").network, flock.images) < 0.5
+
+
+def test_what_is_told_of_pixels_is_all_where_features_are_pixels_and_nothing_where_they_are_none(flock):
+    images = flock.images[:20]
+    assert pixels_told(torch.nn.PixelUnshuffle(2), images) == pytest.approx(1.0, abs=1e-9)
+    assert pixels_told(lambda found: torch.zeros(len(found), 1, 32, 32), images) < 0.05
 
 
 def test_mean_square_apart_is_that_of_all_pairs():
