@@ -35,6 +35,7 @@ HALF = {"image_size": 8, "width": 8, "multipliers": [1, 1], "num_blocks": 1, "at
 BLOCKS = Blocks(head_dim=4, dropout=0.0, groups=4)
 SAMPLES = [Sample(f"bird {number}", 0, 0) for number in range(3)]
 CLASS_IDS = [3, 7, 20]
+ROUNDING = 1e-4  # of an image, as in test_contract: sums over another batch are added up in another order
 
 
 def small(kind=UNet, **changes):
@@ -152,7 +153,7 @@ def test_an_image_is_of_its_class_and_of_its_sample_alone(sampler):
     assert found.abs().max() <= 1
     with torch.inference_mode():
         alone = made.generate({"class_id": torch.tensor([7])}, Noise(0, SAMPLES[2:]))
-    torch.testing.assert_close(alone[0], found[2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(alone[0], found[2], atol=ROUNDING, rtol=0)
     other = images(made, class_id=torch.tensor([3, 7, 20]))
     assert torch.allclose(other[:2], found[:2], atol=1e-6)
     assert (other[2] - found[2]).abs().max() > 1e-3

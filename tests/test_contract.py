@@ -8,6 +8,7 @@ import copy
 import itertools
 import math
 import random
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -36,6 +37,8 @@ from mmbench.pipeline.pictures import Interpolating
 TINY = ["scale=tiny", "data.source=toy", "data.toy_images=40", "trainer=cpu", "weights=none"]
 # Sums over another batch are cut into other blocks and added up in another order: a hundredth of a level of 255.
 ROUNDING = 1e-4
+# What no gradient reaches but rounding: a class is one token, and attention to one token is that token, whatever asks.
+WITHOUT_GRADIENT = {"LDMClass": re.compile(r"unet\..*\.norm2\.bias")}
 
 
 @dataclass(frozen=True)
@@ -324,6 +327,8 @@ def require_training(subject, folder):
     if still:  # behind a layer that starts at zero, and that behind another one
         thrice, _ = subject.fitted(epochs=3)
         still -= changed(before, state_of(thrice))
+    unreached = WITHOUT_GRADIENT.get(type(subject.method).__name__)
+    still = {key for key in still if not (unreached and unreached.fullmatch(key))}
     assert not still, f"three batches leave {min(still)} as it was"
 
     smallest, _ = subject.fitted(batch_size=subject.method.smallest_batch)

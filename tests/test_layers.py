@@ -11,6 +11,7 @@ from mmbench.layers.conditioning_augmentation import Condition, ConditioningAugm
 from mmbench.layers.convolution import ConvNorm
 from mmbench.layers.gated_convolution import GatedConvolution, GatedResidual, ResizeBlock, UpBlock
 from mmbench.layers.initialisation import initialise_normally, initialise_orthogonally
+from mmbench.layers.lstm import LSTM
 from mmbench.layers.upsampling import UpsamplingConvolution
 from mmbench.layers.word_attention import ChannelAttention, SpatialAttention
 
@@ -181,3 +182,16 @@ def test_an_average_keeps_the_latest_buffers_and_is_not_trained_but_saved():
     assert not average.average.training
     assert not any(parameter.requires_grad for parameter in average.parameters())
     assert {"average.weight", "average.running_mean"} <= average.state_dict().keys()
+
+
+def test_an_lstm_is_pytorchs_and_stays_in_full_precision_within_autocast():
+    ours, theirs = (kind(4, 5, batch_first=True) for kind in (LSTM, nn.LSTM))
+    theirs.load_state_dict(ours.state_dict())
+    sequence = torch.randn(2, 3, 4)
+    outputs, state = theirs(sequence)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, after = ours(sequence[:, :2].bfloat16())
+        found = torch.cat((found, ours(sequence[:, 2:], after)[0]), dim=1)
+    torch.testing.assert_close(found, outputs, atol=0.01, rtol=0)  # of a sequence that was rounded
+    torch.testing.assert_close(ours(sequence), (outputs, state), atol=0, rtol=0)
+    assert found.dtype == torch.float32

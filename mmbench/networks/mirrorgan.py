@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmbench.core.frozen import Frozen
 from mmbench.core.weights import KeyMap
 from mmbench.layers.convolution import BATCHES_TRACKED
+from mmbench.layers.lstm import LSTM
 from mmbench.networks.resnet152 import LAYERS
 
 
@@ -38,7 +39,7 @@ class StreamEncoder(nn.Module):
         return self.norm(self.project(pooled))
 
 
-class DifferentiableLSTM(nn.LSTM):
+class DifferentiableLSTM(LSTM):
     """An LSTM that is never in evaluation mode: cuDNN has no gradients there, and without dropout nothing else differs.
 
     Generators learn through it while it is frozen.

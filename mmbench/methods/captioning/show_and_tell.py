@@ -29,15 +29,15 @@ from mmbench.core.schedules import Schedule
 from mmbench.core.task import CAPTIONING
 from mmbench.core.text import Vocabulary, padded, tokenise
 from mmbench.core.weights import KeyMap
+from mmbench.layers.lstm import LSTM, State
 from mmbench.losses.captioning import caption_negative_log_likelihood
 
 END = 0  # also what a caption begins with, and padding
-State = tuple[Tensor, Tensor]  # hidden and cell, (1, N, H) each
 
 
-def lstm(input_dim: int, hidden_dim: int) -> nn.LSTM:
+def lstm(input_dim: int, hidden_dim: int) -> LSTM:
     """The paper's layer, equations 4 to 8: no biases."""
-    return nn.LSTM(input_dim, hidden_dim, bias=False, batch_first=True)
+    return LSTM(input_dim, hidden_dim, bias=False, batch_first=True)
 
 
 class MaxoutLSTM(nn.Module):
