@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,6 +42,11 @@ def unknown(kind: str, found: str, valid: Iterable[str]) -> NoReturn:
 
 def groups() -> list[str]:
     """Groups that a command line may choose from, e.g. `method`."""
-    defaults = yaml.safe_load((shipped("conf") / f"{ROOT}.yaml").read_text(encoding="utf-8"))["defaults"]
+    return [*_groups(shipped("conf"))]
+
+
+@cache
+def _groups(folder: Path) -> list[str]:
+    defaults = yaml.safe_load((folder / f"{ROOT}.yaml").read_text(encoding="utf-8"))["defaults"]
     keys = (key for entry in defaults if isinstance(entry, dict) for key in entry)
     return [key.removeprefix("optional ") for key in keys if not key.startswith("override ")]
