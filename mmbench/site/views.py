@@ -253,21 +253,22 @@ def copied(record: Result) -> str:
 
 def configurations(page: Page) -> dict[str, str]:
     """Row to the configuration of its first record, as YAML."""
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, Any]] = {}
     for row, _, record in page.found():
-        shown = {key: value for key, value in record.config.items() if key != "protocol"}
-        found.setdefault(f"{row.label} on {row.dataset}", _yaml(shown))
-    return found
+        found.setdefault(f"{row.label} on {row.dataset}", record.config)
+    return {
+        row: _yaml({key: value for key, value in config.items() if key != "protocol"}) for row, config in found.items()
+    }
 
 
 def cards(page: Page) -> list[Card]:
     """The protocols of a table, as its records have them; of a table without records as they are now."""
-    found = {}
-    for _, _, record in page.found():
-        facts = record.config.get("protocol", {})
-        found.setdefault(record.protocol["hash"], Card(record.protocol["name"], record.protocol["hash"], _yaml(facts)))
+    found = {record.protocol["hash"]: record for _, _, record in page.found()}
     if found:
-        return list(found.values())
+        return [
+            Card(record.protocol["name"], known, _yaml(record.config.get("protocol", {})))
+            for known, record in found.items()
+        ]
     names = dict.fromkeys(name for row in page.experiment.rows for name in page.experiment.protocols(row.data))
     return [Card(name, "", _yaml(config.node(f"protocol/{name.split()[0]}"))) for name in names]
 
