@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lpips.lpips import NetLinLayer
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -135,7 +136,12 @@ def texts_of(text: EncodedText) -> Iterator[Tensor]:
 
 def drawn(network: nn.Module) -> Frozen:
     """A frozen network with random weights that keep the size of activations, in the place of a pretrained one."""
-    return Frozen(rescaled(network))
+    rescaled(network)
+    for module in network.modules():
+        if isinstance(module, NetLinLayer):  # weights of a sum of squares, of which LPIPS takes roots
+            for parameter in module.parameters():
+                parameter.data.abs_()
+    return Frozen(network)
 
 
 def rescaled(network: nn.Module) -> nn.Module:
