@@ -65,7 +65,6 @@ tdanet, picnet, csa, stackganpp, dfgan, vqgan (its first stage, with the discrim
 With `check` nothing is timed: both train small networks for some steps in double precision, which takes seconds.
 """
 ROUNDS = 3
-TOLERANCE = 1e-5
 EXACT = 1e-7  # of losses in double precision after steps of either side: what is left is no rounding
 SMALL = 64  # image size of small networks
 WORDS = ("a", "bird", "with", *(f"word{number}" for number in range(500)))
@@ -151,6 +150,7 @@ class Case(NamedTuple):
         goal: how many times as fast as theirs ours is to be.
         changes: what is not as published on both sides, as words of a command line.
         small_changes: the same, of the small networks of `check`.
+        tolerance: relative, of the losses of the first step, in float32.
     """
 
     theirs: type[Theirs]
@@ -159,6 +159,7 @@ class Case(NamedTuple):
     goal: float = 1.3
     changes: tuple[str, ...] = ()
     small_changes: tuple[str, ...] = ()
+    tolerance: float = 1e-5
 
 
 CASES = {
@@ -172,7 +173,8 @@ CASES = {
     "csa": Case(TheirsCSA, 256, 1),
     "stackganpp": Case(TheirsStackGANPP, 256, 2),
     "dfgan": Case(TheirsDFGAN, 256, 2),
-    "vqgan": Case(TheirsVQGAN, 256, 1, 1.2, ("method.module.discriminator_start=0",)),
+    # The adversarial term is weighed by the norm of a gradient, which in float32 lies 2e-4 from that of float64.
+    "vqgan": Case(TheirsVQGAN, 256, 1, 1.2, ("method.module.discriminator_start=0",), tolerance=5e-4),
     "ldm": Case(
         TheirsLDM,
         256,
@@ -387,8 +389,9 @@ def bench(name: str, batch_size: int) -> bool:
     difference = largest_difference(our_terms, their_terms)
     case = CASES[name]
     what = ", ".join((f"{name}, {case.size} pixels, batch of {batch_size}", *map(_shown, case.changes)))
-    if difference > TOLERANCE:
-        print(f"{what}: expected equal losses in the first step, found a relative difference of {difference:.1e}")
+    if difference > case.tolerance:
+        terms = ", ".join(f"{name} {ours:.6g} for {their_terms[name]:.6g}" for name, ours in our_terms.items())
+        print(f"{what}: expected equal losses in the first step, found them {difference:.1e} apart: {terms}")
         for process in processes:
             process.kill()
         return False
