@@ -79,6 +79,7 @@ HARDWARE = frozenset(
 # Arguments of a data module that say which data it has, and not how it shows them.
 OF_DATA = frozenset({"root", "assets", "split_scheme", "num_images", "toy_seed", "complete", "seed", "_target_"})
 OF_TRAINING = frozenset({"epochs", "steps", "steps_per_epoch", "batch_size", "accumulate", "select", "keep", "at"})
+OF_TABLE = frozenset({"experiment", "weights"})  # which no stage hangs on
 OF_METHOD = frozenset({"name", "module", "sampling", "stages", "from_data", "start", "official", "training"})
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up. Embeddings that lie somewhere
@@ -179,8 +180,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         ValueError: a name or key does not exist, or a key of the trainer is none of hardware; one line with the
             nearest valid ones.
     """
-    # All that it hangs on, but the file of a protocol's prompts.
-    key = (*overrides, catalogue.shipped("conf"), Path.cwd(), *sorted(os.environ.items()))
+    key = (*overrides, *_surroundings())  # all that it hangs on, but the file of a protocol's prompts
     if key not in _REMEMBERED:
         found = _composed(overrides)
         if found["protocol"]["prompts"]:
@@ -189,8 +189,12 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     return deepcopy(_REMEMBERED[key])
 
 
-# A page composes each of its rows for its numbers and for its pictures.
+# A page composes each of its rows for its numbers and for its pictures, and many rows stand on the same stages.
 _REMEMBERED: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def _surroundings() -> tuple[Any, ...]:
+    return catalogue.shipped("conf"), Path.cwd(), *sorted(os.environ.items())
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -328,7 +332,7 @@ def _settled(
     found["data"]["evaluation"] = of_protocol(found["protocol"], found["data"])
     if stages := found["method"].get(STAGES):
         found["method"][STAGES] = {
-            argument: _stage(root, argument, entry, values) for argument, entry in stages.items()
+            argument: _stage_of(root, argument, entry, values) for argument, entry in stages.items()
         }
     return found
 
@@ -461,14 +465,22 @@ def _require_read(settled: Mapping[str, Any], described: Mapping[str, Any]) -> N
         catalogue.unknown("key of method.training", str(key), OF_TRAINING)
 
 
-def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _stage_of(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """{"method", "data"} of a stage, settled."""
+    root = {**root, "protocol": {"name": "none", "task": "none", "metrics": {}}}  # of evaluation, and large
+    of_stage = [(key, value) for key, value in values if key not in OF_TABLE]
+    key = (repr((root, argument, entry, of_stage)), *_surroundings())
+    if key not in _REMEMBERED:
+        _REMEMBERED[key] = _stage(root, argument, entry, of_stage)
+    return deepcopy(_REMEMBERED[key])
+
+
+def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     entry = {"method": entry} if isinstance(entry, str) else dict(entry)
     name = entry.pop("method")
     if name not in catalogue.names("method"):
         catalogue.unknown("method", name, catalogue.names("method"))
     method = _described("method", name, catalogue.shipped("conf"))
-    root = {**root, "protocol": {"name": "none", "task": "none", "metrics": {}}}  # of evaluation, and large
     inherited = [(key, value) for key, value in values if not key.startswith(("method.", "protocol."))]
     said = OmegaConf.create(entry)
     told: dict[str, str] = {}
