@@ -1,4 +1,4 @@
-"""Every command line of README.md and CONTRIBUTING.md does what it says: run on toy data, composed, or expanded.
+"""Every command line of the READMEs and CONTRIBUTING.md does what it says: run on toy data, composed, or expanded.
 
 A line that `HOW` does not name makes a test fail: say there how it is tried.
 """
@@ -18,7 +18,7 @@ from mmbench.__main__ import main
 from mmbench.core import config
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "results/README.md", "CONTRIBUTING.md")
 COMMAND = re.compile(r"(\w+=\S+ )*(mmbench|make|pytest|\.venv/bin/\w+|\.ci/run)( |$)")
 
 

@@ -139,10 +139,10 @@ def main(arguments: list[str]) -> int:
             made = pages.write(here, source, seeds, cells, paths["results"])
             if not form:
                 print("".join(f"{name}: {place}\n" for name, place in made.items()), end="")
-    readme = Path("README.md")
     if "experiment" not in own and known:
-        placed = tables.update_readme(readme, {"tables": tables.summarised(known, Path()), **parts})
-        print(f"in {readme}: {', '.join(placed) or 'no place for tables'}")
+        made = {"tables": tables.summarised(known, Path()), **parts}
+        for readme in (Path("README.md"), Path("results/README.md")):
+            print(f"in {readme}: {', '.join(tables.update_readme(readme, made)) or 'no place for tables'}")
     if not form:
         print("next: mmbench reproduce experiment=NAME runs what is missing")
     return 0
