@@ -29,7 +29,7 @@ demo-seeds: $(READY) ## does a trained method edit, in each of three seeds?
 	OMP_NUM_THREADS=1 $(BIN)/mmbench reproduce experiment=demo_seeds data.source=toy trainer=cpu $(ARGS)
 
 test: $(READY) ## set up and run the tests, one process on each core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 test-slow: $(READY) ## run the tests that CI cannot afford
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -16,10 +16,11 @@ from PIL import Image
 from studies import METHODS, answered, built, saved
 
 from mmbench.__main__ import main
-from mmbench.core.task import TASKS, TEXT_GUIDED_INPAINTING
+from mmbench.core.task import TASKS, TEXT_GUIDED_EDITING, TEXT_GUIDED_INPAINTING
+from mmbench.people import gathering
 from mmbench.people.answers import attention, read, read_key
 from mmbench.people.collecting import collect
-from mmbench.people.gathering import gather
+from mmbench.people.gathering import Made, gather
 from mmbench.people.gathering import given as given_picture
 from mmbench.people.questions import of_task
 from mmbench.people.scoring import findings, judged, measures
@@ -529,6 +530,25 @@ def test_a_study_of_what_an_experiment_has_made(home, monkeypatch, capsys):
     gathered = gather(experiment, "toy", "runs", None, None, [], words)
     with pytest.raises(ValueError, match="expected n of at most"):
         gathered.items(10_000, 0)
+
+
+def test_rows_that_are_asked_for_are_looked_for_on_one_data_set_after_the_other(monkeypatch):
+    """Those that have pictures on the second; of one that has all but one of them, none is taken in silence."""
+
+    def made(experiment, row, *asked):
+        if (row.data, row.method) in lacking:
+            raise ValueError("none are made")
+        return TEXT_GUIDED_EDITING, None, "test", 0, Made(row.label, {"data": row.data}, {}, 0)
+
+    monkeypatch.setattr(gathering, "_made", made)
+    experiment = load("manigan").on("toy")
+    asked = experiment, "toy", "runs", None, None, ["sisgan", "tagan"], []
+    lacking = {("cub", "sisgan"), ("cub", "tagan")}
+    assert [row.facts["data"] for row in gather(*asked).rows] == ["coco", "coco"]
+    lacking = {("cub", "tagan")}
+    with pytest.raises(ValueError, match=r"^TAGAN on cub: none are made: .* makes them"):
+        gather(*asked)
+    assert [row.label for row in gather(*asked[:-2], [], []).rows if row.label in ("SISGAN", "TAGAN")] == ["SISGAN"]
 
 
 def test_questions_are_those_that_a_task_allows():
