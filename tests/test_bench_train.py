@@ -2,7 +2,8 @@
 
 import pytest
 
-from mmbench.benchmarks.training import main
+from mmbench.benchmarks.training import CASES, main
+from mmbench.core import config
 from mmbench.methods.manipulation.tagan import TAGAN
 
 
@@ -24,6 +25,12 @@ def test_both_train_the_same(home, capsys):
     ]
     assert main(["check", *(f"{name}=4" for name in methods)]) == 0
     assert capsys.readouterr().out.count("in 3 steps losses change by") == len(methods)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_case_changes_composes(name):
+    config.composed([f"method={name}", "scale=published", *CASES[name].changes])
+    config.composed([f"method={name}", "scale=tiny", *CASES[name].small_changes])
 
 
 def test_another_loss_is_a_difference(home, monkeypatch, capsys):

@@ -181,7 +181,7 @@ CASES = {
         2,
         1.2,
         changes=(
-            "method.stages.first_stage.module.width=64",
+            "stages.first_stage.module.width=64",
             "method.module.unet.width=160",
             "method.module.unet.blocks.context_dim=640",
             "method.module.text_encoder.depth=8",
