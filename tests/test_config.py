@@ -345,3 +345,22 @@ def test_what_is_said_of_a_stage_outweighs_what_is_said_of_all():
     assert sizes("stages.main.data.module.image_size=64") == [256, 64, 256]
     (embedding,) = config.composed(["method=sisgan", "data.module.image_size=128"])["method"]["stages"].values()
     assert embedding["data"]["module"]["image_size"] == 224, "which its own YAML says"
+
+
+def test_inside_remembering_a_row_is_composed_once_and_is_the_same(monkeypatch):
+    changes = ("seed=1", "seed=2", "experiment=x", "stages.damsm.training.epochs=1")
+    rows = [
+        [f"method={name}", "data=cub", "data.source=toy", change]
+        for name in ("manigan", "manigan_main")
+        for change in changes
+    ]
+    expected = [config.composed(words) for words in rows]
+    with config.remembering():
+        first = [config.composed(words) for words in rows]
+        first[0]["method"].clear()  # what one caller does to its own changes no other's
+        monkeypatch.setattr(config, "_settled", None)
+        again = [config.composed(words) for words in rows]
+    assert again == expected
+    assert first[1:] == expected[1:]
+    with pytest.raises(TypeError):
+        config.composed(rows[0])

@@ -95,6 +95,7 @@ def _by_group(
     return 0
 
 
+@config.remembering()
 def main(arguments: list[str]) -> int:
     options = ("experiment", "format", "data.source", "seeds", "by", "least")
     own, rest = command_line.split_options(arguments, options)

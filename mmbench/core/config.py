@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import asdict, fields
 from functools import cache
@@ -180,21 +181,28 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         ValueError: a name or key does not exist, or a key of the trainer is none of hardware; one line with the
             nearest valid ones.
     """
-    key = (*overrides, *_surroundings())  # all that it hangs on, but the file of a protocol's prompts
-    if key not in _REMEMBERED:
-        found = _composed(overrides)
-        if found["protocol"]["prompts"]:
-            return found
-        _REMEMBERED[key] = found
-    return deepcopy(_REMEMBERED[key])
+    held = _HELD.get()
+    if held is None:
+        return _composed(overrides)
+    if (key := tuple(overrides)) not in held:
+        held[key] = _composed(overrides)
+    return deepcopy(held[key])
 
 
-# A page composes each of its rows for its numbers and for its pictures, and many rows stand on the same stages.
-_REMEMBERED: dict[tuple[Any, ...], dict[str, Any]] = {}
+_HELD: ContextVar[dict[Any, dict[str, Any]] | None] = ContextVar("composed before", default=None)
 
 
-def _surroundings() -> tuple[Any, ...]:
-    return catalogue.shipped("conf"), Path.cwd(), *sorted(os.environ.items())
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Inside, the same words are composed once, and a stage that many stand on: environment and files are to stay.
+
+    A site composes each of its rows for its numbers and for its pictures.
+    """
+    token = _HELD.set({})
+    try:
+        yield
+    finally:
+        _HELD.reset(token)
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:
@@ -469,10 +477,12 @@ def _stage_of(root: dict[str, Any], argument: str, entry: Any, values: Sequence[
     """{"method", "data"} of a stage, settled."""
     root = {**root, "protocol": {"name": "none", "task": "none", "metrics": {}}}  # of evaluation, and large
     of_stage = [(key, value) for key, value in values if key not in OF_TABLE]
-    key = (repr((root, argument, entry, of_stage)), *_surroundings())
-    if key not in _REMEMBERED:
-        _REMEMBERED[key] = _stage(root, argument, entry, of_stage)
-    return deepcopy(_REMEMBERED[key])
+    held = _HELD.get()
+    if held is None:
+        return _stage(root, argument, entry, of_stage)
+    if (known := repr((root, argument, entry, of_stage))) not in held:
+        held[known] = _stage(root, argument, entry, of_stage)
+    return deepcopy(held[known])
 
 
 def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -575,7 +585,6 @@ def forget() -> None:
     """Forgets what was composed before: for tests that change `conf/`."""
     for composing in (_composed_root, _composed_node, _known):
         composing.cache_clear()
-    _REMEMBERED.clear()
 
 
 def node(path: str) -> dict[str, Any]:

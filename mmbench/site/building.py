@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 from PIL import Image
 
+from mmbench.core import config
 from mmbench.core.files import CannotWrite, require_writable, sha256_bytes
 from mmbench.pipeline import tables
 from mmbench.site import charts, gathering, samples, views
@@ -42,7 +43,8 @@ def build(names: Sequence[str], words: Sequence[str], paths: Mapping[str, str], 
     """
     require_own(out)
     require_writable(out, "out=")
-    content = _content(names, words, paths)
+    with config.remembering():
+        content = _content(names, words, paths)
     mark = {"made by": "mmbench report", "files": {path: sha256_bytes(data) for path, data in sorted(content.items())}}
     content[MARK] = (json.dumps(mark, indent=1) + "\n").encode()
     out.parent.mkdir(parents=True, exist_ok=True)
