@@ -2,7 +2,8 @@
 
 import pytest
 
-from mmbench.benchmarks.training import CASES, main
+from mmbench.benchmarks import training
+from mmbench.benchmarks.training import main
 from mmbench.core import config
 from mmbench.methods.manipulation.tagan import TAGAN
 
@@ -27,10 +28,10 @@ def test_both_train_the_same(home, capsys):
     assert capsys.readouterr().out.count("in 3 steps losses change by") == len(methods)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", training.CASES)
 def test_what_a_case_changes_composes(name):
-    config.composed([f"method={name}", "scale=published", *CASES[name].changes])
-    config.composed([f"method={name}", "scale=tiny", *CASES[name].small_changes])
+    config.composed([f"method={name}", "scale=published", *training.CASES[name].changes])
+    config.composed([f"method={name}", "scale=tiny", *training.CASES[name].small_changes])
 
 
 def test_another_loss_is_a_difference(home, monkeypatch, capsys):
