@@ -129,7 +129,7 @@ def holm(ps: Sequence[float]) -> list[float]:
         return []
     from statsmodels.stats.multitest import multipletests  # takes a second, and most tables test nothing
 
-    gc.freeze()  # it collects garbage each time, which with all that a site holds took a fifth of the time of a large one
+    gc.freeze()  # it collects garbage each time, which took a fifth of the time of a large site
     try:
         return multipletests(ps, method="holm")[1].tolist()
     finally:
