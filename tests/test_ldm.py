@@ -22,6 +22,7 @@ from mmbench.methods.inpainting.ldm import LDMInpainting
 from mmbench.methods.synthesis.ldm import LDM, LDMClass, LDMUpsampler
 from mmbench.networks.adm import PlainBlocks
 from mmbench.networks.ldm import (
+    Attention,
     ConcatenatingUNet,
     ConditionedBlocks,
     ConditionedUNet,
@@ -216,6 +217,16 @@ def test_a_class_that_is_left_out_is_a_token_of_its_own():
         assert method.generate(told, noise_of()).shape == (2, 3, 16, 16)
     with pytest.raises(ValueError, match="expected one of the 2 classes that were trained on, found class 5"):
         method.condition(told | {"class_id": torch.tensor([5, 3])})
+
+
+def test_attention_to_one_token_is_that_token_whatever_asks():
+    """Which is why no gradient reaches what a class is asked with."""
+    attention, token = Attention(8, 6, num_heads=2, head_width=4).double(), torch.randn(2, 1, 6).double()
+    queries = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+    told = attention(queries, token)
+    torch.testing.assert_close(told, told[:, :1].expand_as(told))
+    told.square().sum().backward()
+    assert queries.grad.abs().max() < 1e-12
 
 
 def test_latents_of_the_first_batch_get_a_deviation_of_one():

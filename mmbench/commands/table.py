@@ -141,9 +141,11 @@ def main(arguments: list[str]) -> int:
             if not form:
                 print("".join(f"{name}: {place}\n" for name, place in made.items()), end="")
     if "experiment" not in own and known:
-        made = {"tables": tables.summarised(known, Path()), **parts}
-        for readme in (Path("README.md"), Path("results/README.md")):
-            print(f"in {readme}: {', '.join(tables.update_readme(readme, made)) or 'no place for tables'}")
+        texts = {"tables": tables.summarised(known, Path()), **parts}
+        placed = {readme: tables.update_readme(Path(readme), texts) for readme in ("README.md", "results/README.md")}
+        for readme, found in placed.items():
+            if found:
+                print(f"in {readme}: {', '.join(found)}")
     if not form:
         print("next: mmbench reproduce experiment=NAME runs what is missing")
     return 0

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
@@ -181,15 +181,20 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         ValueError: a name or key does not exist, or a key of the trainer is none of hardware; one line with the
             nearest valid ones.
     """
-    held = _HELD.get()
-    if held is None:
-        return _composed(overrides)
-    if (key := tuple(overrides)) not in held:
-        held[key] = _composed(overrides)
-    return deepcopy(held[key])
+    return _once(tuple(overrides), lambda: _composed(overrides))
 
 
 _HELD: ContextVar[dict[Any, dict[str, Any]] | None] = ContextVar("composed before", default=None)
+
+
+def _once(key: Any, compose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `compose` returns; inside `remembering` of the same key a copy of what it returned first."""
+    held = _HELD.get()
+    if held is None:
+        return compose()
+    if key not in held:
+        held[key] = compose()
+    return deepcopy(held[key])
 
 
 @contextmanager
@@ -476,13 +481,8 @@ def _require_read(settled: Mapping[str, Any], described: Mapping[str, Any]) -> N
 def _stage_of(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """{"method", "data"} of a stage, settled."""
     root = {**root, "protocol": {"name": "none", "task": "none", "metrics": {}}}  # of evaluation, and large
-    of_stage = [(key, value) for key, value in values if key not in OF_TABLE]
-    held = _HELD.get()
-    if held is None:
-        return _stage(root, argument, entry, of_stage)
-    if (known := repr((root, argument, entry, of_stage))) not in held:
-        held[known] = _stage(root, argument, entry, of_stage)
-    return deepcopy(held[known])
+    own = [(key, value) for key, value in values if key not in OF_TABLE]
+    return _once(repr((root, argument, entry, own)), lambda: _stage(root, argument, entry, own))
 
 
 def _stage(root: dict[str, Any], argument: str, entry: Any, values: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class Experiment:
             judged by nothing, and no part of comparisons.
         claims: what the paper says of its table, or papers of their methods, as comparisons that can be tested.
         pictures: files in results/pictures that show its toy data, each to what is to be seen in it.
-        brief: the metrics and costs of a wide table that are shown at a glance in the README; none: all.
+        brief: the metrics and costs of a wide table that are shown at a glance in `results/README.md`; none: all.
         toy: other keys where the source is toy data; `metrics` are more metrics of the only column, beside the
             published ones.
     """

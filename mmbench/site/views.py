@@ -256,14 +256,14 @@ def configurations(page: Page) -> dict[str, str]:
     found: dict[str, dict[str, Any]] = {}
     for row, _, record in page.found():
         found.setdefault(f"{row.label} on {row.dataset}", record.config)
-    return {
-        row: _yaml({key: value for key, value in config.items() if key != "protocol"}) for row, config in found.items()
-    }
+    return {row: _yaml({key: one for key, one in facts.items() if key != "protocol"}) for row, facts in found.items()}
 
 
 def cards(page: Page) -> list[Card]:
     """The protocols of a table, as its records have them; of a table without records as they are now."""
-    found = {record.protocol["hash"]: record for _, _, record in page.found()}
+    found: dict[str, Result] = {}
+    for _, _, record in page.found():
+        found.setdefault(record.protocol["hash"], record)
     if found:
         return [
             Card(record.protocol["name"], known, _yaml(record.config.get("protocol", {})))
