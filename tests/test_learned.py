@@ -266,7 +266,7 @@ def test_manipulation_is_learned_where_it_edits_and_reconstructs():
     experiment = load("manipulation_toy")
     assert [floor["everywhere"] for floor in experiment.floors] == [True, True]
     assert experiment.judged["rows"] == "all"
-    assert sum(not row.reference for row in experiment.rows) == 8
+    assert sum(not row.reference for row in experiment.rows) == 9
 
 
 def test_a_row_s_own_words_reach_its_configuration_and_a_command_line_outweighs_them():
