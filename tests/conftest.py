@@ -109,7 +109,7 @@ class Configuration:
 
     def change(self, name: str, keys: dict[str, Any]) -> None:
         """Lays `keys` over those of a YAML, `method/damsm` say, and keeps its first lines of comment."""
-        from mmbench.core import config
+        from mmbench.core import composition
 
         path = self.folder / f"{name}.yaml"
         text = path.read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ class Configuration:
         content = yaml.safe_load(text)
         _lay_over(content, keys)
         path.write_text("\n".join([*head, yaml.safe_dump(content, sort_keys=False)]), encoding="utf-8")
-        config.forget()
+        composition.forget()
 
 
 def _lay_over(content: dict[str, Any], keys: dict[str, Any]) -> None:
@@ -131,14 +131,14 @@ def _lay_over(content: dict[str, Any], keys: dict[str, Any]) -> None:
 @pytest.fixture
 def conf(home, monkeypatch) -> Iterator[Configuration]:
     """A copy of conf/ in the working directory, from which runs of this process are composed."""
-    from mmbench.core import catalogue, config
+    from mmbench.core import catalogue, composition
 
     shipped = catalogue.shipped
     shutil.copytree(shipped("conf"), home / "conf")
     monkeypatch.setattr(catalogue, "shipped", lambda folder: home / "conf" if folder == "conf" else shipped(folder))
-    config.forget()
+    composition.forget()
     yield Configuration(home / "conf")
-    config.forget()
+    composition.forget()
 
 
 @pytest.fixture

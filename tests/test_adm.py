@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.core import config
+from mmbench.core import config, construction
 from mmbench.core.noise import Noise, Sample, TrainingNoise
 from mmbench.core.schedules import declining
 from mmbench.core.text import END, Vocabulary
@@ -303,10 +303,10 @@ def test_released_checkpoints_fill_the_networks_of_their_cards(name, kind, layou
     assert method["official"]["imagenet"].keys() == {part}
     with torch.device("meta"):
         if kind is ADMClassifier:
-            network = config.construct(method["module"]["classifier"], in_channels=3, num_classes=1000)
+            network = construction.construct(method["module"]["classifier"], in_channels=3, num_classes=1000)
         else:
             condition = None if kind is ADMUnconditional else partial(nn.Embedding, 1000)
             channels = {"in_channels": 3, "out_channels": 6}
-            network = config.construct(method["module"]["unet"], **channels, condition=condition)
+            network = construction.construct(method["module"]["unet"], **channels, condition=condition)
         released = {key: torch.empty(shape) for key, shape, _ in recorded}
         load_strictly(network, keys(released, network), layout)

@@ -9,7 +9,8 @@ from mmbench.core.results import Result
 from mmbench.pipeline import by_sample, claims
 from mmbench.pipeline.cells import Cell, Value, Verdict
 from mmbench.pipeline.claims import Outcome
-from mmbench.pipeline.experiments import Claim, Published, load, parsed
+from mmbench.pipeline.experiments import Claim, load, parsed
+from mmbench.pipeline.publications import Published
 
 IMAGES = 60
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmbench.core import config
+from mmbench.core import composition, construction
 from mmbench.core.images import from_uint8, to_uint8
 from mmbench.core.method import Method
 from mmbench.methods.inpainting.criminisi import Criminisi, Filling
@@ -20,7 +20,7 @@ SIDE = 32
 
 
 def method(name):
-    return config.construct(config.node(f"method/{name}")["module"])
+    return construction.construct(composition.node(f"method/{name}")["module"])
 
 
 def random_pixels(*shape, seed=0):
@@ -213,4 +213,4 @@ def test_none_of_them_has_anything_to_learn():
         of_it = method(name)
         assert isinstance(of_it, Method)
         assert not list(of_it.parameters())
-        assert "training" not in config.node(f"method/{name}")
+        assert "training" not in composition.node(f"method/{name}")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mmbench.core import catalogue, results
-from mmbench.pipeline import experiments, reproducing, tables
+from mmbench.pipeline import experiments, publications, reproducing, tables
 from mmbench.pipeline.cells import Value, Verdict, cells_of, difference, gain
 
 WORDS = ["trainer=cpu", "data.toy_images=40", "protocol.count=6"]
@@ -39,7 +39,8 @@ NUMBERS = [("L1", "4.00", "center mask"), ("L1", "5.00", "object mask"), ("L1 de
 def holes(tmp_path, monkeypatch):
     """The experiment `holes`, with its file and its published numbers."""
     shipped = catalogue.shipped
-    monkeypatch.setattr(experiments, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
+    for module in (experiments, publications):
+        monkeypatch.setattr(module, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
     monkeypatch.setattr(experiments, "names", lambda group: ["holes"])
     (tmp_path / "holes.yaml").write_text(FILE)
     columns = ["table", "method", "dataset", "metric", "value", "protocol", "uncertainty", "higher_is_better"]
@@ -61,15 +62,17 @@ def test_metrics_belong_to_columns_and_protocols_to_columns_and_data_sets(holes)
     ]
     assert holes.protocol_of("L1 object", "coco") == "tdanet_object_coco"
     assert holes.metric("L1 object", holes.rows[0], "toy") == "tdanet_l1"
-    numbers = experiments.published(holes, holes.rows[0])
+    numbers = publications.published(holes, holes.rows[0])
     assert {shown: number.text for shown, number in numbers.items()} == {
         "L1 center": "4.00",
         "L1 object": "5.00",
         "L1 delta": "1.00",
     }
-    assert experiments.published(holes, holes.rows[1]) == {}
+    assert publications.published(holes, holes.rows[1]) == {}
     # By hand: 0.1 * 4 and 0.1 * 5, and their sum for the difference, for which 0.1 * 1 and 0.3 are less.
-    assert [holes.allowed(shown, numbers) for shown in numbers] == pytest.approx([0.4, 0.5, 0.9])
+    assert [publications.allowed_deviation(holes, shown, numbers) for shown in numbers] == pytest.approx(
+        [0.4, 0.5, 0.9]
+    )
 
 
 def test_every_protocol_is_run_and_differences_are_computed(holes, home):
@@ -138,7 +141,7 @@ def remarked(holes, tmp_path):
 def test_a_row_that_nobody_published_is_run_and_shown_under_its_own_name(remarked, home):
     (row,) = remarked.rows
     assert (row.key, row.dataset) == (("Mean", "cub"), "CUB")
-    assert experiments.published(remarked, row) == {}
+    assert publications.published(remarked, row) == {}
     assert reproducing.run(remarked, "toy", [0], remarked.rows, WORDS).reasons == {}
     held = results.by_configuration(home / "results", "holes")
     assert len(held) == 3, "a protocol with another word is another"

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mmbench.__main__ import COMMANDS, main
-from mmbench.core import catalogue, command_line, config
+from mmbench.core import catalogue, command_line, composition, config, hashing
 
 
 @pytest.mark.parametrize(
@@ -175,22 +175,22 @@ def test_no_suggestion_stands_twice():
 @pytest.mark.parametrize("name", catalogue.names("method"))
 def test_composing_by_parts_is_what_hydra_composes(name):
     """The parts are kept, so that tables of hundreds of rows are composed in seconds; Hydra alone makes the same."""
-    whole = config._container(config._compose([f"method={name}", "data=coco", "protocol=manigan"]))
-    parts = config._root(("data=coco", "protocol=manigan"), catalogue.shipped("conf"))
-    assert whole == {**parts, "method": config._described("method", name, catalogue.shipped("conf"))}
+    whole = composition.container(composition.compose([f"method={name}", "data=coco", "protocol=manigan"]))
+    parts = composition.without_method(("data=coco", "protocol=manigan"))
+    assert whole == {**parts, "method": composition.unresolved("method", name)}
 
 
 def test_hash_ignores_where_files_lie_and_how_work_is_cut():
     here = {"data": {"root": "a", "batch_size": 1, "num_workers": 0, "split": "test"}}
     there = {"data": {"root": "b", "batch_size": 9, "num_workers": 4, "split": "test"}}
     other = {"data": {"root": "a", "batch_size": 1, "num_workers": 0, "split": "train"}}
-    assert config.config_hash(here) == config.config_hash(there) != config.config_hash(other)
+    assert hashing.config_hash(here) == hashing.config_hash(there) != hashing.config_hash(other)
 
 
 def test_hash_ignores_where_a_file_comes_from_but_not_which_it_is():
     card = {"_target_": "mmbench.core.cards.Card", "file": "a.pth", "sha256": "1", "origin": "here", "licence": "MIT"}
     same = {**card, "origin": "there", "licence": "other", "_target_": "elsewhere.Card"}
-    hashes = [config.config_hash({"card": one}) for one in (card, same, {**card, "sha256": "2"})]
+    hashes = [hashing.config_hash({"card": one}) for one in (card, same, {**card, "sha256": "2"})]
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition, config, construction
 from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.method import Method
@@ -81,22 +81,24 @@ def checkpoints(folder):
 @cache
 def protocols():
     """Task to the first protocol that is for it."""
-    described = {name: config.node(f"protocol/{name}")["task"] for name in reversed(catalogue.names("protocol"))}
+    described = {name: composition.node(f"protocol/{name}")["task"] for name in reversed(catalogue.names("protocol"))}
     return {task: name for name, task in described.items()}
 
 
 @cache
 def composed(name, *words):
     """A method under a protocol for its task."""
-    task = config.target({"_target_": built_from(name)}).task.name
+    task = construction.target({"_target_": built_from(name)}).task.name
     assert task in protocols(), f"{name} is for {task}, which no protocol is for"
     return config.composed([f"method={name}", f"protocol={protocols()[task]}", *words])
 
 
 def lacking(plain):
     """The fields that its task needs at evaluation, or its training reads, and its data set lacks."""
-    method, module = config.target(plain["method"]["module"]), plain["data"]["module"]
-    evaluated, trained = (config.construct({**module, **more}).fields for more in (plain["data"]["evaluation"], {}))
+    method, module = construction.target(plain["method"]["module"]), plain["data"]["module"]
+    evaluated, trained = (
+        construction.construct({**module, **more}).fields for more in (plain["data"]["evaluation"], {})
+    )
     return [*method.task.missing(evaluated), *(method.trains_on - trained)]
 
 
@@ -379,7 +381,7 @@ def test_it_composes_on_every_data_set_with_the_fields_of_its_task(name):
             assert ("training" in plain["method"]) == learns(name)
             if not lacking(plain):
                 fitting.append((data, source))
-    drawn = set(config.target(plain["method"]["module"]).task.inputs) & set(EDITED)  # which photographs cannot be
+    drawn = set(construction.target(plain["method"]["module"]).task.inputs) & set(EDITED)  # which photographs cannot be
     assert {source for _, source in fitting} == ({"toy"} if drawn else {"toy", "real"})
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmbench.core import config
+from mmbench.core import config, construction
 from mmbench.core.images import to_uint8
 from mmbench.core.method import Method
 from mmbench.core.task import TEXT_GUIDED_EDITING
@@ -39,7 +39,7 @@ def scored(method, *words):
     batch["prompt_attributes"] = batch["caption_mismatched_attributes"]
     scores = []
     for name in ("edit_accuracy", "preservation", "l1"):
-        metric = config.construct(run.plain["protocol"]["metrics"][name])
+        metric = construction.construct(run.plain["protocol"]["metrics"][name])
         metric.update(images, batch)
         scores.append(metric.compute().value)
     return scores

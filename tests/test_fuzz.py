@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import nn
 
 from mmbench.commands.evaluate import print_scores
-from mmbench.core import config, results
+from mmbench.core import config, hashing, results
 from mmbench.core.checkpoints import NEEDED, WholeCheckpoints
 from mmbench.core.pickles import read_arrays, read_plain
 from mmbench.core.prompts import read_prompts
@@ -256,7 +256,7 @@ def test_words_are_refused_or_composed(home, times):
         plain = line_of(config.composed, ["method=identity", "data.source=toy", *case])
         if plain is not None:
             assert type(plain["seed"]) is int
-            line_of(config.config_hash, plain)
+            line_of(hashing.config_hash, plain)
 
     drawn(120 * times, st.lists(usual | letters, min_size=1, max_size=2), check)
 

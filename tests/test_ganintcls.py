@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.core import config
+from mmbench.core import config, construction
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.losses.adversarial import cross_entropy_fake, cross_entropy_real
 from mmbench.methods.synthesis.cgan import CGAN, Maxout
@@ -205,7 +205,7 @@ def test_only_the_authors_discriminator_sees_whether_image_and_text_match(discri
 def test_what_follows_the_rewriting_has_its_networks(name, theirs):
     module = plain_of(name, "scale=tiny")["method"]["module"]
     sizes = [module[key] for key in ("text_dim", "noise_dim", "width")]
-    kind = config.target(module)
+    kind = construction.target(module)
     networks = SimpleNamespace(
         generator=kind.generator_type(DIM, *sizes),
         discriminator=kind.discriminator_type(DIM, module["text_dim"], module["discriminator_width"]),

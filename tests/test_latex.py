@@ -9,7 +9,7 @@ import pytest
 
 from mmbench.pipeline import latex, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict
-from mmbench.pipeline.experiments import Published
+from mmbench.pipeline.publications import Published
 
 # ruff: noqa: RUF001  (signs that look like ASCII are what is tested)
 ODD = "a\\b {c} #1 $2 50% x_y & ~ ^ <d> |e| \"f\" `g` 'h' -- --- ,, [i] *j ?` !` ± † ‡ × − → ← ↑ ≤ ∞ – … № ² ﬁ µ"

@@ -10,7 +10,8 @@ import yaml
 
 from mmbench.core import catalogue, config
 from mmbench.core.task import BATCH_FIELDS
-from mmbench.pipeline.experiments import load, published
+from mmbench.pipeline.experiments import load
+from mmbench.pipeline.publications import published
 from mmbench.pipeline.tables import remarks
 
 ROOT = Path(__file__).resolve().parents[1]

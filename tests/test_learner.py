@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
-from mmbench.core import config
+from mmbench.core import composition, construction
 from mmbench.core.adversarial import Adversarial
 from mmbench.core.learner import Learner
 from mmbench.core.progress import TRAINER_OPTIONS
@@ -54,8 +54,8 @@ class SeveralSteps(Adversarial):
 def moved(method, epochs=1, batch=((3.0, 0.0, 4.0),)):
     """How far the weights of each layer went, and the trainer; the gradient of each of them is (3, 0, 4), of norm 5."""
     before = {name: getattr(method, name).weight.detach().clone() for name in parts()}
-    trainer = config.construct(
-        config.node("trainer/cpu"), max_epochs=epochs, logger=False, enable_checkpointing=False, **TRAINER_OPTIONS
+    trainer = construction.construct(
+        composition.node("trainer/cpu"), max_epochs=epochs, logger=False, enable_checkpointing=False, **TRAINER_OPTIONS
     )
     trainer.fit(method, DataLoader(dataset=[torch.tensor(batch)], batch_size=None))
     went = {name: float((getattr(method, name).weight.detach() - before[name]).norm()) for name in parts()}
@@ -100,8 +100,8 @@ def test_a_clip_is_of_the_gradient_and_not_of_its_scaled_copy():
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
     method = SeveralSteps(["first"], gradient_clip=2.0)
     before = method.first.weight.detach().clone()
-    trainer = config.construct(
-        {**config.node("trainer/cpu"), "precision": None},
+    trainer = construction.construct(
+        {**composition.node("trainer/cpu"), "precision": None},
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from mmbench.core import config
+from mmbench.core import config, construction
 from mmbench.core.noise import Noise, Sample
 from mmbench.layers.affine_combination import AffineCombination
 from mmbench.networks.manigan import DetailCorrection, MainModule
@@ -165,8 +165,8 @@ def test_an_ablation_is_set_as_the_full_method_and_has_no_published_weights(name
     assert {key: ablated["module"][key] for key in common} == {key: full["module"][key] for key in common}
     assert "official" not in ablated
     assert "official" in full
-    assert config.target(ablated["module"]).official == {}
-    assert config.target(full["module"]).official.keys() == {"ema.average"}
+    assert construction.target(ablated["module"]).official == {}
+    assert construction.target(full["module"]).official.keys() == {"ema.average"}
 
 
 @pytest.mark.parametrize("name", FULL)

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from mmbench.__main__ import main
-from mmbench.core import catalogue, config
-from mmbench.pipeline import assembly, experiments, mirrors, training, workspace
+from mmbench.core import catalogue, composition, config
+from mmbench.pipeline import assembly, experiments, mirrors, publications, training, workspace
 from mmbench.pipeline.cells import Cell, Value, Verdict
 
 TOY = ["data.source=toy", "data.toy_images=40", "trainer=cpu", "method.training.batch_size=8"]
@@ -94,7 +94,7 @@ def test_a_logger_changes_neither_weights_nor_keys_and_hears_of_losses_by_stable
     assert SEEN[-1][:2] == ("finalize", "success")
     tiny.change("logger/csv", {"recorder": None})
     (tiny.folder / "logger" / "csv.yaml").write_text("# None\n{}\n")
-    config.forget()
+    composition.forget()
     silent = trained("paths.runs=silent")
     assert silent.key == heard.key
     assert silent.weights.read_bytes() == heard.weights.read_bytes()
@@ -140,7 +140,7 @@ def test_what_is_no_fact_of_a_run_is_refused_before_the_work(text):
 def test_published_values_stand_beside_the_scores_that_they_are_compared_with():
     experiment = experiments.load("manigan")
     row = next(row for row in experiment.rows if row.method == "manigan" and row.data == "cub")
-    numbers = experiments.published(experiment, row)
+    numbers = publications.published(experiment, row)
     names = {shown: experiment.metric(shown, row, "real") for shown in experiment.places}
     record = SimpleNamespace(
         experiment="manigan",
@@ -148,15 +148,15 @@ def test_published_values_stand_beside_the_scores_that_they_are_compared_with():
         protocol={"name": experiment.protocols("cub")[0]},
         metrics=dict.fromkeys(names.values()),
     )
-    found = experiments.printed(record)
+    found = publications.printed(record)
     assert found == {names[shown]: number.value for shown, number in numbers.items()}
     assert found
     record.row["source"] = "toy"
-    assert experiments.printed(record) == {}, "photographs' numbers are no reference for toy data"
+    assert publications.printed(record) == {}, "photographs' numbers are no reference for toy data"
     record.row["source"], record.protocol["name"] = "real", "strict"
-    assert experiments.printed(record) == {}, "another protocol"
+    assert publications.printed(record) == {}, "another protocol"
     record.experiment = "of mine"
-    assert experiments.printed(record) == {}
+    assert publications.printed(record) == {}
 
 
 def test_a_table_is_a_table_of_a_run_of_its_own(tmp_path):

@@ -22,7 +22,7 @@ from torch import nn
 
 from mmbench.__main__ import main
 from mmbench.commands import evaluate, score
-from mmbench.core import application, command_line, config, files, results
+from mmbench.core import application, checking, command_line, config, construction, files, home, results
 from mmbench.core.checkpoints import NEEDED, WholeCheckpoints
 from mmbench.core.download import MissingAsset
 from mmbench.core.files import CannotWrite, locked
@@ -46,13 +46,13 @@ TOY = ["data.source=toy", "data.toy_images=40", "trainer=cpu"]
 @pytest.mark.parametrize("plus", ["+", "++"])
 def test_a_key_that_nothing_reads_is_refused_behind_a_plus_too(key, plus):
     with pytest.raises(ValueError, match=f"expected a configuration key, found '{key}': "):
-        config.check(["method=identity", f"{plus}{key}=3"])
+        checking.check(["method=identity", f"{plus}{key}=3"])
 
 
 @pytest.mark.parametrize("word", ["+seed=3", "++seed=3", "seed=3"])
 def test_a_plus_before_a_key_that_is_there_changes_nothing(word):
     assert config.composed(["method=identity", word])["seed"] == 3
-    config.check(["method=identity", word])
+    checking.check(["method=identity", word])
     assert command_line.for_hydra(word) in ("++seed=3", "seed=3"), "Hydra takes no `+` before a key that is there"
 
 
@@ -62,7 +62,7 @@ def test_choices_behind_a_plus_stay_choices():
 
 
 @pytest.mark.parametrize("word", ["~protocol", "~data", "~seed", "~trainer.precision"])
-@pytest.mark.parametrize("read", [config.check, config.composed])
+@pytest.mark.parametrize("read", [checking.check, config.composed])
 def test_nothing_is_taken_away(word, read):
     with pytest.raises(ValueError, match=f"expected key=value, found {word}: nothing is taken away"):
         read(["method=identity", word])
@@ -116,7 +116,7 @@ def test_seeds_of_a_table_are_whole_numbers_and_each_once(asked):
 def test_sizes_of_a_data_module_are_whole_numbers(home, name, value):
     node = config.composed(["method=identity", *TOY, f"data.module.{name}={value}"])["data"]["module"]
     with pytest.raises(ValueError, match=rf"expected data\.module\.{name} as a whole number from [01], found "):
-        config.construct(node)
+        construction.construct(node)
 
 
 @pytest.mark.parametrize("devices", ["many", "[0]", "1.5"])
@@ -155,14 +155,14 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     def homeless(name):  # as it does where neither HOME nor the list of users says more
         raise RuntimeError("could not determine the home directory")
 
-    monkeypatch.setattr(config.platformdirs, "user_cache_dir", homeless)
+    monkeypatch.setattr(home.platformdirs, "user_cache_dir", homeless)
     with pytest.raises(ValueError, match=r"expected a home folder of this user, found none .*: set MMBENCH_HOME"):
-        config.default_assets()
+        home.default_assets()
     with pytest.raises(ValueError, match="set MMBENCH_HOME or HOME"):
         config.composed(["method=identity", "seed=11"])
     monkeypatch.setenv("MMBENCH_HOME", "data")
     assert config.composed(["method=identity", "seed=11"])["paths"]["assets"] == "data"
-    assert config.default_assets() == Path("data")
+    assert home.default_assets() == Path("data")
 
 
 # Records.
@@ -359,7 +359,7 @@ def birds(home, toy_assets) -> SimpleNamespace:
 
     def read(*words):
         told = [f"data.root='{root}'", "data.module.complete=false", *words]
-        return config.construct(config.composed(["method=identity", *told])["data"]["module"]).records
+        return construction.construct(config.composed(["method=identity", *told])["data"]["module"]).records
 
     return SimpleNamespace(tables=root / "CUB_200_2011", captions=root / "text_c10", read=read)
 
@@ -422,7 +422,7 @@ def test_byte_order_marks_and_line_ends_of_other_systems_change_nothing(birds):
 def test_an_argument_that_a_target_has_not_is_one_line(home):
     node = config.composed(["method=identity", *TOY, "+data.module.crop=3"])["data"]["module"]
     with pytest.raises(ValueError, match=r"expected arguments that .*ToyCUB has, found 'crop': leave it out"):
-        config.construct(node)
+        construction.construct(node)
 
 
 # Weights & Biases.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mmbench.commands import table
-from mmbench.core import cards, catalogue, config, results
+from mmbench.core import cards, catalogue, config, construction, results
 from mmbench.data import sources
 from mmbench.data.cub import CUB, ToyCUB
 from mmbench.pipeline import assembly, cells, generation, lookup
@@ -23,7 +23,7 @@ def birds(home, monkeypatch):
     """Words of a run on toy birds that pass for photographs, since they have the layout of those; checked already."""
     root = home / "birds"
     words = ["method=identity", "data.source=toy", "data.toy_images=40", f"data.root={root}"]
-    config.construct(config.composed(words)["data"]["module"]).make()
+    construction.construct(config.composed(words)["data"]["module"]).make()
     monkeypatch.setattr(CUB, "test_classes", ToyCUB.test_classes)
     words = [f"data.root={root}", "data.module.complete=false", f"paths.assets={home}", "trainer=cpu"]
     assembly.prepared_data(config.composed(["method=identity", *words]))
@@ -39,7 +39,7 @@ def _refusal(plain):
 @pytest.mark.parametrize("name", catalogue.names("data"))
 def test_archives_are_those_of_the_data_set(name):
     plain = config.composed(["method=identity", f"data={name}"])
-    assert config.target(plain["data"]["module"]).archives == sources.archives(name)
+    assert construction.target(plain["data"]["module"]).archives == sources.archives(name)
 
 
 @pytest.mark.parametrize("data", ["cub", "coco"])

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.utils.data import DataLoader
 
-from mmbench.core import config
+from mmbench.core import composition, config, construction
 from mmbench.core.progress import TRAINER_OPTIONS
 from mmbench.data.batches import as_floats
 from mmbench.losses.adversarial import cross_entropy_fake
@@ -33,8 +33,8 @@ def assembled(name):
 
 def trainer(**options):
     """A trainer of one step."""
-    return config.construct(
-        config.node("trainer/cpu"),
+    return construction.construct(
+        composition.node("trainer/cpu"),
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from mmbench.core import catalogue, config, results
+from mmbench.core import catalogue, composition, config, hashing, results
 from mmbench.core.images import from_uint8, read_rgb, to_uint8, truncated
 from mmbench.core.method import Method
 from mmbench.core.noise import random_stream
@@ -114,8 +114,8 @@ def test_a_card_composes_for_its_data_sets_and_finds_its_judges(name, data):
 
 
 def test_each_card_is_a_protocol_of_its_own():
-    plain = {name: config.node(f"protocol/{name}") for name in DATA}
-    assert len({config.config_hash(protocol) for protocol in plain.values()}) == len(DATA)
+    plain = {name: composition.node(f"protocol/{name}") for name in DATA}
+    assert len({hashing.config_hash(protocol) for protocol in plain.values()}) == len(DATA)
     assert {name.replace("_", "-") for name in DATA} == {protocol["name"] for protocol in plain.values()}
     for name in DATA:
         text = (catalogue.shipped("conf") / f"protocol/{name}.yaml").read_text(encoding="utf-8")

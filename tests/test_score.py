@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from mmbench.commands import score
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition, hashing
 from mmbench.core.files import sha256_file
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import Sample
@@ -199,7 +199,7 @@ def test_what_is_missing_is_said_in_one_line(folders, words, message):
 
 
 def test_weights_may_be_given_by_path(folders, capsys):
-    shipped = catalogue.shipped("conf").parent / "mmbench" / config.node("network/inception/toy")["card"]["file"]
+    shipped = catalogue.shipped("conf").parent / "mmbench" / composition.node("network/inception/toy")["card"]["file"]
     copy = folders / "mine.safetensors"
     copy.write_bytes(shipped.read_bytes())
     record = scored(capsys, folders, "metrics=is", f"extractor.inception.file={copy}")
@@ -250,7 +250,7 @@ def test_the_facts_of_images_are_the_metrics_and_the_size(folders, capsys):
     record = scored(capsys, folders, f"real={folders / 'real'}", "metrics=psnr")
     psnr = {"_target_": "mmbench.metrics.psnr.PSNR", "against": "image"}
     assert record["config"] == {"metrics": {"psnr": psnr}, "extractors": {}, "size": None}
-    assert record["config_hash"] == config.config_hash(record["config"])
+    assert record["config_hash"] == hashing.config_hash(record["config"])
     assert sorted(record["data"]) == ["captions", "fake", "not scored", "notes", "real", "reference", "size", "skipped"]
 
 
@@ -262,7 +262,7 @@ def others(conf, tmp_path):
         (conf.folder / f"metric/{metric.__name__.lower()}.yaml").write_text(described)
     protocol = "# Captions\ndefaults: [/metric@metrics.found: found, /metric@metrics.seen: seen, _self_]\n"
     (conf.folder / "protocol/told.yaml").write_text(protocol + "name: told\ntask: captioning\n")
-    config.forget()
+    composition.forget()
     return tmp_path
 
 

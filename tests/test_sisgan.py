@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmbench.core import config
+from mmbench.core import config, construction
 from mmbench.core.fasttext import SeededVectors, WordEmbedding
 from mmbench.core.frozen import Frozen
 from mmbench.core.noise import Noise, Sample, random_stream
@@ -229,7 +229,7 @@ def test_learning_rates_are_halved_every_hundred_epochs(method, monkeypatch):
 def test_photographs_are_cut_to_64_out_of_74_pixels_and_toy_pictures_stay_as_they_are(data):
     plain = config.composed(["method=sisgan", f"data={data}"])
     real = plain["data"]["module"]
-    view = config.construct(real["preprocessing"]).evaluation((0, 0, 400, 300), real["image_size"])
+    view = construction.construct(real["preprocessing"]).evaluation((0, 0, 400, 300), real["image_size"])
     assert (view.size, view.left, view.top, view.side) == ((98, 74), 17, 5, 64)
     assert real.get("bird_crop") is (False if data == "cub" else None)
     toy = config.composed(["method=sisgan", f"data={data}", "data.source=toy"])["data"]["module"]
@@ -240,6 +240,6 @@ def test_photographs_are_cut_to_64_out_of_74_pixels_and_toy_pictures_stay_as_the
 def test_the_embedding_sees_224_pixels_out_of_256():
     (embedding,) = config.composed(["method=sisgan"])["method"]["stages"].values()
     seen = embedding["data"]["module"]
-    view = config.construct(seen["preprocessing"]).evaluation((0, 0, 400, 300), seen["image_size"])
+    view = construction.construct(seen["preprocessing"]).evaluation((0, 0, 400, 300), seen["image_size"])
     assert (min(view.size), view.side, seen["bird_crop"]) == (256, 224, False)
     assert seen == config.composed(["method=sisgan_embedding"])["data"]["module"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmbench.commands import train
-from mmbench.core import config
+from mmbench.core import config, hashing
 from mmbench.core.cards import MissingAsset
 from mmbench.core.frozen import Frozen
 from mmbench.core.method import Method
@@ -164,7 +164,7 @@ def test_the_size_of_a_batch_of_training_is_in_the_keys(tiny, home):
     own, before = "method.training.batch_size=8", "stages.damsm.training.batch_size=8"
     planned_ones = [planned(*words, *more) for more in ((), (own,), (before,))]
     assert len({one.key for one in planned_ones}) == 3
-    assert len({config.config_hash(rows.described(one.plain)) for one in planned_ones}) == 3
+    assert len({hashing.config_hash(rows.described(one.plain)) for one in planned_ones}) == 3
 
 
 def test_precision_is_in_the_keys_of_weights_images_and_rows(tiny, home):
@@ -176,7 +176,7 @@ def test_precision_is_in_the_keys_of_weights_images_and_rows(tiny, home):
     runs = [generation.prepared(plain) for plain in (full, same, mixed)]
     for found in ([run.run_key for run in runs], [run.folder for run in runs]):
         assert found[0] == found[1] != found[2]
-    hashes = [config.config_hash(rows.described(plain)) for plain in (full, same, mixed)]
+    hashes = [hashing.config_hash(rows.described(plain)) for plain in (full, same, mixed)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -12,8 +12,9 @@ from mmbench.core import results
 from mmbench.core.results import Result
 from mmbench.pipeline import cells, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict, cells_of, verdict
-from mmbench.pipeline.experiments import Column, Experiment, Published, Row, load
+from mmbench.pipeline.experiments import Column, Experiment, Row, load
 from mmbench.pipeline.lookup import Found
+from mmbench.pipeline.publications import Published, allowed_deviation
 
 ROW = Row("identity", "cub", {"method": "Identity", "variant": "full", "dataset": "CUB"})
 EXPERIMENT = Experiment(
@@ -41,7 +42,7 @@ def _value(*values, **facts):
 
 def _cell(metric, printed, value, source="real", **facts):
     """A cell, judged as those of `EXPERIMENT` are."""
-    allowed = EXPERIMENT.allowed(metric, {metric: printed}) if printed else 0.0
+    allowed = allowed_deviation(EXPERIMENT, metric, {metric: printed}) if printed else 0.0
     judged = verdict(value, printed, allowed, is_toy=source == "toy")
     common = {"method": "Identity", "data": "CUB", "size": (64, 64), "seeds": len(value.by_seed)}
     return Cell(**{**common, **facts}, metric=metric, published=printed, value=value, verdict=judged)

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition, config
 from mmbench.core.files import write_json
 from mmbench.core.noise import Sample, random_stream
 from mmbench.core.results import Result
@@ -121,7 +121,7 @@ def measured(folder: Path, num_tables: int, words: list[str]) -> tuple[float, fl
     words = [*words, *(f"paths.{name}={folder / name}" for name in ("assets", "runs", "results"))]
     names = write_experiments(folder, num_tables)
     write_records(names, words)
-    config.forget()
+    composition.forget()
     start, computed = time.perf_counter(), time.process_time()
     pages = building.build(names, words, config.folders(words), folder / "site")
     seconds = time.perf_counter() - start

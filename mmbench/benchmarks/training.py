@@ -47,7 +47,7 @@ from mmbench.benchmarks.schedules_stackganpp import TheirsStackGANPP
 from mmbench.benchmarks.schedules_tagan import TheirsTAGAN
 from mmbench.benchmarks.schedules_tdanet import TheirsTDANet
 from mmbench.benchmarks.schedules_vqgan import TheirsVQGAN
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition, config, construction
 from mmbench.core.method import Batch, Method
 from mmbench.core.noise import Noise, Sample, random_stream
 from mmbench.core.progress import TRAINER_OPTIONS
@@ -94,7 +94,7 @@ def _assembled(described: dict[str, Any]) -> Method:
     given = {"vocabulary": vocabulary()} if "vocabulary" in described.get("from_data", []) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        method: Method = config.construct(without_files(arguments(described)), **stages, **given)
+        method: Method = construction.construct(without_files(arguments(described)), **stages, **given)
         if hasattr(method, "image_encoder"):
             rescaled(method.image_encoder)
         if hasattr(method, "unet"):
@@ -272,8 +272,8 @@ class Turns(Callback):
 
 def train_ours(method: Method, batch: Batch, rounds: int, callback: Callback) -> None:
     """Epochs of one step each, as `mmbench train` makes them."""
-    trainer = config.construct(
-        config.node("trainer/auto"),
+    trainer = construction.construct(
+        composition.node("trainer/auto"),
         max_epochs=rounds,
         callbacks=[callback],
         logger=False,
@@ -418,7 +418,7 @@ def _batch_size(name: str, text: str) -> int:
     Raises:
         ValueError: it is no number, or fewer.
     """
-    smallest = config.target(config.composed([f"method={name}"])["method"]["module"]).smallest_batch
+    smallest = construction.target(config.composed([f"method={name}"])["method"]["module"]).smallest_batch
     if not text.isdecimal() or int(text) < smallest:
         raise ValueError(f"expected {name}=N, a batch of {smallest} images or more, found {text!r}: correct it")
     return int(text)

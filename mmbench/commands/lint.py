@@ -10,7 +10,8 @@ from mmbench.auditing.rows import OPTIONAL, REQUIRED, Row, grouped, read
 from mmbench.auditing.rules import RULES, Rule
 from mmbench.core import catalogue, command_line
 from mmbench.core.files import require_writable, write_text
-from mmbench.pipeline.experiments import Experiment, load, published
+from mmbench.pipeline.experiments import Experiment, load
+from mmbench.pipeline.publications import published
 
 OWN = "toy"  # what mmbench publishes of itself
 ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".json": "json"}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmbench.core import catalogue, command_line, config
+from mmbench.core import catalogue, checking, command_line, config, construction
 from mmbench.core.download import announced
 from mmbench.core.files import ASSETS, require_writable
 from mmbench.data.archives import Archive
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"expected {option}={' or '.join(choices)}, found {own[option]!r}: choose one of those")
     for word in command_line.parse(rest):
         key = word.get_key_element().lstrip("+~")
-        is_known = key in config.known_keys([]) or "@" in key or key in catalogue.groups()
+        is_known = key in checking.known_keys([]) or "@" in key or key in catalogue.groups()
         if is_known and not HEARD.fullmatch(key):
             raise ValueError(f"expected options of a data set, found {key}: leave it out, or see prepare --help")
     # The root of every configuration has a method; which one does not matter to a data set.
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     require_writable(Path(cfg["paths"]["assets"]).expanduser(), ASSETS)
     from mmbench.data.toy.base import Toy  # torch takes seconds to import
 
-    data: DataModule = config.construct(cfg["data"]["module"])
+    data: DataModule = construction.construct(cfg["data"]["module"])
     if isinstance(data, Toy):
         data.make()
     else:

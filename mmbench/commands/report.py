@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmbench.core import catalogue, command_line, config
+from mmbench.core import catalogue, checking, command_line, config
 from mmbench.pipeline.experiments import load, require_own_protocols
 
 OUT = "site"
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     for name in names:
         load(name)  # a mistake is said at once
     out = Path(own.get("out", OUT))
-    config.check(rest)
+    checking.check(rest)
     paths = config.folders(rest)
     from mmbench.site import building  # pandas, scipy and torch, which no mistake above needs
 

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from mmbench.commands.evaluate import print_scores
-from mmbench.core import catalogue, command_line, config
+from mmbench.core import catalogue, checking, command_line, composition, config
 from mmbench.core.files import RESULTS, require_assets, require_writable
 from mmbench.core.results import Result
 from mmbench.pipeline.request import Request
@@ -172,8 +172,8 @@ def _require_heard(words: Sequence[Override], own: Mapping[str, str], wants_data
 
 def _refuse(key: str, own: Mapping[str, str]) -> None:
     """Raises ValueError for a key that score does not take: one of other commands, or a misspelt one."""
-    known = config.known_keys([])
-    if key in known or key in catalogue.groups() or key.startswith((f"{config.STAGES}.", "hydra.")) or "@" in key:
+    known = checking.known_keys([])
+    if key in known or key in catalogue.groups() or key.startswith((f"{command_line.STAGES}.", "hydra.")) or "@" in key:
         raise ValueError(
             f"expected options that change a score, found {key}, which is for other commands: leave it out, or see "
             "`mmbench score --help`"
@@ -201,11 +201,11 @@ def _told(settings: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], pro
         ValueError: a metric is none of those asked for, or has no such setting, or its value is of another kind.
     """
     told = {}
-    asked = metrics if protocol is None else config.node(f"protocol/{protocol}")["metrics"]
+    asked = metrics if protocol is None else composition.node(f"protocol/{protocol}")["metrics"]
     for name, said in settings.items():
         if name not in asked:
             catalogue.unknown("metric that is to be scored", name, asked)
-        usual = config.node(f"metric/{name}") if protocol is None else asked[name]
+        usual = composition.node(f"metric/{name}") if protocol is None else asked[name]
         if text := config.settings_told(name, usual, {**usual, **said}):
             told[name] = text
     return told

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmbench.commands.reproduce import selected
-from mmbench.core import catalogue, command_line, config
+from mmbench.core import catalogue, checking, command_line, config
 from mmbench.pipeline import marks
 from mmbench.pipeline.experiments import load, require_own_protocols, seeds_of
 from mmbench.pipeline.marks import Mark
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     own, rest = command_line.split_options(arguments, ("experiment", "data.source", "method", "data", "seeds"))
     command_line.require_said(own)
     require_own_protocols(rest)
-    config.check(rest)
+    checking.check(rest)
     paths = config.folders(rest)
     wanted = _wanted(own, rest, paths)
     first = _looked(wanted, paths)

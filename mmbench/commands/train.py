@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmbench.core import application, command_line, config
+from mmbench.core import application, command_line, composition, config
 from mmbench.core.files import RUNS, require_assets, require_writable
 
 
@@ -32,7 +32,9 @@ def report(plain: dict[str, Any]) -> None:
     words = [f"method={method}", f"data={data['name']}", f"data.source={data['source']}", f"seed={plain['seed']}"]
     if plain["scale"] != ("toy" if data["source"] == "toy" else "published"):
         words.append(f"scale={plain['scale']}")
-    if (fitting := protocols_for(plain)) and plain["protocol"]["task"] != config.node(f"protocol/{fitting[0]}")["task"]:
+    if (fitting := protocols_for(plain)) and plain["protocol"]["task"] != composition.node(f"protocol/{fitting[0]}")[
+        "task"
+    ]:
         words.append(f"protocol={fitting[0]}")
     print(f"next: mmbench evaluate {' '.join(words)} weights=trained, and the words that changed this training")
 

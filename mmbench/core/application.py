@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mmbench.core import catalogue, command_line, config, interrupts
+from mmbench.core import catalogue, checking, command_line, config, interrupts
 from mmbench.core.files import write_text
 
 # Hydra's flags: those that say what to do, and those that are followed by a word of their own.
@@ -135,8 +135,8 @@ def start(job: Callable[[], None], arguments: list[str]) -> int:
     flags = [word for word in arguments if word not in words]
     _require_known(flags)
     if not flags or {"-m", "--multirun", "--cfg", "-c", "--resolve"} & set(flags):
-        config.check(words)
-        config.require_method(words)
+        checking.check(words)
+        checking.require_method(words)
         _require_sweepable(words, bool({"-m", "--multirun"} & set(flags)))
     require_packages(words)
     _command_line[:] = sys.argv

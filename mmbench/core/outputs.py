@@ -11,7 +11,7 @@ from einops import rearrange
 from PIL import Image, PngImagePlugin, features
 from torch import Tensor
 
-from mmbench.core import config
+from mmbench.core import construction
 from mmbench.core.files import write_text, written_atomically
 from mmbench.core.images import (
     decoding,
@@ -147,7 +147,7 @@ class Images(Output):
             made = torch.where(batch["mask"] > 0, made, batch["image"])
         if protocol.size:
             (made,) = pyramid(made, [protocol.size])
-        return list(config.construct(protocol.rounding, images=made))
+        return list(construction.construct(protocol.rounding, images=made))
 
     def write(self, path: Path, item: Tensor) -> None:
         write_png(path, item)
@@ -207,7 +207,7 @@ class Videos(Output):
         require_tensor(made, names, "videos (N, F, 3, H, W)", 5, 2)
 
     def finished(self, made: Tensor, batch: Mapping[str, Any], protocol: Protocol) -> list[Video]:
-        rounded = config.construct(protocol.rounding, images=made.flatten(0, 1)).unflatten(0, made.shape[:2])
+        rounded = construction.construct(protocol.rounding, images=made.flatten(0, 1)).unflatten(0, made.shape[:2])
         return [Video(frames, float(rate)) for frames, rate in zip(rounded, batch["frame_rate"], strict=True)]
 
     def write(self, path: Path, item: Video) -> None:

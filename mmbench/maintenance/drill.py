@@ -35,7 +35,7 @@ from rich.table import Table
 
 from mmbench.__main__ import COMMANDS
 from mmbench.__main__ import main as mmbench
-from mmbench.core import catalogue, command_line, config, results
+from mmbench.core import catalogue, command_line, composition, results
 from mmbench.pipeline import experiments as experiments_of
 
 HELP = """usage: python -m mmbench.maintenance.drill [rounds=N] [seed=N] [folder=FOLDER]
@@ -535,11 +535,11 @@ def ship(folder: Path, experiments: Mapping[str, Any], changes: Mapping[str, Any
         (folder / f"experiments/{name}.yaml").write_text(f"# Of a drill\n{yaml.safe_dump(content)}", encoding="utf-8")
     for name, keys in changes.items():
         path = folder / f"conf/{name}.yaml"
-        content = config._laid_over(yaml.safe_load(path.read_text(encoding="utf-8")), keys)
+        content = composition.laid_over(yaml.safe_load(path.read_text(encoding="utf-8")), keys)
         path.write_text(f"# Of a drill\n{yaml.safe_dump(content, sort_keys=False)}", encoding="utf-8")
     catalogue.shipped = lambda name: folder / name if (folder / name).is_dir() else shipped(name)
     experiments_of.shipped = catalogue.shipped
-    config.forget()
+    composition.forget()
 
 
 def main(arguments: list[str]) -> int:

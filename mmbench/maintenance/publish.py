@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmbench.core import catalogue, config, results
+from mmbench.core import catalogue, config, construction, results
 from mmbench.core.files import write_text
 from mmbench.pipeline.experiments import Experiment, Row, load
 from mmbench.pipeline.lookup import Found, records_of
@@ -72,7 +72,7 @@ def lines_of(experiment: Experiment, row: Row, found: Mapping[str, Found]) -> li
         records = found[experiment.protocol_of(shown, row.data)].records
         newest, name = records[-1], experiment.metric(shown, row, "toy")
         values = [record.metrics[name]["value"] for record in records]
-        better = config.target(newest.config["protocol"]["metrics"][name.partition("@")[0]]).higher_is_better
+        better = construction.target(newest.config["protocol"]["metrics"][name.partition("@")[0]]).higher_is_better
         lines.append(
             {
                 "protocol": f"{newest.protocol['name']} {newest.protocol['hash'][:12]}",

@@ -15,7 +15,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import catalogue, command_line, config
+from mmbench.core import catalogue, command_line, config, hashing
 from mmbench.core.protocol import Protocol
 from mmbench.core.results import Result, read_record
 from mmbench.pipeline.rows import described
@@ -81,7 +81,7 @@ def carried_over(record: Result, plain: Mapping[str, Any]) -> tuple[Result | Non
         plain: what its row composes today.
     """
     now = described(dict(plain))
-    wanted = config.config_hash(now)
+    wanted = hashing.config_hash(now)
     if record.config_hash == wanted:
         return None, "is of today"
     facts = deepcopy(record.config)
@@ -95,8 +95,8 @@ def carried_over(record: Result, plain: Mapping[str, Any]) -> tuple[Result | Non
     changed = {
         "config": facts,
         "config_hash": wanted,
-        "run_key": config.config_hash([facts, inputs]),
-        "protocol": {"name": facts["protocol"]["name"], "hash": config.config_hash(facts["protocol"])},
+        "run_key": hashing.config_hash([facts, inputs]),
+        "protocol": {"name": facts["protocol"]["name"], "hash": hashing.config_hash(facts["protocol"])},
         "outdated": "; ".join(sorted(reasons)),
     }
     return dataclasses.replace(record, **changed), f"outdated: {changed['outdated']}" if reasons else "the same facts"
@@ -104,7 +104,7 @@ def carried_over(record: Result, plain: Mapping[str, Any]) -> tuple[Result | Non
 
 def _differing(old: Facts, now: Facts) -> dict[str, Any]:
     """Paths of facts that differ, to their old values; None for what there was not."""
-    before, after = (dict(_flat(config.identifying(config.scientific(one)))) for one in (old, now))
+    before, after = (dict(_flat(hashing.identifying(hashing.scientific(one)))) for one in (old, now))
     return {
         path: before.get(path) for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)
     }

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.core import catalogue
-from mmbench.core.config import config_hash, construct, default_assets, node
+from mmbench.core.composition import node
+from mmbench.core.construction import construct
 from mmbench.core.files import sha256_file, sha256_json
+from mmbench.core.hashing import config_hash
+from mmbench.core.home import default_assets
 from mmbench.core.noise import Sample
 from mmbench.metrics.base import Metric, Score, joined
 from mmbench.metrics.batch import Batch, check_batch, check_reference, warn_once

@@ -12,7 +12,8 @@ from mmbench.core.noise import random_stream
 from mmbench.people.answers import Answers
 from mmbench.people.gathering import TRUTH
 from mmbench.people.questions import QUESTIONS
-from mmbench.pipeline.experiments import Experiment, listed, load
+from mmbench.pipeline.experiments import Experiment, load
+from mmbench.pipeline.publications import listed
 from mmbench.statistics.agreement import interval_over_items, kendalls_w, krippendorffs_alpha
 from mmbench.statistics.preference import bradley_terry, win_rates, wins_of_ranks
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition, construction
 from mmbench.core.cards import MissingAsset, find
 from mmbench.core.fasttext import WordEmbedding
 from mmbench.core.files import sha256_file, sha256_json
@@ -76,7 +76,7 @@ def assembled(plain: dict[str, Any], data: DataModule) -> tuple[Method, list[dic
         given["vocabulary"] = read_captions(find(cards["vocabulary"], plain["paths"]["assets"])).vocabulary
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plain["seed"])
-        method = config.construct(arguments(plain["method"]), **stages, **given)
+        method = construction.construct(arguments(plain["method"]), **stages, **given)
     if "vocabulary" in given:
         _require_known_words(method, given["vocabulary"], data)
     return method, parts
@@ -105,7 +105,7 @@ def _require_known_words(method: Method, vocabulary: Vocabulary, data: DataModul
 def load_start(method: Method, plain: dict[str, Any]) -> None:
     """Fills what training starts from: submodules pretrained on another task, by `start` in the method's YAML."""
     for part, card in plain["method"].get("start", {}).items():
-        method.get_submodule(part).load(find(config.construct(card), plain["paths"]["assets"]))
+        method.get_submodule(part).load(find(construction.construct(card), plain["paths"]["assets"]))
 
 
 def _load_trained(method: Method, wanted: Stage) -> str:
@@ -166,12 +166,12 @@ def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule
         MissingAsset: the data are not here.
         ValueError: the data set lacks a field that the method's task needs, or the protocol is for another task.
     """
-    task = config.target(plain["method"]["module"]).task
+    task = construction.target(plain["method"]["module"]).task
     chosen = {}
     if evaluation:
         require_task(plain, task)
         chosen = plain["data"]["evaluation"]
-    data: DataModule = config.construct({**plain["data"]["module"], **chosen})
+    data: DataModule = construction.construct({**plain["data"]["module"], **chosen})
     if missing := task.missing(data.fields):
         raise ValueError(
             f"expected the fields {', '.join(missing)} for {task.name} with {plain['method']['name']}, found "
@@ -184,8 +184,8 @@ def prepared_data(plain: dict[str, Any], evaluation: bool = False) -> DataModule
 
 def protocols_for(plain: dict[str, Any]) -> list[str]:
     """The names of the protocols that are for the task of a method."""
-    task = config.target(plain["method"]["module"]).task.name
-    return [name for name in catalogue.names("protocol") if config.node(f"protocol/{name}")["task"] == task]
+    task = construction.target(plain["method"]["module"]).task.name
+    return [name for name in catalogue.names("protocol") if composition.node(f"protocol/{name}")["task"] == task]
 
 
 def require_task(plain: dict[str, Any], task: Task) -> None:

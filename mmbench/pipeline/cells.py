@@ -10,9 +10,10 @@ from typing import Any
 
 from mmbench.core import catalogue, config
 from mmbench.core.results import Result
-from mmbench.pipeline.experiments import COSTS, SIDES, Experiment, Published, Row, published
+from mmbench.pipeline.experiments import COSTS, SIDES, Experiment, Row
 from mmbench.pipeline.lookup import Found, records_of
 from mmbench.pipeline.marks import Mark
+from mmbench.pipeline.publications import Published, allowed_deviation, published
 from mmbench.pipeline.stages import learns
 
 ALPHA = 0.05  # of all tests of a page together
@@ -274,7 +275,7 @@ def _row(experiment: Experiment, row: Row, source: str, found: Mapping[str, Foun
     cells = []
     for shown, value in values.items():
         printed = numbers.get(shown)
-        allowed = experiment.allowed(shown, numbers) if printed else 0.0
+        allowed = allowed_deviation(experiment, shown, numbers) if printed else 0.0
         judged = verdict(value, printed, allowed, is_toy)
         cells.append(Cell(row.label, row.dataset, size, num_seeds, shown, printed, value, judged))
     for shown in experiment.costs:

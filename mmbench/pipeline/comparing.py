@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmbench.core import config
+from mmbench.core import construction
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
 from mmbench.pipeline import by_sample
@@ -208,7 +208,7 @@ def direction(experiment: Experiment, column: Iterable[Cell]) -> int:
 
 def _higher_is_better(plain: Mapping[str, Any], name: str) -> bool | None:
     described = plain.get("protocol", {}).get("metrics", {}).get(name.partition("@")[0].partition("(")[0])
-    return None if described is None else config.target(described).higher_is_better
+    return None if described is None else construction.target(described).higher_is_better
 
 
 def _ranks(cells: Sequence[Cell], sign: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning.utilities import rank_zero_only
 
-from mmbench.core import config, results
+from mmbench.core import hashing, results
 from mmbench.core.files import CannotWrite, locked, write_text
 from mmbench.core.method import Batch
 from mmbench.core.outputs import TEXTS
@@ -15,8 +15,9 @@ from mmbench.core.results import Result
 from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite
 from mmbench.pipeline import by_sample, canary, costs, grid, kept_features, mirrors, scoring
-from mmbench.pipeline.experiments import costs_of, printed
+from mmbench.pipeline.experiments import costs_of
 from mmbench.pipeline.generation import Run, Scored, generate, measure, prepared, shown, write_manifest
+from mmbench.pipeline.publications import printed
 from mmbench.pipeline.rows import described
 
 
@@ -106,14 +107,14 @@ def evaluate(plain: dict[str, Any]) -> tuple[Result | None, Run]:
             experiment=experiment,
             row=run.row,
             seed=run.plain["seed"],
-            protocol={"name": run.protocol.name, "hash": config.config_hash(run.protocol.facts())},
+            protocol={"name": run.protocol.name, "hash": hashing.config_hash(run.protocol.facts())},
             metrics=metrics,
             coverage=covered,
             costs=costs.of_run(run.plain, run.data, run.folder),
             canary=drift,
             size=run.output.size(run.read(run.samples[0])),
             run_key=run.run_key,
-            config_hash=config.config_hash(described(run.plain)),
+            config_hash=hashing.config_hash(described(run.plain)),
             weights=run.weights,
             data={"fingerprint": run.data.fingerprint(), "split": run.protocol.split, **_notes(run, suite)},
             config=described(run.plain),

@@ -9,15 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition, config, construction
 from mmbench.core.files import locked, written_atomically
 from mmbench.core.protocol import Protocol, explained_fields
 from mmbench.core.results import Result
 from mmbench.metrics.suite import build_suite
 from mmbench.pipeline import canary, rows
 from mmbench.pipeline.evaluation import score
-from mmbench.pipeline.experiments import Experiment, Published, Row, published
+from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.generation import Run, generate, prepared
+from mmbench.pipeline.publications import Published, published
 
 # Metrics that lie between two others: what the way from one to the next is.
 RUNGS = {
@@ -77,7 +78,7 @@ def steps(first: Side, second: Side) -> Iterator[Step]:
                 yield Step(f"{metric}: {key}", node.get(key), theirs.get(key), now, metric)
         return
     for name, what in RUNGS.get((metric, second.metric), [(second.metric, "definition of the metric")]):
-        node = theirs if name == second.metric else config.node(f"metric/{name}")
+        node = theirs if name == second.metric else composition.node(f"metric/{name}")
         now = {**now, "extractors": wanted["extractors"], "metrics": {name: node}}
         yield Step(what, metric, name, now, name)
         metric = name
@@ -88,7 +89,7 @@ def _alone(side: Side) -> dict[str, Any]:
 
     Of the task of the method whose images they are, so that numbers of two tasks can be compared, too.
     """
-    task = config.target(side.plain["method"]["module"]).task
+    task = construction.target(side.plain["method"]["module"]).task
     protocol = {**deepcopy(side.protocol), "task": task.name}
     node = protocol["metrics"][side.metric]
     judge = protocol["extractors"].get(node.get("extractor"))

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition, config, construction, hashing
 from mmbench.core.cards import MissingNetwork
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
@@ -134,7 +134,7 @@ def _output(request: Request) -> Output:
     if request.protocol:
         name = request.plain["protocol"]["task"]
         return TASKS[name].output if name in TASKS else catalogue.unknown("task", name, TASKS)
-    judged = {name: config.target(config.node(f"metric/{name}")).of for name in request.metrics}
+    judged = {name: construction.target(composition.node(f"metric/{name}")).of for name in request.metrics}
     first, of = next(iter(judged.items()))
     if others := [name for name, kind in judged.items() if kind != of]:
         raise ValueError(
@@ -187,7 +187,11 @@ def _chosen(request: Request, output: Output, has: Set[str]) -> tuple[dict[str, 
         raise ValueError(
             f"expected {left_out[unused[0]]} for the metric {unused[0]}, whose settings are given, found none: give it"
         )
-    if request.metrics and request.data and not any(config.target(node).needs_reference for node in metrics.values()):
+    if (
+        request.metrics
+        and request.data
+        and not any(construction.target(node).needs_reference for node in metrics.values())
+    ):
         raise ValueError(
             f"expected a metric that compares with a real set (fid, kid) with data=, found {', '.join(metrics)}: leave "
             "data= out"
@@ -215,14 +219,14 @@ def _asked(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
     # A named data set may have judges of its own, which its composed protocol knows.
     if request.data and request.plain["data"]["source"] == "real" and request.extractor == "standard":
         return request.plain["protocol"]["metrics"], request.plain["protocol"].get("extractors", {})
-    protocol = config.node(f"protocol/{request.protocol}")
+    protocol = composition.node(f"protocol/{request.protocol}")
     toy = protocol.get("toy", {}).get("extractors", {}) if request.extractor == "toy" else {}
     return protocol["metrics"], {**protocol.get("extractors", {}), **toy}
 
 
 def _lacks(node: Mapping[str, Any], has: Set[str], has_reference: bool, given_by: Mapping[str, str]) -> str:
     """What a metric needs and was not given, in words; empty where there is nothing."""
-    target: Any = config.target(node)
+    target: Any = construction.target(node)
     needs = {*target.needs, *([node["against"]] if "against" in node else [])}
     lacking = [given_by.get(wanted, f"{wanted}, which only mmbench's own data have") for wanted in sorted(needs - has)]
     if target.needs_reference and not has_reference:
@@ -268,11 +272,11 @@ def _reference(output: Output, real: Folder | None, request: Request) -> tuple[D
     if real is not None:
         return _Real(_real_field(output), real, request.size), [real.sha256(), request.size]
     node = request.plain["data"]
-    data = config.construct({**node["module"], **node["evaluation"]})
+    data = construction.construct({**node["module"], **node["evaluation"]})
     data.prepare_data()
     data.setup("predict")
     split, classes = (request.plain["protocol"][key] for key in ("reference", "reference_classes"))
-    identity = [config.scientific(node), data.fingerprint(), split, *([classes] if classes else [])]
+    identity = [hashing.scientific(node), data.fingerprint(), split, *([classes] if classes else [])]
     return data.reference(split, classes), identity
 
 
@@ -357,9 +361,9 @@ def _record(request: Request, data: dict[str, Any], facts: dict[str, Any], **fou
         experiment="score",
         row={"method": _called(request.folders["fake"]), "data": request.data or "folder", "source": "folder"},
         seed=0,
-        protocol={"name": request.protocol or "score", "hash": config.config_hash(facts)},
+        protocol={"name": request.protocol or "score", "hash": hashing.config_hash(facts)},
         run_key=sha256_json([data, facts, weights]),
-        config_hash=config.config_hash(facts),
+        config_hash=hashing.config_hash(facts),
         weights={"choice": "none needed", "sha256": None, "verified": True},
         data=data,
         config=facts,

@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader, Dataset
 
-from mmbench.core import application, config
+from mmbench.core import application, hashing
 from mmbench.core.files import sha256_file, write_json
 from mmbench.core.images import to_uint8
 from mmbench.core.method import Batch, Method
@@ -127,16 +127,16 @@ def prepared(plain: dict[str, Any]) -> Run:
     facts = described(plain)
     sampling = protocol.changing("samples", "images")
     computed = [facts["precision"]] if "precision" in facts else []
-    images = config.config_hash(
+    images = hashing.config_hash(
         [facts["method"], facts["data"], sampling, facts["scale"], facts["seed"], inputs, *computed]
     )
     name = "-".join(plain[group][key] for _, group, key in ROW)
     folder = Path(plain["paths"]["runs"]) / name / images[:16]
     if isinstance(method, Tuned):  # for all draws and captions; one more of them does not tune again
         looks = protocol.changing("images")
-        tuned = config.config_hash([facts["method"], facts["data"], looks, facts["scale"], facts["seed"], inputs])
+        tuned = hashing.config_hash([facts["method"], facts["data"], looks, facts["scale"], facts["seed"], inputs])
         method.kept = folder.parent / "tuned" / tuned[:16]
-    return Run(plain, method, weights, data, samples, folder, config.config_hash([facts, inputs]))
+    return Run(plain, method, weights, data, samples, folder, hashing.config_hash([facts, inputs]))
 
 
 def wanted_samples(data: DataModule, protocol: Protocol) -> list[Sample]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from mmbench.core import config
+from mmbench.core import construction
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
 from mmbench.core.protocol import Protocol
@@ -109,7 +109,7 @@ def groups(by: str, plain: dict[str, Any], samples: Sequence[Sample]) -> Groups:
     from mmbench.data.prompts import following
     from mmbench.pipeline.assembly import prepared_data
 
-    protocol, task = Protocol.of(plain["protocol"]), config.target(plain["method"]["module"]).task
+    protocol, task = Protocol.of(plain["protocol"]), construction.target(plain["method"]["module"]).task
     data = prepared_data(plain, evaluation=True)
     if protocol.prompts:
         data = following(data, protocol.prompts, task)
@@ -232,7 +232,7 @@ def _seen(plain: dict[str, Any], by: str) -> list[Any]:
     """What groups depend on, so that rows share them: of holes how a method sees its pictures, of others it is none."""
     data = plain["data"]
     looks = described(plain)["data"] if by == "mask_area" else [data["name"], data["module"].get("split_scheme")]
-    prompt = config.target(plain["method"]["module"]).task.prompt
+    prompt = construction.target(plain["method"]["module"]).task.prompt
     return [looks, Protocol.of(plain["protocol"]).facts(), prompt]
 
 

@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from mmbench.core import config
+from mmbench.core import construction
 from mmbench.core.files import sha256_json, written_atomically
 from mmbench.core.noise import Sample
 from mmbench.core.progress import track
@@ -111,7 +111,7 @@ def _seen(run: Run, samples: list[Sample], judge: Any, outputs: set[str], device
 def _holds(metrics: Mapping[str, Mapping[str, Any]], key: str) -> tuple[str, ...]:
     """The outputs that the metric of a score holds."""
     described = metrics.get(key.partition("@")[0].partition("(")[0])
-    return config.target(described).holds if described else ()
+    return construction.target(described).holds if described else ()
 
 
 def is_known(metrics: Mapping[str, Mapping[str, Any]], record: Result, folder: Path) -> bool:

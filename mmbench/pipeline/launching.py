@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmbench.core import application, catalogue, config, quiet, threads
+from mmbench.core import application, catalogue, composition, quiet, threads
 
 POLL = 2.0  # seconds between two looks at jobs of Slurm
 
@@ -108,7 +108,7 @@ def chosen(words: Sequence[str]) -> dict[str, Any] | None:
         ValueError: there is no such launcher, its package is not installed, or it is none that rows can be given to.
     """
     application.require_packages(words)
-    found = config.launcher(words)
+    found = composition.launcher(words)
     if found["_target_"].endswith(".BasicLauncher"):
         return None
     _engine(found)

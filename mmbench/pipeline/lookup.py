@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, config, hashing
 from mmbench.core.results import Result
 from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.marks import DIGITS, Mark
@@ -75,7 +75,7 @@ def records_of(
 def keys_of(plain: dict[str, Any], seeds: Sequence[int]) -> dict[int, str]:
     """Seed to the hash of the row's configuration with it, which its record and its mark have."""
     facts = described(plain)  # they say the seed once, so that a row is composed once for all of them
-    return {seed: config.config_hash({**facts, "seed": seed}) for seed in seeds}
+    return {seed: hashing.config_hash({**facts, "seed": seed}) for seed in seeds}
 
 
 def _found(

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, construction
 from mmbench.core.files import sha256_json
 from mmbench.core.progress import console
 from mmbench.pipeline.cells import Cell
@@ -105,7 +105,7 @@ class Mirror(Logger):
 
     def _work(self) -> None:
         try:
-            logger = config.construct(self._node)
+            logger = construction.construct(self._node)
             method = ""
             while method != "finalize":
                 method, args, kwargs = self._calls.get()
@@ -269,7 +269,7 @@ def require_loggers(nodes: Mapping[str, Any]) -> None:
         facts = {**dict.fromkeys(FACTS, "none"), "folder": folder}
         for name, node in nodes.items():
             try:
-                config.construct(_filled(node, facts, f"logger.{name}"))
+                construction.construct(_filled(node, facts, f"logger.{name}"))
             except ImportError as error:
                 found = str(error).splitlines()[0].rstrip(".")
                 raise ValueError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mmbench.core import application, config
+from mmbench.core import application, construction
 from mmbench.core.images import to_uint8
 from mmbench.core.method import Batch
 from mmbench.core.noise import Noise, Sample, random_stream
@@ -163,7 +163,7 @@ class Scene:
         batch = self.batch(items)
         made = call(self.run.method.cpu().eval(), batch)
         rounding = self.run.protocol.rounding
-        return [IMAGES.cell(config.construct(rounding, images=image[None])[0]) for image in made]
+        return [IMAGES.cell(construction.construct(rounding, images=image[None])[0]) for image in made]
 
     def made(self, items: list[dict[str, Any]]) -> list[np.ndarray | str]:
         """What the method makes of items, as cells; noise belongs to the sample, whatever it is told.
@@ -361,12 +361,12 @@ def write(path: Path, kind: str, plain: dict[str, Any], asked: Asked) -> None:
 
 
 def _task(plain: Mapping[str, Any]) -> Task:
-    return config.target(plain["method"]["module"]).task
+    return construction.target(plain["method"]["module"]).task
 
 
 def _require(plain: Mapping[str, Any], ability: type, wanted: str, kind: str) -> None:
     """Refuses a method that cannot do what a kind of picture wants, before anything is loaded."""
-    if not issubclass(config.target(plain["method"]["module"]), ability):
+    if not issubclass(construction.target(plain["method"]["module"]), ability):
         raise ValueError(
             f"expected a method with {wanted} for kind={kind}, found {plain['method']['name']}: choose another method "
             "or kind"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmbench.core import config
+from mmbench.core import hashing
 from mmbench.core.protocol import Protocol
 from mmbench.pipeline.stages import precision, predecessors
 
@@ -12,8 +12,8 @@ ROW = (("method", "method", "name"), ("data", "data", "name"), ("source", "data"
 def described(plain: dict[str, Any]) -> dict[str, Any]:
     """The part of a plain configuration that makes a row what it is; its hash is the record's `config_hash`."""
     return {
-        "data": {**_data_facts(plain), "evaluation": config.scientific(plain["data"]["evaluation"])},
-        "protocol": config.scientific(Protocol.of(plain["protocol"]).facts()),
+        "data": {**_data_facts(plain), "evaluation": hashing.scientific(plain["data"]["evaluation"])},
+        "protocol": hashing.scientific(Protocol.of(plain["protocol"]).facts()),
         "method": _method_facts(plain),
         **{key: plain[key] for key in ("weights", "scale", "seed")},
         **precision(plain),  # other weights where it trains, other images of the same weights where it generates
@@ -23,13 +23,15 @@ def described(plain: dict[str, Any]) -> dict[str, Any]:
 def _data_facts(plain: dict[str, Any]) -> dict[str, Any]:
     # The seed of training is `seed` already, and the protocol's metrics have the parts.
     facts = {key: item for key, item in plain["data"].items() if key not in ("evaluation", "parts")}
-    return config.scientific({**facts, "module": {key: item for key, item in facts["module"].items() if key != "seed"}})
+    return hashing.scientific(
+        {**facts, "module": {key: item for key, item in facts["module"].items() if key != "seed"}}
+    )
 
 
 def _method_facts(plain: dict[str, Any]) -> dict[str, Any]:
     """What makes the method, and the stages before it, what they are with the weights that are asked for."""
     method = plain["method"]
-    facts = config.scientific({key: method[key] for key in ("name", "module", "sampling") if key in method})
+    facts = hashing.scientific({key: method[key] for key in ("name", "module", "sampling") if key in method})
     if plain["weights"] == "trained":
         facts |= {key: method[key] for key in ("start", "training") if key in method}
         if "keep" in facts.get("training", {}):  # which epochs are kept beside the one that is used

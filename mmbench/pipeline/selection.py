@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, hashing
 from mmbench.core.files import sha256_json, write_json, written_atomically
 from mmbench.core.method import Method
 from mmbench.core.noise import Noise
@@ -125,7 +125,7 @@ class Selection(Callback):
         method.train(training)
         if self.suite.needs_reference and scoring.place()[0] == 0:
             plain = self.wanted.plain
-            identity = [config.config_hash(plain["data"]["module"]), self.data.fingerprint(), split]
+            identity = [hashing.config_hash(plain["data"]["module"]), self.data.fingerprint(), split]
             assets = Path(plain["paths"]["assets"]).expanduser()
             scoring.add_reference(self.suite, self.data.reference(split), sha256_json(identity), assets, 0)
         (score,) = self.suite.compute().values()

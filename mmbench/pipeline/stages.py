@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmbench.core import config
+from mmbench.core import construction, hashing
 from mmbench.core.cards import Card
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
     training = plain["method"].get("training")
     require_kept(training or {})
     facts = {
-        "method": config.scientific(
+        "method": hashing.scientific(
             {key: plain["method"][key] for key in ("name", "module", "start") if key in plain["method"]}
         ),
         # Which epochs are kept, and which of them is used, changes nothing of the training.
         "training": training and {key: item for key, item in training.items() if key not in ("keep", "at")},
         **({"from_data": told} if (told := {key: item for key, item in from_data(plain).items() if item}) else {}),
-        "data": config.scientific({key: value for key, value in plain["data"].items() if key != "evaluation"}),
+        "data": hashing.scientific({key: value for key, value in plain["data"].items() if key != "evaluation"}),
         "fingerprint": fingerprint,
         "scale": plain["scale"],
         "seed": plain["seed"],
@@ -87,7 +87,7 @@ def known_stage(plain: dict[str, Any], fingerprint: str) -> Stage:
     }
     if not plain["trainer"]["sync_batchnorm"] and (processes := num_processes(plain)) > 1:
         facts["processes"] = processes  # each normalises its own part of a batch
-    key = config.config_hash(facts)
+    key = hashing.config_hash(facts)
     name = f"{plain['method']['name']}-{plain['data']['name']}-{plain['data']['source']}-s{plain['seed']}"
     return Stage(plain, key, Path(plain["paths"]["runs"]) / "train" / name / key[:16], before)
 
@@ -120,7 +120,7 @@ def trainer_of(plain: dict[str, Any], **arguments: Any) -> "Trainer":
     hardware = {key: item for key, item in plain["trainer"].items() if key != "sync_batchnorm"}
     callbacks = [OwnSignals(), *arguments.pop("callbacks", [])]
     try:
-        return config.construct(hardware, **TRAINER_OPTIONS, callbacks=callbacks, **arguments)
+        return construction.construct(hardware, **TRAINER_OPTIONS, callbacks=callbacks, **arguments)
     except (MisconfigurationException, ValueError, TypeError) as error:
         said = ", ".join(f"trainer.{key}={plain['trainer'].get(key)}" for key in ("accelerator", "devices"))
         raise ValueError(f"expected a trainer that this machine can be, found {said} ({error}): change them") from None

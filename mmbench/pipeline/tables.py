@@ -17,7 +17,8 @@ from rich.table import Table
 from mmbench.core.files import write_text
 from mmbench.pipeline import latex
 from mmbench.pipeline.cells import ALPHA, Cell, Verdict
-from mmbench.pipeline.experiments import COSTS, Experiment, Published, listed
+from mmbench.pipeline.experiments import COSTS, Experiment
+from mmbench.pipeline.publications import Published, listed
 
 MARKS = ("<!-- begin {}: made by `make tables` -->", "<!-- end {} -->")
 COLUMNS = ("method", "data", "size", "metric", "published", "reproduced", "difference", "verdict")

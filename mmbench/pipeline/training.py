@@ -10,7 +10,7 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
-from mmbench.core import application, config, results, threads
+from mmbench.core import application, construction, hashing, results, threads
 from mmbench.core.batch_norm import synchronised
 from mmbench.core.checkpoints import WholeCheckpoints
 from mmbench.core.files import locked, write_json, written_atomically
@@ -109,7 +109,7 @@ def require_data(plain: dict[str, Any], data: DataModule) -> None:
     if "training" not in plain["method"]:
         return
     name, module = plain["method"]["name"], plain["method"]["module"]
-    trains_on = config.target(module).trains_on
+    trains_on = construction.target(module).trains_on
     if missing := sorted(trains_on - data.fields):
         raise ValueError(
             f"expected the fields {', '.join(missing)} to train {name}, found {plain['data']['name']} without them: "
@@ -138,7 +138,7 @@ def _require_captions(name: str, wanted: Any, data: DataModule) -> None:
 
 
 def _smallest_batch(plain: dict[str, Any]) -> int:
-    return config.target(plain["method"]["module"]).smallest_batch
+    return construction.target(plain["method"]["module"]).smallest_batch
 
 
 class SeededSteps(Callback):
@@ -335,5 +335,5 @@ def _loggers(wanted: Stage, profiler: Profiler) -> list[Any]:
         "folder": str(wanted.folder),
     }
     described = {key: facts[key] for key in ("job", "data")}
-    described |= {"seed": plain["seed"], "scale": plain["scale"], "method": config.scientific(plain["method"])}
+    described |= {"seed": plain["seed"], "scale": plain["scale"], "method": hashing.scientific(plain["method"])}
     return [Log(wanted.folder, profiler), *mirrors.mirrors(plain["logger"], facts, described)]

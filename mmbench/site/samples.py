@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmbench.core import config
+from mmbench.core import construction
 from mmbench.core.images import to_uint8
 from mmbench.core.noise import Sample
 from mmbench.core.outputs import IMAGES
@@ -149,7 +149,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def _given(plain: dict[str, Any], samples: Sequence[Sample], images: Images) -> list[tuple[str, str, str]]:
     """Of each sample the original, what methods are given, and what to call that; nothing where that is no picture."""
-    inputs = config.target(plain["method"]["module"]).task.inputs
+    inputs = construction.target(plain["method"]["module"]).task.inputs
     if "image" not in inputs:
         return []
     protocol = Protocol.of(plain["protocol"])

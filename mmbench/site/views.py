@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition
 from mmbench.core.results import Result
 from mmbench.pipeline import comparing, tables
 from mmbench.pipeline.cells import Cell, Verdict
@@ -270,7 +270,7 @@ def cards(page: Page) -> list[Card]:
             for known, record in found.items()
         ]
     names = dict.fromkeys(name for row in page.experiment.rows for name in page.experiment.protocols(row.data))
-    return [Card(name, "", _yaml(config.node(f"protocol/{name.split()[0]}"))) for name in names]
+    return [Card(name, "", _yaml(composition.node(f"protocol/{name.split()[0]}"))) for name in names]
 
 
 def _yaml(value: Any) -> str:

@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 
-from mmbench.core import catalogue, config, images
+from mmbench.core import catalogue, hashing, images
 from mmbench.core.noise import random_stream
 from mmbench.data import base, cache
 from mmbench.data.cache import Cached, prepared
@@ -139,7 +139,7 @@ def test_the_cache_changes_no_hash():
     hashes = set()
     for cache_it in (True, False):
         cfg["module"]["cache"] = cfg["toy"]["module"]["cache"] = cache_it
-        hashes.add(config.config_hash(cfg))
+        hashes.add(hashing.config_hash(cfg))
     assert len(hashes) == 1
 
 

@@ -10,7 +10,7 @@ import yaml
 from hydra.utils import instantiate
 from PIL import Image
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, config, hashing
 from mmbench.core.images import read_rgb
 from mmbench.core.noise import random_stream
 from mmbench.data.batches import collate
@@ -282,12 +282,12 @@ def test_holes_are_part_of_what_a_row_is_and_those_of_training_of_what_a_trainin
     assert [plain["data"]["evaluation"]["mask"] for plain in margins[:2]] == [
         {"_target_": "mmbench.data.masks.Centre", "margin": margin} for margin in (0, 4)
     ]
-    assert len({config.config_hash(plain["data"]) for plain in margins}) == 3
+    assert len({hashing.config_hash(plain["data"]) for plain in margins}) == 3
     filled = config.composed([*WORDS, "+mask@data.toy.module.mask=tdanet_birds", "data.module.batch_size=4"])
     data = assembly.prepared_data(filled)
     assert data.mask is not None
     assert next(iter(data.train_dataloader()))["mask"].shape[1:] == (1, 64, 64)
-    assert config.config_hash(filled["data"]) != config.config_hash(config.composed(WORDS)["data"])
+    assert hashing.config_hash(filled["data"]) != hashing.config_hash(config.composed(WORDS)["data"])
 
 
 def test_a_command_line_adds_holes_to_any_protocol_and_without_there_are_none():

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition, config, construction, hashing
 from mmbench.core.images import opened
 from mmbench.core.noise import random_stream
 from mmbench.data.batches import as_floats
@@ -130,11 +130,11 @@ def test_fast_sees_maps_as_pictures(toy):
 
 
 def test_fast_is_a_protocol_of_its_own():
-    nodes = {name: config.node(f"preprocessing/{name}") for name in catalogue.names("preprocessing")}
-    assert len({config.config_hash(node) for node in nodes.values()}) == len(nodes)
-    assert isinstance(config.construct(nodes["exact"]), ShorterSide)
-    assert isinstance(config.construct(nodes["fast"]).exact, ShorterSide)
-    assert isinstance(config.construct(nodes["fast_squash"]).exact, Squash)
+    nodes = {name: composition.node(f"preprocessing/{name}") for name in catalogue.names("preprocessing")}
+    assert len({hashing.config_hash(node) for node in nodes.values()}) == len(nodes)
+    assert isinstance(construction.construct(nodes["exact"]), ShorterSide)
+    assert isinstance(construction.construct(nodes["fast"]).exact, ShorterSide)
+    assert isinstance(construction.construct(nodes["fast_squash"]).exact, Squash)
     plain = config.composed(["method=identity", "+preprocessing@protocol.preprocessing=fast"])
     assert plain["data"]["evaluation"]["preprocessing"] == nodes["fast"]
 

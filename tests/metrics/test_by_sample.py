@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing
 from torch import nn
 
-from mmbench.core import config, results
+from mmbench.core import composition, config, construction, results
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import Sample
@@ -318,7 +318,7 @@ def test_rows_are_summed_the_same_alone_and_on_any_number_of_threads(threads, sh
 
 @pytest.mark.parametrize("name", ["toy", "toy_scenes"])
 def test_a_text_is_embedded_the_same_beside_any_other(name, tmp_path):
-    extractor = config.construct(config.node(f"network/clip/{name}"), assets=str(tmp_path))
+    extractor = construction.construct(composition.node(f"network/clip/{name}"), assets=str(tmp_path))
     texts = [f"this bird has a {word} crown{more}" for word in ("red", "blue") for more in ("", " and a yellow belly")]
     together = extractor(texts)["embedding"]
     for row, text in enumerate(texts):

@@ -9,7 +9,8 @@ from hydra.utils import get_class
 from torch import nn
 
 from mmbench.core import config
-from mmbench.core.config import construct, node
+from mmbench.core.composition import node
+from mmbench.core.construction import construct
 from mmbench.core.noise import random_stream
 from mmbench.data.toy import birds as toy_birds
 from mmbench.data.toy import flowers as toy_flowers

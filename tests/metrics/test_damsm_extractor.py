@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmbench.core import config
+from mmbench.core import composition, config, construction
 from mmbench.core.cards import MissingAsset
 from mmbench.core.files import sha256_file, sha256_json
 from mmbench.core.images import from_uint8
@@ -75,7 +75,7 @@ def encoders(tmp_path):
 
 @pytest.fixture
 def damsm(encoders, tmp_path):
-    return config.construct(NODE, assets=tmp_path)
+    return construction.construct(NODE, assets=tmp_path)
 
 
 def test_texts_and_images_get_the_encoders_global_vectors(damsm, encoders, pixels):
@@ -116,7 +116,7 @@ def test_the_record_carries_the_hash_of_all_its_files(damsm, tmp_path):
 def test_a_vocabulary_of_another_size_is_refused(encoders, tmp_path):
     (tmp_path / "weights/vocabulary.bin").write_bytes(captions_pickle(WORDS[:-1]))
     with pytest.raises(ValueError, match=r"text_encoder\.bin: .*embedding\.weight has shape \(10, .* instead of \(9, "):
-        config.construct(NODE, assets=tmp_path)
+        construction.construct(NODE, assets=tmp_path)
 
 
 def test_a_text_of_unknown_words_is_refused(damsm):
@@ -131,7 +131,7 @@ def test_the_published_encoders_are_those_that_manigan_stands_on(data, words, tm
 
     monkeypatch.setattr("mmbench.core.cards.download", refused)
     official = config.composed(["method=damsm"])["method"]["official"][data]
-    node = config.node(f"network/damsm/{data}")
+    node = composition.node(f"network/damsm/{data}")
     assert node["card"] == official
     assert node["network"]["max_words"] == words
     metrics = {"sim": {"_target_": "mmbench.metrics.sim.Sim", "extractor": "damsm"}}

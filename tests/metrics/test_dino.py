@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, composition
 from mmbench.core.cards import Card
 from mmbench.metrics import Extractor
 from mmbench.networks.dino import DINO, resized_positions
@@ -183,7 +183,7 @@ def test_sides_are_torchvisions_for_every_shape(side):
     "name", ["dino/standard", "dino/dinov2_vitb14", "dinov2/standard", "clip/vitl14", "clip_336/standard"]
 )
 def test_a_card_names_all_that_a_score_depends_on(name):
-    node = config.node(f"network/{name}")
+    node = composition.node(f"network/{name}")
     resize = node["network"]["resize"]
     kind = resize["_target_"].rpartition(".")[2]
     words = {

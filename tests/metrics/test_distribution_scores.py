@@ -6,7 +6,7 @@ import torch
 from prdc import compute_prdc
 from vendi_score import vendi
 
-from mmbench.core import config
+from mmbench.core import composition, config
 from mmbench.core.images import from_uint8
 from mmbench.metrics import MetricSuite, build_suite
 from mmbench.metrics.density_coverage import Coverage, Density, density_and_coverage
@@ -149,7 +149,7 @@ DISTRIBUTION = ["fid", "kid", "precision", "recall", "density", "coverage", "ven
 
 @pytest.mark.parametrize("name", ["inception", "clip", "dinov2", "dino", "clip/toy_scenes", "inception/toy_flowers"])
 def test_every_distribution_score_takes_any_network(name, pixels, batch_of, tmp_path):
-    metrics = {metric: config.node(f"metric/{metric}") | {"extractor": name} for metric in DISTRIBUTION}
+    metrics = {metric: composition.node(f"metric/{metric}") | {"extractor": name} for metric in DISTRIBUTION}
     metrics["kid"] |= {"subsets": 3, "subset_size": 6}
     suite = build_suite(metrics, config.with_extractors(metrics, {}, "toy"), tmp_path)
     real, made = pixels(12, 0, 64), pixels(12, 1, 64) // 2
@@ -163,10 +163,12 @@ def test_every_distribution_score_takes_any_network(name, pixels, batch_of, tmp_
 
 
 def test_networks_that_give_no_features_are_refused(tmp_path):
-    lpips = config.node("network/lpips/toy")
+    lpips = composition.node("network/lpips/toy")
     for metric in ("fid", "vendi", "density"):
         with pytest.raises(ValueError, match=r"features of whole images for .*, found ToyLPIPS: choose another"):
-            build_suite({"one": config.node(f"metric/{metric}") | {"extractor": "lpips"}}, {"lpips": lpips}, tmp_path)
+            build_suite(
+                {"one": composition.node(f"metric/{metric}") | {"extractor": "lpips"}}, {"lpips": lpips}, tmp_path
+            )
 
 
 def test_too_few_images_are_refused(scored):
@@ -182,12 +184,12 @@ def test_too_few_images_are_refused(scored):
 def test_the_command_line_points_a_score_at_another_network():
     words = ["method=identity", "data=cub", "data.source=toy", "protocol.metrics.fid.extractor=dinov2"]
     plain = config.composed(words)
-    assert plain["protocol"]["extractors"]["dinov2"] == config.node("network/dinov2/toy")
+    assert plain["protocol"]["extractors"]["dinov2"] == composition.node("network/dinov2/toy")
     assert plain["settings"] == {"fid": "(extractor=dinov2)"}, "fid@toy is through the toy Inception"
     real = config.composed(["method=identity", "data=cub", words[3].replace("dinov2", "clip/vitl14")])
     assert real["protocol"]["extractors"]["clip/vitl14"]["name"].startswith("clip-vitl14")
     added = config.composed(["method=identity", "data=cub", "data.source=toy", "+metric@protocol.metrics.dino=dino"])
-    assert added["protocol"]["extractors"]["dino"] == config.node("network/dino/toy")
+    assert added["protocol"]["extractors"]["dino"] == composition.node("network/dino/toy")
     assert set(config.composed(words[:3])["protocol"]["extractors"]) == {"inception", "clip", "lpips"}
     assert Density.needs_reference
     assert Coverage.needs_reference

@@ -7,7 +7,7 @@ from PIL import Image
 from torchmetrics.functional.image import dists as peer
 from torchvision.models.vgg import cfgs, make_layers
 
-from mmbench.core.config import node
+from mmbench.core.composition import node
 from mmbench.core.files import sha256_file
 from mmbench.metrics import Extractor
 from mmbench.metrics.dists import DISTS

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmbench.core.config import composed, construct, node
+from mmbench.core.composition import node
+from mmbench.core.config import composed
+from mmbench.core.construction import construct
 from mmbench.core.images import from_uint8, to_uint8
 from mmbench.core.noise import random_stream
 from mmbench.data.batches import collate

@@ -8,7 +8,7 @@ import torch
 import write_tf_fixtures as written
 from PIL import Image
 
-from mmbench.core import catalogue, config
+from mmbench.core import catalogue, config, construction
 from mmbench.core.cards import Card, MissingAsset
 from mmbench.metrics import Extractor
 from mmbench.networks import inception_stackgan
@@ -82,4 +82,4 @@ def test_it_is_never_replaced_by_another(data, count, monkeypatch, tmp_path):
 
     monkeypatch.setattr("mmbench.core.cards.download", refused)
     with pytest.raises(MissingAsset, match=r"model\.ckpt of stackgan/inception_finetuned_models\.zip .*put it there"):
-        config.construct(node, assets=tmp_path)
+        construction.construct(node, assets=tmp_path)

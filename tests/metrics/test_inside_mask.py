@@ -6,7 +6,9 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from mmbench.core.config import composed, construct, node
+from mmbench.core.composition import node
+from mmbench.core.config import composed
+from mmbench.core.construction import construct
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import Sample
 from mmbench.metrics.inside_mask import (

@@ -13,7 +13,8 @@ from torchmetrics.functional.image.lpips import _LPIPS
 from torchvision.transforms import Normalize, Resize
 
 from mmbench.core.cards import Card
-from mmbench.core.config import construct, node
+from mmbench.core.composition import node
+from mmbench.core.construction import construct
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import random_stream

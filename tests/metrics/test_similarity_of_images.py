@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmbench.core.config import node, with_extractors
+from mmbench.core.composition import node
+from mmbench.core.config import with_extractors
 from mmbench.core.images import from_uint8
 from mmbench.core.noise import Sample, random_stream
 from mmbench.data.toy.birds import PARTS, describe, render, sample_bird

@@ -9,7 +9,8 @@ from torch import nn
 
 from mmbench.core.cards import MissingAsset
 from mmbench.core.catalogue import shipped
-from mmbench.core.config import construct, node
+from mmbench.core.composition import node
+from mmbench.core.construction import construct
 from mmbench.core.images import from_uint8
 from mmbench.metrics import Metric, MetricSuite, Score, build_suite
 from mmbench.metrics.clip_score import CLIPScore

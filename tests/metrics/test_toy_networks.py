@@ -9,7 +9,7 @@ import yaml
 from hydra.utils import instantiate
 from safetensors.torch import load_file
 
-from mmbench.core import config
+from mmbench.core import composition, config
 from mmbench.core.catalogue import shipped
 from mmbench.core.files import sha256_file
 from mmbench.core.images import from_uint8
@@ -431,8 +431,8 @@ def test_toy_flowers_are_judged_by_networks_of_flowers():
 
 
 def test_captioners_see_scenes_through_the_features_of_the_judge():
-    described = config.node("network/inception_trunk/toy_scenes")
-    judged = config.node("network/inception/toy_scenes")
+    described = composition.node("network/inception_trunk/toy_scenes")
+    judged = composition.node("network/inception/toy_scenes")
     assert described["card"] == judged["card"]
     trunk = frozen(instantiate(described["network"]), instantiate(described["card"]), "unused")
     judge = frozen(instantiate(judged["network"]), instantiate(judged["card"]), "unused")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmbench.core.config import construct, node
+from mmbench.core.composition import node
+from mmbench.core.construction import construct
 from mmbench.core.images import from_uint8, to_uint8
 from mmbench.core.noise import Sample
 from mmbench.data.batches import collate
