@@ -90,6 +90,18 @@ def test_a_claim_that_is_the_other_way_round_does_not_hold(tmp_path, drawn):
     assert found.outcome is Outcome.HOLDS  # an error is better where it is smaller
 
 
+def test_seeds_that_overlap_show_no_difference_whatever_their_images_say(tmp_path, drawn):
+    better = (drawn[0] + 0.3, drawn[1] + 0.1)
+    (found,) = Table(tmp_path).add("a", *better).add("b", drawn[0], drawn[1] + 0.15).judged(claim("a", "b"))
+    assert found.tests[0].adjusted < 0.05, "the mean over seeds is better in most images"
+    assert found.outcome is Outcome.NO_DIFFERENCE
+    assert found.tests[0].basis == "60 images, seeds: 2, which overlap"
+    (found,) = Table(tmp_path).add("a", *better).add("b", drawn[0], drawn[1]).judged(claim("a", "b"))
+    assert (found.outcome, found.tests[0].basis) == (Outcome.HOLDS, "60 images, seeds: 2")
+    (found,) = Table(tmp_path).add("a", *better).add("b", drawn[0] + 0.2).judged(claim("a", "b"))
+    assert found.outcome is Outcome.NO_DIFFERENCE, "one seed lies among two"
+
+
 def test_chance_is_no_difference(tmp_path, drawn):
     (found,) = Table(tmp_path).add("a", drawn[0]).add("b", drawn[1]).judged(claim("a", "b"))
     assert found.outcome is Outcome.NO_DIFFERENCE

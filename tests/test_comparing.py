@@ -93,6 +93,22 @@ def test_a_planted_difference_is_found_and_none_between_rows_that_are_alike(thre
     assert high - low == pytest.approx(4 * 0.1 * SHARED.std() / 60**0.5, rel=0.25), "two captions are no two images"
 
 
+def test_rows_whose_seeds_overlap_are_not_told_apart(tmp_path, compare):
+    apart = {0: scored(0.2, 0.01)[0], 1: scored(0.05, 0.01, (1,))[1]}
+    alike = {0: scored(0.0, 0.01)[0], 1: scored(0.1, 0.01, (1,))[1]}
+    found = compare(
+        experiment("a", "b", "c"),
+        a=value(tmp_path, apart),
+        b=value(tmp_path, alike),
+        c=value(tmp_path, scored(-0.1, 0.01, (0, 1))),
+    )
+    b, c = found["b"].compared, found["c"].compared
+    assert b.adjusted < 0.05, "the mean over seeds is lower in nearly every image"
+    assert (b.overlap, b.shown, c.overlap, c.shown) == (True, False, False, True)
+    line = tables.texts(list(found.values()))[1]
+    assert line["compared"].startswith("no difference shown (seeds overlap): -0.0")
+
+
 def test_p_is_corrected_over_the_page(three):
     ps = sorted(one.compared.p for one in three.values() if one.compared)
     assert sorted(one.compared.adjusted for one in three.values() if one.compared) == [2 * ps[0], max(2 * ps[0], ps[1])]

@@ -74,6 +74,7 @@ class Comparison:
         adjusted: p corrected for all tests of the page by Holm's method.
         images: how many images both rows have.
         least: the smallest that `adjusted` can be of as many tests on as many images, whatever the values.
+        overlap: whether values of single seeds of the two overlap: see `overlapping`.
     """
 
     with_: str
@@ -83,11 +84,19 @@ class Comparison:
     adjusted: float
     images: int
     least: float
+    overlap: bool = False
 
     @property
     def shown(self) -> bool:
         """Whether a difference is shown, of which one among all tests of a page is false by chance in 1 of 20."""
-        return self.adjusted < ALPHA
+        return self.adjusted < ALPHA and not self.overlap
+
+    @property
+    def said(self) -> str:
+        """What it amounts to, with the reason where images alone would have shown a difference."""
+        if self.shown:
+            return "differs"
+        return "no difference shown" + (" (seeds overlap)" if self.adjusted < ALPHA else "")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 
 from mmbench.pipeline.cells import ALPHA, Cell
-from mmbench.pipeline.comparing import Evidence, Halves, Images, direction
+from mmbench.pipeline.comparing import Evidence, Halves, Images, direction, overlapping
 from mmbench.pipeline.experiments import Claim, Experiment
 from mmbench.statistics.bootstrap import Floats
 from mmbench.statistics.paired import holm, paired_tests
@@ -40,7 +40,8 @@ class Test:
         interval: of the difference, 95 %.
         p: two-sided, of no difference; None where nothing was tested.
         adjusted: the same after Holm over all tests of the table's claims.
-        basis: what was tested over: `700 images, 3 seeds`.
+        basis: what was tested over: `700 images, seeds: 3`.
+        overlap: whether values of single seeds of the two overlap, so that no difference is shown, whatever p is.
         reason: why nothing was tested.
     """
 
@@ -54,13 +55,14 @@ class Test:
     p: float | None = None
     adjusted: float | None = None
     basis: str = ""
+    overlap: bool = False
     reason: str = ""
 
     @property
     def outcome(self) -> Outcome:
         if self.adjusted is None or self.difference is None:
             return Outcome.UNDECIDED
-        if self.adjusted >= ALPHA:
+        if self.adjusted >= ALPHA or self.overlap:
             return Outcome.NO_DIFFERENCE
         return Outcome.HOLDS if self.difference > 0 else Outcome.FAILS
 
@@ -100,8 +102,8 @@ def tested(experiment: Experiment, cells: Sequence[Cell], results: str | Path) -
     """The claims of an experiment, each with its tests on the records at hand.
 
     Tested is as tables test their rows (`comparing.compared`): over the images that both have, each with all its
-    captions, draws and seeds. Where records keep nothing of images, over seeds, of which there have to be three
-    (Student's t, in pairs).
+    captions, draws and seeds; where their seeds overlap no difference is shown. Where records keep nothing of images,
+    over seeds, of which there have to be three (Student's t, in pairs).
 
     Args:
         cells: of the table.
@@ -165,7 +167,9 @@ def _test(
         return replace(found, reason=f"nobody says in which direction {metric} is better"), None
     one, other = evidence.of(first.value), evidence.of(second.value)
     seeds = " and ".join(map(str, sorted({len(first.value.by_seed), len(second.value.by_seed)})))
-    basis = f"{{:,}} images, seeds: {seeds}"
+    overlap = overlapping(first.value, second.value)
+    found = replace(found, overlap=overlap)
+    basis = f"{{:,}} images, seeds: {seeds}" + (", which overlap" if overlap else "")
     if isinstance(one, Images) and isinstance(other, Images):
         both = [key for key in one.ids if key in other.means]
         if len(both) > 1:
@@ -175,7 +179,7 @@ def _test(
         mean = sign * ((first.value.mean or 0.0) - (second.value.mean or 0.0))
         interval, p = judged(mean, sign * (one.deviations - other.deviations))
         return replace(found, difference=mean, interval=interval, p=p, basis=basis.format(one.count)), None
-    return _over_seeds(found, first, second, sign), None
+    return _over_seeds(replace(found, overlap=False), first, second, sign), None
 
 
 def _over_seeds(found: Test, first: Cell, second: Cell, sign: int) -> Test:

@@ -1,7 +1,7 @@
 """Cells beside each other: intervals over images, which is best, and which of them differ by more than chance.
 
 An image is a cluster: all its captions, draws and seeds are drawn, or exchanged, together. Seeds are not drawn: their
-spread is shown beside.
+spread is shown beside, and rows whose seeds overlap are not told apart, whatever the images say of these trainings.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -175,9 +175,23 @@ def compared(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
     tests = _tested(found, done, pairs)
     adjusted, least = holm([test.p for test in tests.values()]), holm([test.smallest for test in tests.values()])
     for ((place, other), test), p, smallest in zip(tests.items(), adjusted, least, strict=True):
-        facts = Comparison(done[other].method, test.difference, test.interval, test.p, p, test.clusters, smallest)
+        facts = Comparison(
+            *(done[other].method, test.difference, test.interval, test.p, p, test.clusters, smallest),
+            overlap=overlapping(cells[place].value, cells[other].value),
+        )
         done[place] = replace(done[place], compared=facts)
     return done
+
+
+def overlapping(one: Value, other: Value) -> bool:
+    """Whether neither of two values lies, in each of its seeds, above all seeds of the other.
+
+    Of one seed each nothing is known, and they do not overlap.
+    """
+    first, second = one.by_seed.values(), other.by_seed.values()
+    if len(first) < 2 and len(second) < 2:
+        return False
+    return max(first) >= min(second) and max(second) >= min(first)
 
 
 def _columns(cells: Sequence[Cell]) -> dict[tuple[str, str], list[int]]:

@@ -26,7 +26,7 @@ NUMBERS = ("published", "reproduced", "difference")
 COMPARED = "compared"  # a column more, of tables whose rows were compared
 PLAIN = (  # columns more of CSV, numbers as they are
     "mean", "spread", "interval low", "interval high", "rank", "compared with", "apart", "apart low", "apart high", "p",
-    "p adjusted", "images",
+    "p adjusted", "images", "seeds overlap",
 )  # fmt: skip
 EMPHASIS = {  # what stands around the best value of a column, and around the second
     "text": {},
@@ -108,7 +108,8 @@ def _of_comparisons(cells: Sequence[Cell]) -> list[str]:
             f"{TIED}: no difference is shown from the row that a value is compared with ({rows}); that is a result, "
             f"and not that they are equal. Tests are paired, on the {counted} images that both rows have: of means by "
             "permutation, of scores of whole sets by Student's t over halves of the images; p is corrected by Holm's "
-            f"method for all {len(tests)} tests of this page. Images are drawn, seeds are not."
+            f"method for all {len(tests)} tests of this page. Images are drawn, seeds are not: rows "
+            "whose seeds overlap are not told apart, either."
         )
         if blind := sum(test.least >= ALPHA for test in tests):
             lines.append(
@@ -210,7 +211,7 @@ def _compared(cell: Cell) -> str:
     ends = ", ".join(_signed(end, cell.digits) for end in test.interval)
     p = f"p = {test.adjusted:.2g}" if test.adjusted >= 0.0001 else "p < 0.0001"
     found = f"{_signed(test.difference, cell.digits)} [{ends}] from {test.with_}, {p}"
-    return found if test.shown else f"no difference shown: {found}"
+    return found if test.shown else f"{test.said}: {found}"
 
 
 def columns(cells: Sequence[Cell]) -> list[str]:
@@ -248,6 +249,7 @@ def _plain(cell: Cell) -> list[Any]:
     low, high = cell.interval or (None, None)
     test = cell.compared
     tested = [test.with_, test.difference, *test.interval, test.p, test.adjusted, test.images] if test else [None] * 7
+    tested.append(test.overlap if test else None)
     rank = None if cell.rank is None else str(cell.rank)  # pandas would write 1.0
     return [cell.value.mean, cell.spread, low, high, rank, *tested]
 

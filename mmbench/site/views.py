@@ -175,9 +175,8 @@ def _hint(cell: Cell, line: Mapping[str, str], better: str) -> str:
         lines.append("by seed: " + ", ".join(f"{value:.4g}" for value in cell.value.by_seed.values()))
     if test := cell.compared:
         low, high = test.interval
-        said = "differs" if test.shown else "no difference shown"
         lines.append(
-            f"minus {test.with_}: {test.difference:+.4g} ({low:+.4g} to {high:+.4g}), {said}, {_p(test.adjusted)}"
+            f"minus {test.with_}: {test.difference:+.4g} ({low:+.4g} to {high:+.4g}), {test.said}, {_p(test.adjusted)}"
         )
     if cell.published:
         lines.append(f"published {line['published']}")
