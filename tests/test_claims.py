@@ -74,6 +74,7 @@ def test_a_claim_holds_where_each_comparison_is_shown(tmp_path, drawn):
     assert [test.printed for test in found.tests] == [True, True]
     assert found.tests[0].difference == pytest.approx(0.2)
     assert found.tests[0].basis == "60 images, seeds: 1"
+    assert found.said == {"birds": "holds (one seed)"}
     low, high = found.tests[1].interval
     assert low < found.tests[1].difference < high
 
@@ -98,6 +99,7 @@ def test_seeds_that_overlap_show_no_difference_whatever_their_images_say(tmp_pat
     assert found.tests[0].basis == "60 images, seeds: 2, which overlap"
     (found,) = Table(tmp_path).add("a", *better).add("b", drawn[0], drawn[1]).judged(claim("a", "b"))
     assert (found.outcome, found.tests[0].basis) == (Outcome.HOLDS, "60 images, seeds: 2")
+    assert found.said == {"birds": "holds"}
     (found,) = Table(tmp_path).add("a", *better).add("b", drawn[0] + 0.2).judged(claim("a", "b"))
     assert found.outcome is Outcome.NO_DIFFERENCE, "one seed lies among two"
 
@@ -142,7 +144,7 @@ def test_one_comparison_that_fails_outweighs_those_that_hold(tmp_path, drawn):
     (found,) = table.judged(claim("a", "b", "c"))
     assert [test.outcome for test in found.tests] == [Outcome.HOLDS, Outcome.FAILS]
     assert found.outcome is Outcome.FAILS
-    assert found.outcomes == {"birds": Outcome.FAILS}
+    assert found.said == {"birds": "does not hold (one seed)"}
 
 
 def test_columns_of_a_row_are_compared(tmp_path):

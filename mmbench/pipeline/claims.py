@@ -41,6 +41,7 @@ class Test:
         p: two-sided, of no difference; None where nothing was tested.
         adjusted: the same after Holm over all tests of the table's claims.
         basis: what was tested over: `700 images, seeds: 3`.
+        single: whether neither of the two has more than one seed.
         overlap: whether values of single seeds of the two overlap, so that no difference is shown, whatever p is.
         reason: why nothing was tested.
     """
@@ -55,6 +56,7 @@ class Test:
     p: float | None = None
     adjusted: float | None = None
     basis: str = ""
+    single: bool = False
     overlap: bool = False
     reason: str = ""
 
@@ -79,12 +81,17 @@ class Tested:
         return overall(self.tests)
 
     @property
-    def outcomes(self) -> dict[str, Outcome]:
-        """Data set to what the tests on it amount to."""
-        found: dict[str, list[Test]] = defaultdict(list)
+    def said(self) -> dict[str, str]:
+        """Data set to what the tests on it amount to, and whether of one training each: others may have it otherwise."""
+        by_data: dict[str, list[Test]] = defaultdict(list)
         for test in self.tests:
-            found[test.data].append(test)
-        return {data: overall(tests) for data, tests in found.items()}
+            by_data[test.data].append(test)
+        found = {}
+        for data, tests in by_data.items():
+            outcome = overall(tests)
+            alone = outcome is not Outcome.UNDECIDED and any(test.single for test in tests)
+            found[data] = f"{outcome}{' (one seed)' if alone else ''}"
+        return found
 
     @property
     def missing(self) -> list[str]:
@@ -168,7 +175,7 @@ def _test(
     one, other = evidence.of(first.value), evidence.of(second.value)
     seeds = " and ".join(map(str, sorted({len(first.value.by_seed), len(second.value.by_seed)})))
     overlap = overlapping(first.value, second.value)
-    found = replace(found, overlap=overlap)
+    found = replace(found, overlap=overlap, single=max(len(first.value.by_seed), len(second.value.by_seed)) < 2)
     basis = f"{{:,}} images, seeds: {seeds}" + (", which overlap" if overlap else "")
     if isinstance(one, Images) and isinstance(other, Images):
         both = [key for key in one.ids if key in other.means]
