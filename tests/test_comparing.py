@@ -6,6 +6,7 @@ from itertools import count
 import numpy as np
 import pytest
 
+from mmbench.core import catalogue
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
 from mmbench.pipeline import by_sample, comparing, sampled, tables
@@ -155,11 +156,9 @@ def test_a_row_can_be_named_that_all_are_compared_with(tmp_path, compare):
 
 
 def test_a_row_to_compare_with_has_to_be_in_the_table(tmp_path, monkeypatch):
-    from mmbench.pipeline import experiments
-
-    text = (experiments.shipped("experiments") / "demo.yaml").read_text(encoding="utf-8")
+    text = (catalogue.shipped("experiments") / "demo.yaml").read_text(encoding="utf-8")
     (tmp_path / "demo.yaml").write_text(text + "compared_with: nobody\n", encoding="utf-8")
-    monkeypatch.setattr(experiments, "shipped", lambda _: tmp_path)
+    monkeypatch.setattr(catalogue, "shipped", lambda _: tmp_path)
     with pytest.raises(ValueError, match=r"compared_with.*nobody"):
         load("demo")
 

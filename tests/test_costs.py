@@ -380,7 +380,6 @@ def test_a_cost_is_written_by_its_kind(name, mean, text):
 def test_a_mistake_about_costs_is_named(tmp_path, monkeypatch, change, said):
     shipped = catalogue.shipped
     (tmp_path / "x.yaml").write_text(yaml.safe_dump({**CONTENT, **change}))
-    monkeypatch.setattr(experiments, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
-    monkeypatch.setattr(experiments, "names", lambda group: ["x"])
+    monkeypatch.setattr(catalogue, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
     with pytest.raises(ValueError, match=said):
         load("x")

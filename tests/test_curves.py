@@ -40,8 +40,7 @@ STROKES, LARGE, SMALL = "L1 strokes 30 %", "L1 rectangle 30 %", "L1 rectangle 7.
 def written(tmp_path, monkeypatch):
     """Writes the experiment `areas` with some keys changed, and loads it."""
     shipped = catalogue.shipped
-    monkeypatch.setattr(experiments, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
-    monkeypatch.setattr(experiments, "names", lambda group: ["areas"])
+    monkeypatch.setattr(catalogue, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
 
     def write(**changes):
         (tmp_path / "areas.yaml").write_text(yaml.safe_dump({**yaml.safe_load(FILE), **changes}, sort_keys=False))

@@ -7,7 +7,7 @@ import yaml
 from rich.console import Console
 
 from mmbench.core import catalogue
-from mmbench.pipeline import experiments, tables
+from mmbench.pipeline import tables
 from mmbench.pipeline.cells import Cell, Value, Verdict, harmonic_mean, marked
 from mmbench.pipeline.experiments import load
 from mmbench.pipeline.lookup import row_config
@@ -38,8 +38,7 @@ L1 = {"good": (0.1, 0.2), "half": (0.1, 0.45), "bad": (0.3, 0.5), "mean": (0.3, 
 def holes(tmp_path, monkeypatch):
     """Makes the experiment `holes` of its file, with other keys laid over it."""
     shipped = catalogue.shipped
-    monkeypatch.setattr(experiments, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
-    monkeypatch.setattr(experiments, "names", lambda group: ["holes"])
+    monkeypatch.setattr(catalogue, "shipped", lambda name: tmp_path if "conf" not in name else shipped(name))
 
     def load_with(**change):
         (tmp_path / "holes.yaml").write_text(yaml.safe_dump({**yaml.safe_load(FILE), **change}))

@@ -36,7 +36,6 @@ from rich.table import Table
 from mmbench.__main__ import COMMANDS
 from mmbench.__main__ import main as mmbench
 from mmbench.core import catalogue, command_line, composition, results
-from mmbench.pipeline import experiments as experiments_of
 
 HELP = """usage: python -m mmbench.maintenance.drill [rounds=N] [seed=N] [folder=FOLDER]
 
@@ -538,7 +537,6 @@ def ship(folder: Path, experiments: Mapping[str, Any], changes: Mapping[str, Any
         content = composition.laid_over(yaml.safe_load(path.read_text(encoding="utf-8")), keys)
         path.write_text(f"# Of a drill\n{yaml.safe_dump(content, sort_keys=False)}", encoding="utf-8")
     catalogue.shipped = lambda name: folder / name if (folder / name).is_dir() else shipped(name)
-    experiments_of.shipped = catalogue.shipped
     composition.forget()
 
 

@@ -82,7 +82,7 @@ class Tested:
 
     @property
     def said(self) -> dict[str, str]:
-        """Data set to what the tests on it amount to, and whether of one training each: others may have it otherwise."""
+        """Data set to what the tests on it amount to, and whether of one training each, as others need not be."""
         by_data: dict[str, list[Test]] = defaultdict(list)
         for test in self.tests:
             by_data[test.data].append(test)

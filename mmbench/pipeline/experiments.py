@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from mmbench.core.catalogue import names, shipped, unknown
+from mmbench.core import catalogue
+from mmbench.core.catalogue import unknown
 from mmbench.core.command_line import integers
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -293,9 +294,9 @@ def load(name: str) -> Experiment:
             that the table does not have; metrics of toy data are to go into several columns; columns are no
             places of a curve; a comparison, or a claim, is one of metrics or with rows that the table does not have.
     """
-    if name not in names("experiment"):
-        unknown("experiment", name, names("experiment"))
-    path = shipped("experiments") / f"{name}.yaml"
+    if name not in catalogue.names("experiment"):
+        unknown("experiment", name, catalogue.names("experiment"))
+    path = catalogue.shipped("experiments") / f"{name}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
         experiment = parsed(name, content)
@@ -452,7 +453,7 @@ def parsed(name: str, content: Mapping[str, Any]) -> Experiment:
 
 def costs_of(name: str) -> set[str]:
     """The keys of costs that an experiment's table shows, on any source; none where there is no such experiment."""
-    if name not in names("experiment"):
+    if name not in catalogue.names("experiment"):
         return set()
     experiment = load(name)
     return {COSTS[shown][0] for source in experiment.sources for shown in experiment.on(source).costs}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mmbench.core.catalogue import names, shipped
+from mmbench.core import catalogue
 from mmbench.core.results import Result
 from mmbench.pipeline.experiments import Experiment, Row, load
 
@@ -73,7 +73,7 @@ def allowed_deviation(experiment: Experiment, shown: str, numbers: Mapping[str, 
 
 def printed(record: Result) -> dict[str, float]:
     """The published numbers that a record's scores are compared with, by the names of these; often none."""
-    if record.experiment not in names("experiment"):
+    if record.experiment not in catalogue.names("experiment"):
         return {}
     experiment, source = load(record.experiment), record.row["source"]
     if source != experiment.sources[0]:
@@ -92,7 +92,7 @@ def printed(record: Result) -> dict[str, float]:
 
 def listed(experiment: Experiment) -> dict[str, list[dict[str, str]]]:
     """The published numbers that the experiment lists without computing them, as the CSV has them, by its names."""
-    path = shipped("results/published") / f"{experiment.published}.csv"
+    path = catalogue.shipped("results/published") / f"{experiment.published}.csv"
     return {
         name: [
             line
@@ -105,7 +105,7 @@ def listed(experiment: Experiment) -> dict[str, list[dict[str, str]]]:
 
 def _numbers(experiment: Experiment, row: Row, selected: Mapping[str, str], wanted: set[str]) -> dict[str, Published]:
     """The numbers of some metrics by published name, in the lines of the CSV that the row and `selected` select."""
-    path = shipped("results/published") / f"{experiment.published}.csv"
+    path = catalogue.shipped("results/published") / f"{experiment.published}.csv"
     lines: Sequence[dict[str, str]] = _lines(path, path.stat().st_mtime_ns)
     for column, value in {**experiment.select, **row.published, **selected}.items():
         if lines and column not in lines[0]:

@@ -10,7 +10,6 @@ from small import CSV, LINT, WORDS, experiment
 
 from mmbench.commands import report, reproduce
 from mmbench.core import catalogue
-from mmbench.pipeline import experiments
 
 
 @contextmanager
@@ -19,8 +18,7 @@ def working_in(place: Path, toy_assets: Path) -> Iterator[None]:
     shipped = catalogue.shipped
     own = {"experiments": place / "experiments", "results/published": place / "published"}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (catalogue, experiments):
-            patch.setattr(module, "shipped", lambda folder: own.get(folder) or shipped(folder))
+        patch.setattr(catalogue, "shipped", lambda folder: own.get(folder) or shipped(folder))
         patch.setenv("MMBENCH_HOME", str(toy_assets))
         patch.delenv("MMBENCH_RUNS", raising=False)
         patch.delenv("MMBENCH_RESULTS", raising=False)
