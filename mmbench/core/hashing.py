@@ -5,8 +5,7 @@ from typing import Any
 from mmbench.core.files import sha256_json
 
 # What changes neither an image nor a score: where files lie, and how the work is cut up. Embeddings that lie somewhere
-# are in the fingerprint of the data. Of a method's `training`
-# everything counts, the size of its batches first.
+# are in the fingerprint of the data. Of a method's `training` everything counts, the size of its batches first.
 NEUTRAL = frozenset({"assets", "root", "batch_size", "num_workers", "cache", "embeddings"})
 
 

@@ -174,7 +174,8 @@ def _test(
         return replace(found, reason=f"nobody says in which direction {metric} is better"), None
     one, other = evidence.of(first.value), evidence.of(second.value)
     seeds = " and ".join(map(str, sorted({len(first.value.by_seed), len(second.value.by_seed)})))
-    overlap = overlapping(first.value, second.value)
+    # Columns of one row are of the same trainings, whose seeds belong together.
+    overlap = first.method != second.method and overlapping(first.value, second.value)
     found = replace(found, overlap=overlap, single=max(len(first.value.by_seed), len(second.value.by_seed)) < 2)
     basis = f"{{:,}} images, seeds: {seeds}" + (", which overlap" if overlap else "")
     if isinstance(one, Images) and isinstance(other, Images):

@@ -186,10 +186,10 @@ def compared(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
 def overlapping(one: Value, other: Value) -> bool:
     """Whether neither of two values lies, in each of its seeds, above all seeds of the other.
 
-    Of one seed each nothing is known, and they do not overlap.
+    Where neither has several, or one has none of its own, nothing is known, and they do not overlap.
     """
     first, second = one.by_seed.values(), other.by_seed.values()
-    if len(first) < 2 and len(second) < 2:
+    if max(len(first), len(second)) < 2 or not (first and second):
         return False
     return max(first) >= min(second) and max(second) >= min(first)
 
