@@ -6,7 +6,7 @@ import pytest
 from mmbench.core import catalogue
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
-from mmbench.pipeline import by_sample, claims
+from mmbench.pipeline import by_sample, claims, comparing
 from mmbench.pipeline.cells import Cell, Value, Verdict
 from mmbench.pipeline.claims import Outcome
 from mmbench.pipeline.experiments import Claim, load, parsed
@@ -102,6 +102,14 @@ def test_seeds_that_overlap_show_no_difference_whatever_their_images_say(tmp_pat
     assert found.said == {"birds": "holds"}
     (found,) = Table(tmp_path).add("a", *better).add("b", drawn[0] + 0.2).judged(claim("a", "b"))
     assert found.outcome is Outcome.NO_DIFFERENCE, "one seed lies among two"
+
+
+def test_values_without_a_seed_of_their_own_overlap_with_nothing():
+    known, none = Value({0: 0.1, 1: 0.2}, 0.15), Value({}, 0.15)
+    assert not comparing.overlapping(known, none)
+    assert not comparing.overlapping(none, known)
+    assert not comparing.overlapping(Value({0: 0.1}, 0.1), Value({0: 0.1}, 0.1)), "of one seed each nothing is known"
+    assert comparing.overlapping(known, Value({0: 0.15}, 0.15))
 
 
 def test_chance_is_no_difference(tmp_path, drawn):

@@ -1,7 +1,7 @@
 """Says what differences a table can show."""
 
 from mmbench.core import catalogue, command_line, config, results
-from mmbench.pipeline.experiments import Experiment, load, require_own_protocols, seeds_of
+from mmbench.pipeline.experiments import Experiment, load, require_all_rows, seeds_of
 from mmbench.pipeline.sheets import FORMATS, rendered
 
 HELP = f"""usage: mmbench power experiment=NAME [data.source=toy|real] [difference=D metric=M] [key=value ...]
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     options = ("experiment", "data.source", "difference", "metric", "seeds", "format")
     own, rest = command_line.split_options(arguments, options)
     command_line.require_said(own)
-    require_own_protocols(rest)
+    require_all_rows(rest)
     if "experiment" not in own:
         raise ValueError(
             f"expected experiment=NAME, found none: choose from {', '.join(catalogue.names('experiment'))}"

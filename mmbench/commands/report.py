@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mmbench.core import catalogue, checking, command_line, config
-from mmbench.pipeline.experiments import load, require_own_protocols
+from mmbench.pipeline.experiments import load, require_all_rows
 
 OUT = "site"
 HELP = """usage: mmbench report [out=site] [experiment=NAME,NAME] [key=value ...]
@@ -20,7 +20,7 @@ of any network.
 def main(arguments: list[str]) -> int:
     own, rest = command_line.split_options(arguments, ("out", "experiment"))
     command_line.require_said(own)
-    require_own_protocols(rest)
+    require_all_rows(rest)
     names = command_line.listed(own.get("experiment", "")) or catalogue.names("experiment")
     for name in names:
         load(name)  # a mistake is said at once

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmbench.core import catalogue, command_line, config, results
 from mmbench.core.files import RESULTS, require_writable, write_text
-from mmbench.pipeline.experiments import Experiment, load, require_own_protocols, seeds_of
+from mmbench.pipeline.experiments import Experiment, load, require_all_rows, seeds_of
 from mmbench.pipeline.sheets import FORMATS
 
 BY = ("class", "attribute", "caption_length", "object_count", "mask_area")
@@ -20,17 +20,6 @@ Prints the table of an experiment from the newest records of its current configu
 results/tables/, with how stable the ranking of its rows is, and with figures beside it where the experiment has a
 `curve` or `fronts`. Without experiment=: every experiment that has records.
 """
-
-
-def _require_heard(words: Sequence[str]) -> None:
-    """Refuses words that choose a row: a page has all rows of its experiment.
-
-    Raises:
-        ValueError: names the word.
-    """
-    require_own_protocols(words)
-    if chosen := [word for word in words if word.startswith(("method=", "data="))]:
-        raise ValueError(f"expected words for all rows of a table, found {chosen[0]}: `mmbench reproduce` takes it")
 
 
 def _require_groups(own: dict[str, str]) -> None:
@@ -101,7 +90,7 @@ def main(arguments: list[str]) -> int:
     own, rest = command_line.split_options(arguments, options)
     command_line.require_said(own)
     _require_groups(own)
-    _require_heard(rest)
+    require_all_rows(rest)
     form = own.get("format", "")
     if form and form not in FORMATS:
         catalogue.unknown("format", form, FORMATS)

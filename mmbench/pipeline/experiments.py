@@ -432,6 +432,17 @@ def require_own_protocols(words: Sequence[str]) -> None:
         raise ValueError(f"expected the protocols of the experiment, found {chosen[0]}: evaluate a method under it")
 
 
+def require_all_rows(words: Sequence[str]) -> None:
+    """Refuses words that choose a row or a protocol: a page has all rows of its experiment, under its own protocols.
+
+    Raises:
+        ValueError: names the word.
+    """
+    require_own_protocols(words)
+    if chosen := [word for word in words if word.startswith(("method=", "data="))]:
+        raise ValueError(f"expected words for all rows of a table, found {chosen[0]}: `mmbench reproduce` takes it")
+
+
 def parsed(name: str, content: Mapping[str, Any]) -> Experiment:
     """An experiment from what its file says.
 

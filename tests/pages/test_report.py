@@ -175,6 +175,9 @@ def test_words_that_are_wrong_are_said_at_once(at_work):
         report.main(["experiment=smal"])
     with pytest.raises(ValueError, match="expected out=VALUE"):
         report.main(["out="])
+    for word in ("method=identity", "data=cub"):
+        with pytest.raises(ValueError, match=f"expected words for all rows of a table, found {word}"):
+            report.main(["experiment=small", word])
 
 
 def test_losses_are_read_from_the_log_of_a_training(tmp_path):
