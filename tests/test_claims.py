@@ -153,6 +153,9 @@ def test_one_comparison_that_fails_outweighs_those_that_hold(tmp_path, drawn):
     assert [test.outcome for test in found.tests] == [Outcome.HOLDS, Outcome.FAILS]
     assert found.outcome is Outcome.FAILS
     assert found.said == {"birds": "does not hold (one seed)"}
+    many = Table(tmp_path).add("a", drawn[0], drawn[0] + 0.01).add("b", drawn[0] + 0.3, drawn[1] + 0.3)
+    (found,) = many.add("c", drawn[0] - 0.2).judged(claim("a", "b", "c"))
+    assert found.said == {"birds": "does not hold"}, "which two seeds each say"
 
 
 def test_columns_of_a_row_are_compared(tmp_path):

@@ -89,7 +89,7 @@ class Tested:
         found = {}
         for data, tests in by_data.items():
             outcome = overall(tests)
-            alone = outcome is not Outcome.UNDECIDED and any(test.single for test in tests)
+            alone = outcome is not Outcome.UNDECIDED and any(test.single for test in tests if test.outcome is outcome)
             found[data] = f"{outcome}{' (one seed)' if alone else ''}"
         return found
 

@@ -87,10 +87,19 @@ class Strip:
 
 
 def folders(runs: str | Path) -> dict[str, Path]:
-    """Run key to the run folder that has its images."""
+    """Run key to the run folder that has its images.
+
+    Raises:
+        ValueError: a manifest is damaged; names it.
+    """
     found = {}
     for path in sorted(Path(runs).glob("*/*/manifest.json")):
-        found[json.loads(path.read_text(encoding="utf-8"))["run_key"]] = path.parent
+        try:
+            found[json.loads(path.read_text(encoding="utf-8"))["run_key"]] = path.parent
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"expected a manifest with a run_key, found {path} damaged ({error}): delete its folder"
+            ) from None
     return found
 
 

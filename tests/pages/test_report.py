@@ -11,7 +11,7 @@ from small import LINT, WORDS
 from mmbench.commands import report
 from mmbench.core.files import sha256_bytes
 from mmbench.pipeline.stages import Stage
-from mmbench.site import building, charts, gathering
+from mmbench.site import building, charts, gathering, samples
 
 
 class Page(HTMLParser):
@@ -178,6 +178,15 @@ def test_words_that_are_wrong_are_said_at_once(at_work):
     for word in ("method=identity", "data=cub"):
         with pytest.raises(ValueError, match=f"expected words for all rows of a table, found {word}"):
             report.main(["experiment=small", word])
+
+
+@pytest.mark.parametrize("text", ["[]", '{"run_key": ', "{}"])
+def test_a_damaged_manifest_is_named(tmp_path, text):
+    path = tmp_path / "row" / "seed" / "manifest.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"found {path} damaged"):
+        samples.folders(tmp_path)
 
 
 def test_losses_are_read_from_the_log_of_a_training(tmp_path):
