@@ -46,8 +46,8 @@ def main(arguments: list[str]) -> int:
     cells = cells_of(experiment, source, seeds, rest, paths, held, experiment.rows)
     cells = compared(experiment, cells, paths["results"])
     values = taking_part(experiment, cells, of_table(experiment, cells, paths["results"]))
-    comparisons = sum(cell.compared is not None for cell in cells)
-    plans = planning.plans(values, max(1, comparisons), own.get("metric"), wanted)
+    comparisons = max((cell.compared.tests for cell in cells if cell.compared), default=1)
+    plans = planning.plans(values, comparisons, own.get("metric"), wanted)
     if not plans:
         raise ValueError(
             f"expected two rows of {experiment.name} with values by sample of {own.get('metric', 'a metric')}, found "

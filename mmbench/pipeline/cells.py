@@ -71,10 +71,12 @@ class Comparison:
         difference: this row's mean over images minus the other's.
         interval: its 95 % interval over images.
         p: two-sided, of this test alone.
-        adjusted: p corrected for all tests of the page by Holm's method.
+        adjusted: p corrected by Holm's method for all `tests` of the page.
         images: how many images both rows have.
         least: the smallest that `adjusted` can be of as many tests on as many images, whatever the values.
-        overlap: whether values of single seeds of the two overlap: see `overlapping`.
+        overlap: whether values of single seeds of the two overlap (`comparing.overlapping`).
+        tests: how many p are corrected together. Where the images say which row is best they choose the pairs, too, and
+            each pair of a column counts.
     """
 
     with_: str
@@ -84,7 +86,8 @@ class Comparison:
     adjusted: float
     images: int
     least: float
-    overlap: bool = False
+    overlap: bool
+    tests: int
 
     @property
     def shown(self) -> bool:

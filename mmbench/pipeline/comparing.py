@@ -4,6 +4,7 @@ An image is a cluster: all its captions, draws and seeds are drawn, or exchanged
 spread is shown beside, and rows whose seeds overlap are not told apart, whatever the images say of these trainings.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -149,7 +150,8 @@ def compared(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
 
     Compared are rows that are no references, have learned what the metric tells and are not outdated, each with the
     best of its data set (or with the row that the experiment names in `compared_with`), on the images that both have.
-    The p of all tests are corrected together.
+    The p of all tests are corrected together; where the best is the one that these images show, for all pairs of a
+    column, since whichever is best by chance would have been compared. Rows whose seeds overlap are not told apart.
 
     Args:
         results: the folder of all records.
@@ -172,12 +174,13 @@ def compared(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
         best = max(taking, key=lambda place: sign * (cells[place].value.mean or 0.0))
         against = _named(experiment.compared_with, cells, places) if experiment.compared_with else best
         pairs += [(place, against) for place in taking if against is not None and place != against]
-    tests = _tested(found, done, pairs)
-    adjusted, least = holm([test.p for test in tests.values()]), holm([test.smallest for test in tests.values()])
+    tests, number = _tested(found, done, pairs, bool(experiment.compared_with))
+    adjusted = holm([test.p for test in tests.values()], number)
+    least = holm([test.smallest for test in tests.values()], number)
     for ((place, other), test), p, smallest in zip(tests.items(), adjusted, least, strict=True):
+        overlap = overlapping(cells[place].value, cells[other].value)
         facts = Comparison(
-            *(done[other].method, test.difference, test.interval, test.p, p, test.clusters, smallest),
-            overlap=overlapping(cells[place].value, cells[other].value),
+            done[other].method, test.difference, test.interval, test.p, p, test.clusters, smallest, overlap, number
         )
         done[place] = replace(done[place], compared=facts)
     return done
@@ -254,9 +257,13 @@ def _with_interval(cell: Cell, found: Images | Halves | str) -> Cell:
 
 
 def _tested(
-    found: Sequence[Images | Halves | str], cells: Sequence[Cell], pairs: Sequence[tuple[int, int]]
-) -> dict[tuple[int, int], Tested]:
-    """The tests of those pairs of cells of which enough is known."""
+    found: Sequence[Images | Halves | str], cells: Sequence[Cell], pairs: Sequence[tuple[int, int]], named: bool
+) -> tuple[dict[tuple[int, int], Tested], int]:
+    """The tests of those pairs of cells of which enough is known, and for how many their p are to be corrected.
+
+    Args:
+        named: whether the experiment, and not the images, says with which row others are compared.
+    """
     differences: dict[tuple[int, int], Floats] = {}
     tests: dict[tuple[int, int], Tested] = {}
     for place, other in pairs:
@@ -269,6 +276,7 @@ def _tested(
             apart = (cells[place].value.mean or 0.0) - (cells[other].value.mean or 0.0)
             interval, p = judged(apart, one.deviations - two.deviations)
             tests[place, other] = Tested(apart, interval, p, one.count)
-    number = len(tests) + len(differences)
+    against = Counter(other for _, other in (*tests, *differences))
+    number = sum(count if named else count * (count + 1) // 2 for count in against.values())
     tests |= dict(zip(differences, paired_tests(list(differences.values()), number), strict=True))
-    return {pair: tests[pair] for pair in pairs if pair in tests}
+    return {pair: tests[pair] for pair in pairs if pair in tests}, number

@@ -19,7 +19,9 @@ EXPLAINED = (
     "Smallest difference: what the typical pair of rows (the median of those with most seeds) must differ by to be "
     f"shown with power {POWER:g} by a paired test over images, two-sided, alpha {ALPHA:g} by Holm over "
     "{comparisons}; the trainings are taken as they are. Of any pair: what the noisiest pair must differ by. Over "
-    "seeds: what other trainings of the typical pair would show too, tested over its seeds.",
+    "seeds: what other trainings of the typical pair would show too, tested over its seeds. A table asks besides that "
+    "no seed of the one row lies among those of the other: a difference that is small beside the standard deviation "
+    "over seeds is not shown, however many its images.",
     "Standard deviations are of the difference of the typical pair: over images within a seed, and over seeds beyond "
     "what their images explain. -: with so few images or seeds, or so many comparisons, no difference can be shown.",
 )

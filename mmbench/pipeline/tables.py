@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mmbench.core.files import write_text
 from mmbench.pipeline import latex
-from mmbench.pipeline.cells import ALPHA, Cell, Verdict
+from mmbench.pipeline.cells import ALPHA, Cell, Comparison, Verdict
 from mmbench.pipeline.experiments import COSTS, Experiment
 from mmbench.pipeline.publications import Published, listed
 
@@ -108,7 +108,7 @@ def _of_comparisons(cells: Sequence[Cell]) -> list[str]:
             f"{TIED}: no difference is shown from the row that a value is compared with ({rows}); that is a result, "
             f"and not that they are equal. Tests are paired, on the {counted} images that both rows have: of means by "
             "permutation, of scores of whole sets by Student's t over halves of the images; p is corrected by Holm's "
-            f"method for all {len(tests)} tests of this page. Images are drawn, seeds are not: rows "
+            f"method for {_counted(tests)}. Images are drawn, seeds are not: rows "
             "whose seeds overlap are not told apart, either."
         )
         if blind := sum(test.least >= ALPHA for test in tests):
@@ -117,6 +117,14 @@ def _of_comparisons(cells: Sequence[Cell]) -> list[str]:
                 f"so few images, the smallest p that they can have is corrected to {ALPHA:g} or more."
             )
     return lines
+
+
+def _counted(tests: Sequence[Comparison]) -> str:
+    """For what p are corrected."""
+    number = tests[0].tests
+    if number == len(tests):
+        return f"all {number:,} tests of this page"
+    return f"all {number:,} pairs of rows in its columns, of which images chose these {len(tests):,}"
 
 
 def _methods(cells: Sequence[Cell]) -> list[str]:

@@ -123,14 +123,18 @@ def _at_least(sums: Floats, found: Floats, scale: Floats) -> np.ndarray:
     return np.abs(sums) >= np.abs(found) - ROUNDING * scale
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p of several tests, corrected so that one false finding among all of them has the probability of p."""
+def holm(ps: Sequence[float], tests: int = 0) -> list[float]:
+    """The p of several tests, corrected so that one false finding among all of them has the probability of p.
+
+    Args:
+        tests: how many are corrected together, where there are more than these: the others count as showing nothing.
+    """
     if not ps:
         return []
     from statsmodels.stats.multitest import multipletests  # takes a second, and most tables test nothing
 
     gc.freeze()  # it collects garbage each time, which took a fifth of the time of a large site
     try:
-        return multipletests(ps, method="holm")[1].tolist()
+        return multipletests([*ps, *[1.0] * (tests - len(ps))], method="holm")[1][: len(ps)].tolist()
     finally:
         gc.unfreeze()

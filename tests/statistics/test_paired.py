@@ -83,4 +83,5 @@ def test_holm_is_the_hand_computation():
     # Sorted 0.01, 0.02, 0.04, 0.3 times 4, 3, 2, 1, and never below the one before.
     assert paired.holm([0.04, 0.01, 0.3, 0.02]) == pytest.approx([0.08, 0.04, 0.3, 0.06])
     assert paired.holm([0.03, 0.031]) == pytest.approx([0.06, 0.06])
+    assert paired.holm([0.01, 0.02], 4) == pytest.approx([0.04, 0.06]), "two others show nothing"
     assert paired.holm([]) == []
