@@ -13,7 +13,15 @@ import torch
 from torch import nn
 
 from mmbench.core import torchvision_schema
-from mmbench.core.files import locked, sha256_file, sha256_json, write_json, written_atomically
+from mmbench.core.files import (
+    CannotWrite,
+    locked,
+    sha256_file,
+    sha256_json,
+    write_json,
+    write_text,
+    written_atomically,
+)
 from mmbench.core.frozen import Frozen
 from mmbench.core.images import from_uint8, pyramid, read_rgb, to_uint8, write_png
 from mmbench.core.noise import Noise, Sample, TrainingNoise, random_stream
@@ -93,6 +101,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path):
         partial.write_bytes([b"half", None])
     assert path.read_text() == '{\n  "value": 1\n}\n'
     assert [entry.name for entry in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_what_is_written_goes_where_a_link_leads_and_never_in_the_place_of_a_pipe(tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    write_text(tmp_path / "link", "first")
+    write_text(tmp_path / "link", "second")
+    assert (tmp_path / "target").read_text() == "second"
+    assert (tmp_path / "link").is_symlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CannotWrite, match=r"pipe as a file, found what is no regular one: name another place$"):
+        write_text(tmp_path / "pipe", "lost")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_json_refuses_what_is_not_a_number(tmp_path):

@@ -272,6 +272,17 @@ def test_mean_ranks_of_any_judges_are_no_fault_and_a_slip_is_one(count, judges, 
     assert weights("ranks", rows(*ranked(*shown))) == [FAULT]
 
 
+def test_ranks_whose_sum_is_too_large_may_be_of_fewer_rows_than_were_ranked():
+    """The best three of four, whose own ranks are in this order most of the time, have this sum."""
+    assert weights("ranks", rows(*ranked("1.20", "2.02", "2.90"))) == [QUESTION]
+
+
+def test_mp_may_be_in_per_cent():
+    assert weights("mp", rows(*mp("42.0", "20.0", "33.6"))) == []
+    (finding,) = run(RULES["mp"], rows(*mp("42.0", "20.0", "36.3"))).findings
+    assert finding.arithmetic == "(100 - 20.0) * 42.0 / 100 = 33.60"
+
+
 def test_ranks_of_which_rows_are_missing_are_not_judged():
     outcome = run(RULES["ranks"], rows(*ranked("2.5", "3.1")))
     assert not outcome.findings

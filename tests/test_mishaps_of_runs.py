@@ -203,6 +203,8 @@ def test_what_is_not_finished_or_a_companion_of_a_mac_is_no_record(tmp_path):
         (lambda text: text.replace("0.5", "-Infinity"), "-Infinity, which is no number"),
         (lambda text: text.replace("0.5", "1e999"), "1e999, which is no number"),
         (lambda text: text.replace("0.5", "true"), "as its l1"),
+        (lambda text: json.dumps({**json.loads(text), "samples": {"file": "x"}}), "as its samples"),
+        (lambda text: json.dumps({**json.loads(text), "samples": {"file": 5, "sha256": ""}}), "as its samples"),
         (lambda text: text.replace("0.5", f"1{'0' * 400}"), "as its l1"),
         (lambda text: text.replace('"verified": true', '"proven": true'), "as its weights"),
         (lambda text: text.replace('"date": "', '"date": "day'), "Invalid isoformat string"),

@@ -44,6 +44,8 @@ def test_the_number_that_is_needed_is_the_first_that_is_enough(difference):
     assert power.needed(power.smallest_difference(0.4, 40), 0.4) in (40, 41)
     with pytest.raises(ValueError, match="expected a difference other than 0"):
         power.needed(0.0, 0.4)
+    with pytest.raises(ValueError, match=r"found 1e-11 beside a deviation of 0\.4: name a larger one"):
+        power.needed(1e-11, 0.4)
 
 
 def test_nothing_is_shown_by_one_difference_and_everything_without_noise():

@@ -20,7 +20,8 @@ def mp(rows: Sequence[Row]) -> Outcome:
 
     Manipulative precision is defined as this product of two columns of the same table. What was rounded to the printed
     sim and diff bounds the product; the printed MP must be what some product within these bounds is rounded or
-    truncated to. Means over seeds may differ from the product of means by the product of both spreads (Cauchy-Schwarz).
+    truncated to. A diff above 1 is one in per cent. Means over seeds may differ from the product of means by the
+    product of both spreads (Cauchy-Schwarz).
     """
     outcome, seen = Outcome(), []
     for members in grouped(rows, OF_METHOD).values():
@@ -38,22 +39,28 @@ def mp(rows: Sequence[Row]) -> Outcome:
                 (product, sim, diff),
                 f"MP {product.printed} of {product.name}",
                 f"{plain(_product(sim, diff))}",
-                f"(1 - {diff.printed}) * {sim.printed} = {_product(sim, diff):f}",
+                f"({_whole(diff)} - {diff.printed}) * {sim.printed}{' / 100' if _whole(diff) > 1 else ''} = "
+                f"{_product(sim, diff):f}",
             )
     outcome.remarks = _how_printed(seen)
     return outcome
 
 
 def _product(sim: Row, diff: Row) -> Decimal:
-    return (1 - diff.value) * sim.value
+    return (_whole(diff) - diff.value) * sim.value / _whole(diff)
+
+
+def _whole(diff: Row) -> int:
+    """All of an image in the unit of a diff: 1, or 100 where it is in per cent."""
+    return 100 if diff.value > 1 else 1
 
 
 def _mp_readings(product: Row, sim: Row, diff: Row) -> tuple[bool, bool]:
     """Whether the printed MP can be a rounded product, and whether it can be a truncated one."""
-    one = Interval(Decimal(1), Decimal(1))
+    one, share = (Interval(number, number) for number in (Decimal(_whole(diff)), 1 / Decimal(_whole(diff))))
     spread = (sim.uncertainty or Decimal(0)) * (diff.uncertainty or Decimal(0))
-    behind = ((one - diff.behind) * sim.behind).widened(spread)
-    cut = ((one - truncated(diff.value, diff.step)) * truncated(sim.value, sim.step)).widened(spread)
+    behind = ((one - diff.behind) * sim.behind * share).widened(spread)
+    cut = ((one - truncated(diff.value, diff.step)) * truncated(sim.value, sim.step) * share).widened(spread)
     target = truncated(product.value, product.step)
     return behind.overlaps(product.behind), behind.overlaps(target) or cut.overlaps(target)
 
@@ -133,7 +140,7 @@ def ranks(rows: Sequence[Row]) -> Outcome:
 
     Who ranks k things gives away the ranks 1 to k, and ties share them, so that every judge's ranks have this sum, and
     so have their means. Each printed mean is known to half its last digit. Where a mean rank is above k, rows are
-    missing, and nothing follows.
+    missing, and nothing follows; where the sum is too large they may be.
     """
     outcome = Outcome()
     of_ranks = [row for row in rows if RANK.search(row["metric"])]
@@ -150,9 +157,10 @@ def ranks(rows: Sequence[Row]) -> Outcome:
         total = sum((row.value for row in members), Decimal(0))
         slack = sum((row.step for row in members), Decimal(0)) / 2
         if abs(total - wanted) > slack:
+            # Ranks of fewer rows than were judged can have a larger sum, and never a smaller one.
             what = " ".join(filter(None, (members[0]["metric"], members[0]["protocol"], members[0]["dataset"])))
             outcome.add(
-                Severity.FAULT,
+                Severity.FAULT if total < wanted else Severity.QUESTION,
                 members,
                 f"{what}: {', '.join(row.printed for row in members)}",
                 f"a sum of {wanted.normalize():f} within {slack.normalize():f}",

@@ -106,13 +106,17 @@ def sha256_json(value: Any) -> str:
 def written_atomically(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends well, removes it otherwise.
 
-    A reader sees the old file or the whole new one, never a part, also when the writer is killed.
+    A reader sees the old file or the whole new one, never a part, also when the writer is killed. Behind a link it is
+    the file that it leads to.
 
     Raises:
-        CannotWrite: the folder cannot be written, or the disk is full.
+        CannotWrite: the folder cannot be written, the disk is full, or what lies there is a device, a pipe or a socket.
     """
     path = Path(path)
     with _one_line(path):
+        path = path.resolve() if path.is_symlink() else path
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise CannotWrite(f"expected {path} as a file, found what is no regular one: name another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)

@@ -134,6 +134,7 @@ PARTS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "row": dict.fromkeys(("method", "data", "source"), lambda value: isinstance(value, str)),
     "weights": {"verified": lambda value: isinstance(value, bool)},
 }
+OF_SAMPLES = dict.fromkeys(("file", "sha256"), PARTS["row"]["method"])
 OF_A_SCORE: dict[str, Callable[[Any], bool]] = {
     "value": _is_number,
     "std": lambda value: value is None or _is_number(value),
@@ -206,6 +207,8 @@ def _parsed(text: str) -> Result:
             _require_parts(content[key], parts, key)
     for name, score in content.get("metrics", {}).items():
         _require_parts(score, OF_A_SCORE, name)
+    if content.get("samples"):
+        _require_parts(content["samples"], OF_SAMPLES, "samples")
     if not all(map(_is_number, content.get("costs", {}).values())):
         raise ValueError(f"{_shown(content['costs'])} as its costs")
     if not all(map(_is_count, content.get("size", []))):

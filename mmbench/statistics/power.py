@@ -9,6 +9,7 @@ from scipy.stats import chi2, t
 
 NODES, WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(200))
 NODES = NODES + 0.5  # of quadrature over (0, 1)
+MOST = 10**12  # images, beyond which nobody goes
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,17 @@ def needed(difference: float, deviation: float, alpha: float = 0.05, wanted: flo
     """How many differences it takes to find a true mean with the `wanted` power; at least 2.
 
     Raises:
-        ValueError: the difference is 0, which no number shows.
+        ValueError: the difference is 0, which no number shows, or so small that it takes more than 10^12.
     """
     if not difference:
         raise ValueError("expected a difference other than 0, found 0, which no number of images shows: name one")
     most = 2
     while power(difference, deviation, most, alpha) < wanted:
+        if most > MOST:
+            raise ValueError(
+                f"expected a difference that some number of images shows, found {difference:g} beside a deviation of "
+                f"{deviation:g}: name a larger one"
+            )
         most *= 2
     least = most // 2
     while most - least > 1:
