@@ -145,6 +145,18 @@ def test_the_command_writes_a_page_and_prints_each_form(home, birds, monkeypatch
     assert of_a.to_dict() == pytest.approx(expected.to_dict(), abs=1e-4)
 
 
+def test_a_row_without_values_by_sample_is_named(home, birds, monkeypatch, capsys):
+    plain, _, keys = birds
+    rows = {name: {0: {"diff": dict.fromkeys(keys, 0.5)}} for name in ("a", "b")}
+    stand_in(monkeypatch, "results", rows)
+    monkeypatch.setattr(table, "load", lambda name: experiment("a", "b"))
+    sorted((home / "results/x").glob("*.safetensors"))[0].unlink()
+    assets = f"paths.assets={plain['paths']['assets']}"
+    assert table.main(["experiment=x", "by=attribute", "least=1", "data.toy_images=40", assets]) == 0
+    out = capsys.readouterr().out
+    assert " on birds is left out, not run (the file of values by sample is not beside the record" in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -134,6 +134,7 @@ def test_the_command_prints_a_table_in_each_form_and_what_comes_next(home, monke
     out = capsys.readouterr().out
     assert "| birds  | diff     |      2 |       20 |       2 |" in out
     assert "alpha 0.05 by Holm over 1 comparison;" in out
+    assert "No means over images of two rows, and so not planned: sim, IS." in out
     assert out.endswith("next: mmbench reproduce experiment=x data.source=toy seeds=0,1,2\n")
     for form, begins in (("csv", "data,metric,rows,images,"), ("latex", "% needs "), ("html", "<table")):
         assert command.main(["experiment=x", f"format={form}", "metric=diff", "difference=0.01"]) == 0
@@ -156,7 +157,7 @@ def test_the_command_prints_a_table_in_each_form_and_what_comes_next(home, monke
         (["experiment=x", "metric=diff", "difference=0"], "expected difference=D, a number other than 0, found '0'"),
         (
             ["experiment=x", "metric=IS"],
-            "expected two rows of x with values by sample of IS, found none: run ",
+            "expected a metric that is a mean over images, which two rows have, found IS: choose from diff$",
         ),
         (["experiment=x", "format=pdf"], "expected a format, found 'pdf': choose from csv"),
         (["experiment=x", "protocol=strict"], "expected the protocols of the experiment"),

@@ -48,12 +48,20 @@ def main(arguments: list[str]) -> int:
     values = taking_part(experiment, cells, of_table(experiment, cells, paths["results"]))
     comparisons = max((cell.compared.tests for cell in cells if cell.compared), default=1)
     plans = planning.plans(values, comparisons, own.get("metric"), wanted)
+    known = {metric for (_, metric), methods in values.items() if len(methods) > 1}
+    if "metric" in own and known and own["metric"] not in known:
+        raise ValueError(
+            f"expected a metric that is a mean over images, which two rows have, found {own['metric']}: choose from "
+            f"{', '.join(sorted(known))}"
+        )
     if not plans:
         raise ValueError(
             f"expected two rows of {experiment.name} with values by sample of {own.get('metric', 'a metric')}, found "
             f"none: run mmbench reproduce experiment={experiment.name} data.source={source}"
         )
     under = planning.explained(comparisons)
+    if "metric" not in own and (others := [metric for metric in experiment.metrics if metric not in known]):
+        under.append(f"No means over images of two rows, and so not planned: {', '.join(others)}.")
     print(rendered(planning.texts(plans), form, planning.RIGHT, under), end="")
     if form == "markdown":
         print("\n".join(["", *under, ""]))

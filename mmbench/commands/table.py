@@ -64,6 +64,7 @@ def _by_group(
     whole = {(cell.method, cell.data, cell.metric): cell.value.mean for cell in cells}
     known = {metric for _, metric in values}
     left_out = [metric for metric in experiment.metrics if metric not in known]
+    missing += sampled.left_out(experiment, cells, values, paths["results"])
     under = grouping.explained(by, least, missing, left_out)
     summary = grouping.summary(found, whole)
     path = tables.page(experiment, source, seeds, paths["results"])

@@ -318,7 +318,7 @@ def explained(by: str, least: int, missing: Sequence[str], left_out: Sequence[st
     """What stands under a table by group.
 
     Args:
-        missing: what data sets lack that have no groups.
+        missing: lines of what data sets lack that have no groups, and of rows that are left out.
         left_out: metrics of the table that are no means over images.
     """
     told = [

@@ -31,6 +31,26 @@ def of_table(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
     return table
 
 
+def left_out(experiment: Experiment, cells: Sequence[Cell], table: Table, results: str | Path) -> list[str]:
+    """A line for each row with a value and none by sample, of metrics of which others have them, and why.
+
+    Args:
+        cells: of the table.
+        table: as `of_table` gives it.
+        results: the folder of all records.
+    """
+    evidence = Evidence(Path(results) / experiment.name)
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        methods = table.get((cell.data, cell.metric), {})
+        if not methods or cell.method in methods or cell.value.mean is None:
+            continue
+        known = evidence.of(cell.value)
+        reason = f"outdated ({cell.value.outdated})" if cell.value.outdated else known if isinstance(known, str) else ""
+        found.setdefault(f"{cell.method} on {cell.data} is left out, {reason}", []).append(cell.metric)
+    return [f"{said}: {', '.join(metrics)}." for said, metrics in found.items()]
+
+
 def taking_part(experiment: Experiment, cells: Sequence[Cell], values: Table) -> Table:
     """The values of the rows that comparisons have a part for: of no references, and of what has been learned.
 
