@@ -227,7 +227,9 @@ def test_partial_double_foreign_and_damaged_files_are_a_line_each(tmp_path, monk
     other = built(tmp_path / "other", seed=9)
     folder = tmp_path / "in"
     saved(folder, answered(key, 1, saved="2026-01-01T00:00:00Z"), "old.json")
-    saved(folder, answered(key, 1, saved="2026-01-02T00:00:00Z", only=7), "new.json")
+    saved(folder, answered(key, 1, saved="2026-01-03T00:00:00Z", only=7), "newest.json")
+    saved(folder, answered(key, 1, saved="2026-01-02T00:00:00Z"), "new.json")
+    saved(folder, answered(key, 2, only=7), "part.json")
     saved(folder, answered(other, 1), "foreign.json")
     saved(folder, json.dumps(answered(key, 2))[:200], "cut.json")
     saved(folder, answered(key, 3), "three.json")
@@ -236,18 +238,19 @@ def test_partial_double_foreign_and_damaged_files_are_a_line_each(tmp_path, monk
     assert command(monkeypatch, "score", folder, f"key={tmp_path / 'study' / 'key.json'}", "format=json") == 0
     out, errors = capsys.readouterr()
     lines = errors.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     for word, said in {
         "old.json": "new.json later: left out",
-        "new.json: rater 1 answered 7 of": "screens, which are scored",
+        "newest.json: rater 1 saved": "new.json with more answers: left out",
+        "part.json: rater 2 answered 7 of": "screens, which are scored",
         "foreign.json": f"expected answers to study {key['study'][:8]}",
         "cut.json": "expected a whole file of JSON",
         "evil.json": "expected a whole file of JSON",
     }.items():
         assert any(word in line and said in line for line in lines), word
     found = json.loads(out)
-    assert [rater["rater"] for rater in found["raters"]] == [1, 3]
-    assert len(found["raters"][0]["answers"]) == 7
+    assert [rater["rater"] for rater in found["raters"]] == [1, 2, 3]
+    assert len(found["raters"][1]["answers"]) == 7
     assert {name for one in found["raters"][1]["answers"] for name in one["shown"]} == {*METHODS, "real", "noise"}
     assert not (tmp_path / "evaluated").exists()
 

@@ -24,30 +24,32 @@ class Collected:
 def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = False) -> Collected:
     """The answers that count, of files and of folders of `*.json`.
 
-    Files that are damaged or empty or answer another study are left out, and so is all but the newest of one rater;
-    those who failed attention checks too, unless they are to be kept.
+    Files that are damaged or empty or answer another study are left out, and so is all but the fullest of one rater,
+    the newest of several as full: whoever saves half-way on another phone takes nothing back. Those who failed
+    attention checks are left out, too, unless they are to be kept.
 
     Raises:
         ValueError: nothing is left to score.
     """
     lines: list[str] = []
-    newest: dict[int, Answers] = {}
+    fullest: dict[int, Answers] = {}
     for path in _listed(files):
         try:
             found = read(path, key)
         except ValueError as error:
             lines.append(f"{path}: {' '.join(str(error).split())}: left out")
             continue
-        if not found.given:
+        if not _judged(found, key):
             lines.append(f"{path}: rater {found.rater} answered nothing: left out")
             continue
-        other = newest.get(found.rater)
+        other = fullest.get(found.rater)
         if other is not None:
-            older, found = sorted((other, found), key=lambda one: (one.saved, one.path))
-            lines.append(f"{older.path}: rater {older.rater} saved {found.path} later: left out")
-        newest[found.rater] = found
+            less, found = sorted((other, found), key=lambda one: (_judged(one, key), one.saved, one.path))
+            why = "later" if _judged(less, key) == _judged(found, key) else "with more answers"
+            lines.append(f"{less.path}: rater {less.rater} saved {found.path} {why}: left out")
+        fullest[found.rater] = found
     kept, num_failed = [], 0
-    for rater, found in sorted(newest.items()):
+    for rater, found in sorted(fullest.items()):
         lines += _partial(found, key)
         checked = attention(found, key)
         if checked.failed:
@@ -57,7 +59,7 @@ def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = F
         if keep_failed or not checked.failed:
             kept.append(found)
     if num_failed:
-        lines.append(f"{num_failed} of {len(newest)} raters failed attention checks")
+        lines.append(f"{num_failed} of {len(fullest)} raters failed attention checks")
     if not kept:
         why = f" ({lines[0]})" if lines else ""
         raise ValueError(f"expected answers to score, found none{why}: collect more, or correct the words")
@@ -68,6 +70,11 @@ def _listed(files: Sequence[Path]) -> list[Path]:
     """Files, and those in folders, each once."""
     found = [one for path in files for one in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     return list(dict.fromkeys(found))
+
+
+def _judged(found: Answers, key: Mapping[str, Any]) -> int:
+    """How many screens were answered that are no checks."""
+    return sum(screen["id"] in found.given for screen in key["raters"][found.rater - 1] if not screen["check"])
 
 
 def _partial(found: Answers, key: Mapping[str, Any]) -> list[str]:
