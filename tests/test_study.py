@@ -208,7 +208,7 @@ def test_who_does_not_look_is_left_out_and_counted(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_who_turns_all_repeats_over_is_left_out(tmp_path, kind):
+def test_who_turns_more_repeats_over_than_chance_does_is_left_out(tmp_path, kind):
     key = built(tmp_path, kind, raters=1)
     content = answered(key, utilities=(2, 2.5, 3) if kind == "rubric" else (2, 1, 0))
     for screen in key["raters"][0]:
@@ -219,6 +219,7 @@ def test_who_turns_all_repeats_over_is_left_out(tmp_path, kind):
             content["answers"][screen["id"]]["value"] = turned[kind]
     found = attention(read(saved(tmp_path, content, "a.json"), key), key)
     assert (found.turned, found.repeated) == (2, 2)
+    assert found.failed is (kind != "pairs"), "of two pairs both are turned by a fourth of those who see no difference"
     assert not attention(read(saved(tmp_path, answered(key), "b.json"), key), key).failed
 
 

@@ -36,7 +36,7 @@ nothing anywhere; behind `#r=1`, `#r=2`, ... is each rater's own order. Kinds:
 
 score reads files of answers, or folders of them, and gives mean ranks, win rates and strengths of Bradley and Terry, or
 mean grades, with intervals over items, Kendall's W and Krippendorff's alpha, and beside them what a published study
-found. What cannot be scored is said in a line each; of a rater who saved twice the file with most answers.
+found. What cannot be scored is said in a line each; of a rater who saved twice the file with most answers counts.
 
   key=FILE         the key that was written with the page
   keep=failed      score those who failed attention checks too (default: they are left out, and counted)

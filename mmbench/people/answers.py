@@ -234,18 +234,24 @@ class Attention:
 
     Attributes:
         right, asked: of the screens with noise.
-        same, repeated: of what was shown twice: how many answers were turned upside down, of how many.
+        turned, repeated: of what was shown twice: how many answers were turned upside down, of how many.
+        chance: of one answer to be turned by somebody who sees no difference and says so in any way.
     """
 
     right: int
     asked: int
     turned: int
     repeated: int
+    chance: float
 
     @property
     def failed(self) -> bool:
-        """Whether noise was taken for the better picture once, or everything that came twice was turned upside down."""
-        return self.right < self.asked or (self.repeated >= 2 and self.turned == self.repeated)
+        """Whether noise was taken for the better picture once, or everything that came twice was turned upside down.
+
+        The second tells nothing where one in twenty who see no difference would do so: they are no worse raters.
+        """
+        all_turned = self.turned == self.repeated and self.chance**self.repeated < 0.05
+        return self.right < self.asked or all_turned
 
     def __str__(self) -> str:
         return f"{self.right} of {self.asked} right with noise, {self.turned} of {self.repeated} repeats turned over"
@@ -266,7 +272,7 @@ def attention(answers: Answers, key: Mapping[str, Any]) -> Attention:
         elif (before := first.get(_same(screen))) in answers.given:
             repeated += 1
             turned += TURNED[key["kind"]](answers.given[before][0], value)
-    return Attention(right, asked, turned, repeated)
+    return Attention(right, asked, turned, repeated, CHANCE[key["kind"]](len(key["methods"])))
 
 
 def _same(screen: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -286,4 +292,10 @@ TURNED: Mapping[str, Callable[[Any, Any], bool]] = {
     "ranks": lambda first, second: first[0] == second[-1] and first[-1] == second[0],
     "pairs": lambda first, second: first is not None and second is not None and first != second,
     "rubric": lambda first, second: abs(first - second) == 1,
+}
+# How often a second answer does so where both are given at random, by the number of methods.
+CHANCE: Mapping[str, Callable[[int], float]] = {
+    "ranks": lambda methods: 1 / (methods * (methods - 1)),
+    "pairs": lambda _: 1 / 2,
+    "rubric": lambda _: 2 / 9,
 }
