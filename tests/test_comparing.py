@@ -257,7 +257,7 @@ def test_scores_of_whole_sets_have_an_interval_where_it_is_known_how_they_vary(t
     assert found["d"].compared.images == 50
 
 
-def test_without_values_by_sample_nothing_is_said_but_what_is_best(tmp_path, compare):
+def test_without_values_by_sample_it_is_said_what_is_best_and_what_was_not_tested(tmp_path, compare):
     bare = {label: replace(value(tmp_path, {0: {}}), mean=mean) for label, mean in (("a", 1.0), ("b", 0.5))}
     found = list(compare(experiment("a", "b"), **bare).values())
     assert [one.rank for one in found] == [1, 2]
@@ -266,7 +266,10 @@ def test_without_values_by_sample_nothing_is_said_but_what_is_best(tmp_path, com
     assert "No interval of SSIM: not run (the record has no values by sample: evaluate again)." in notes
     assert "95 %" not in notes
     assert tables.TIED not in notes
-    assert tables.COMPARED not in tables.rendered(found, "markdown")
+    assert [(one.compared, one.untested) for one in found] == [(None, ""), (None, "a")]
+    assert "<u>0.5000</u> ° |" in (text := tables.rendered(found, "markdown"))
+    assert "not tested against a" in text
+    assert "°: not tested against the row that a value would be compared with (a)" in notes
     missing = value(tmp_path, scored(0.0, 0.1))
     for path in (tmp_path / "x").glob("*.safetensors"):
         path.unlink()

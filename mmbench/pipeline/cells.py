@@ -121,6 +121,7 @@ class Cell:
         without_interval: why there is none, where there might be one.
         rank: 1 of the best among the rows that are compared, as printed, 2 of the second; None of all others.
         compared: the cell against the best row, or the one that the experiment names; None where nothing was tested.
+        untested: the label of that row where nothing could be tested; "" of all other cells.
     """
 
     method: str
@@ -136,6 +137,7 @@ class Cell:
     without_interval: str = ""
     rank: int | None = None
     compared: Comparison | None = None
+    untested: str = ""
 
     @property
     def digits(self) -> int:

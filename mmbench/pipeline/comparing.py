@@ -183,6 +183,9 @@ def compared(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
             done[other].method, test.difference, test.interval, test.p, p, test.clusters, smallest, overlap, number
         )
         done[place] = replace(done[place], compared=facts)
+    for place, other in pairs:
+        if (place, other) not in tests:
+            done[place] = replace(done[place], untested=done[other].method)
     return done
 
 

@@ -38,6 +38,7 @@ COMMANDS = {1: "textbf", 2: "underline"}  # of LaTeX
 DAGGER = "†"  # behind an outdated value; two for the second reason on a page, and so on
 UNLEARNED = "‡"  # behind a method that counts as not having learned
 TIED = "≈"  # behind a value that is not shown to differ from the best
+UNTESTED = "°"  # behind one of which that was not tested
 LACKING = (Verdict.NOT_RUN, Verdict.FAILED)  # which say why
 UNVERIFIED = "unverified: the published value was recalled and seen in no source, so no verdict."
 STAR = "*: made with weights whose hash nobody published."
@@ -116,6 +117,11 @@ def _of_comparisons(cells: Sequence[Cell]) -> list[str]:
                 f"{blind:,} of {len(tests):,} tests could show no difference, however large: with so many tests, or on "
                 f"so few images, the smallest p that they can have is corrected to {ALPHA:g} or more."
             )
+    if rows := dict.fromkeys(cell.untested for cell in cells if cell.untested):
+        lines.append(
+            f"{UNTESTED}: not tested against the row that a value would be compared with ({', '.join(rows)}), since "
+            "the records of one of them tell nothing of single images, or the two share too few."
+        )
     return lines
 
 
@@ -201,19 +207,28 @@ def _number(cell: Cell, counted: bool) -> str:
     return text
 
 
+def tie(cell: Cell) -> str:
+    """The mark of a value that is not shown to differ from the one that it is compared with, or was not tested."""
+    if cell.untested:
+        return UNTESTED
+    return TIED if cell.compared and not cell.compared.shown else ""
+
+
 def _behind(cell: Cell, marks: Mapping[str, str], bounded: bool) -> str:
     """What stands behind a number: its interval where it is to be `bounded`, and its marks."""
     value = cell.value
     if value.mean is None or cell.verdict is Verdict.COST:
         return ""
     text = f" [{', '.join(f'{end:.{cell.digits}f}' for end in cell.interval)}]" if bounded and cell.interval else ""
-    text += f" {TIED}" if cell.compared and not cell.compared.shown else ""
+    text += f" {mark}" if (mark := tie(cell)) else ""
     return text + (f" {marks[value.outdated]}" if value.outdated else "") + ("" if value.verified else " *")
 
 
 def _compared(cell: Cell) -> str:
     """What the comparison of a cell amounts to."""
     test = cell.compared
+    if cell.untested:
+        return f"not tested against {cell.untested}"
     if test is None:
         return "best" if cell.rank == 1 else "-"
     ends = ", ".join(_signed(end, cell.digits) for end in test.interval)
@@ -224,7 +239,7 @@ def _compared(cell: Cell) -> str:
 
 def columns(cells: Sequence[Cell]) -> list[str]:
     """The columns that the table has: one for comparisons where there are some."""
-    return [*COLUMNS, *([COMPARED] if any(cell.compared for cell in cells) else [])]
+    return [*COLUMNS, *([COMPARED] if any(cell.compared or cell.untested for cell in cells) else [])]
 
 
 def _cost(shown: str, mean: float) -> str:

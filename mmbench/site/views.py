@@ -144,8 +144,7 @@ def _plain(line: Mapping[str, str]) -> str:
 
 def _mark(cell: Cell, marks: Mapping[str, str]) -> str:
     """What stands behind a number: that no difference is shown, and why it is outdated."""
-    tied = tables.TIED if cell.compared and not cell.compared.shown else ""
-    return " ".join(filter(None, [tied, marks.get(cell.value.outdated, "")]))
+    return " ".join(filter(None, [tables.tie(cell), marks.get(cell.value.outdated, "")]))
 
 
 def _short(cell: Cell, text: str) -> tuple[str, str]:
@@ -178,6 +177,8 @@ def _hint(cell: Cell, line: Mapping[str, str], better: str) -> str:
         lines.append(
             f"minus {test.with_}: {test.difference:+.4g} ({low:+.4g} to {high:+.4g}), {test.said}, {_p(test.adjusted)}"
         )
+    if cell.untested:
+        lines.append(f"not tested against {cell.untested}")
     if cell.published:
         lines.append(f"published {line['published']}")
     if cell.difference is not None:
