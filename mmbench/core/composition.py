@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra import initialize_config_dir
@@ -136,7 +136,7 @@ def key_paths(node: Mapping[str, Any], keys: Iterable[str] | None = None, prefix
 
 def container(cfg: DictConfig) -> dict[str, Any]:
     """A configuration as dicts, lists and scalars, its interpolations as they stand."""
-    return OmegaConf.to_container(cfg)  # type: ignore[return-value]
+    return cast("dict[str, Any]", OmegaConf.to_container(cfg))
 
 
 def plain(cfg: DictConfig) -> Any:

@@ -128,13 +128,17 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 MAX_NUMBER = 1.7e308  # whole numbers beyond it are none of a score
 # What tables and the command line read inside a record's keys, and how to know it.
 PARTS: dict[str, dict[str, Callable[[Any], bool]]] = {
-    "row": dict.fromkeys(("method", "data", "source"), lambda value: isinstance(value, str)),
+    "row": dict.fromkeys(("method", "data", "source"), _is_text),
     "weights": {"verified": lambda value: isinstance(value, bool)},
 }
-OF_SAMPLES = dict.fromkeys(("file", "sha256"), PARTS["row"]["method"])
+OF_SAMPLES = dict.fromkeys(("file", "sha256"), _is_text)
 OF_A_SCORE: dict[str, Callable[[Any], bool]] = {
     "value": _is_number,
     "std": lambda value: value is None or _is_number(value),
