@@ -101,6 +101,18 @@ def test_a_number_shows_its_interval_when_pointed_at_and_when_focused(opened):
     assert hint.is_hidden()
 
 
+def test_a_number_that_scrolls_into_view_because_it_is_focused_keeps_its_interval(opened):
+    page = opened(TABLE, 390)
+    number, hint = page.locator("table.results tbody tr").first.locator("button.hint").last, page.get_by_role("tooltip")
+    number.focus()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # scrolled by now
+    assert hint.is_visible()
+    of, box = number.bounding_box(), hint.bounding_box()
+    assert min(abs(box["y"] - of["y"] - of["height"]), abs(of["y"] - box["y"] - box["height"])) == pytest.approx(8, abs=1)
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    hint.wait_for(state="hidden")
+
+
 def test_pictures_are_compared_by_mouse_and_by_key(opened):
     page = opened(TABLE)
     viewer = page.locator(".compare").first

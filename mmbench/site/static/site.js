@@ -89,16 +89,19 @@ for (const name of new Set(all("[data-filter]").map((field) => field.dataset.fil
 
 // Hints, when something is pointed at or focused
 const hint = document.getElementById("hint");
-const showHint = (of) => {
-  hint.textContent = of.dataset.hint;
-  hint.hidden = false;
-  of.setAttribute("aria-describedby", "hint");
+const placeHint = (of) => {
   const at = of.getBoundingClientRect();
   const box = hint.getBoundingClientRect();
   const left = Math.max(8, Math.min(at.left + at.width / 2 - box.width / 2, innerWidth - box.width - 8));
   const below = at.bottom + 8 + box.height <= innerHeight || at.top < box.height + 8;
   hint.style.left = `${left}px`;
   hint.style.top = `${below ? at.bottom + 8 : at.top - box.height - 8}px`;
+};
+const showHint = (of) => {
+  hint.textContent = of.dataset.hint;
+  hint.hidden = false;
+  of.setAttribute("aria-describedby", "hint");
+  placeHint(of);
 };
 const hideHint = () => {
   hint.hidden = true;
@@ -111,7 +114,11 @@ for (const kind of ["pointerover", "focusin"]) {
 document.addEventListener("pointerout", (event) => { if (hinted(event) && hinted(event) !== document.activeElement) hideHint(); });
 document.addEventListener("focusout", hideHint);
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideHint(); });
-document.addEventListener("scroll", hideHint, { capture: true, passive: true });
+document.addEventListener("scroll", () => { // what is focused scrolls into view a moment after it is: its hint goes with it
+  const of = hint.hidden ? null : document.activeElement.closest("[aria-describedby=hint]");
+  const at = of?.getBoundingClientRect();
+  if (at && at.bottom > 0 && at.top < innerHeight) placeHint(of); else hideHint();
+}, { capture: true, passive: true });
 
 // Before and after
 for (const viewer of all(".compare")) {
