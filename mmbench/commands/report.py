@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     own, rest = command_line.split_options(arguments, ("out", "experiment"))
     command_line.require_said(own)
     require_all_rows(rest)
-    names = command_line.listed(own.get("experiment", "")) or catalogue.names("experiment")
+    names = list(dict.fromkeys(command_line.listed(own.get("experiment", "")))) or catalogue.names("experiment")
     for name in names:
         load(name)  # a mistake is said at once
     out = Path(own.get("out", OUT))

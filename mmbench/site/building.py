@@ -138,6 +138,7 @@ def _table(
         scatter=charts.scatter(page),
         curves=charts.curves(page),
         training=charts.training(page, words, paths["runs"]),
+        is_trained=any(record.weights["choice"] == "trained" for _, _, record in page.found()),
         cards=views.cards(page),
         runs=views.runs(page),
         copies=copies,

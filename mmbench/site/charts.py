@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,21 +90,35 @@ def training(page: Page, words: Sequence[str], runs: str) -> list[dict[str, Any]
 
 
 def _log(stage: Stage) -> dict[str, Any]:
-    """The losses of a training by step; empty where there is no log."""
+    """The losses of a training by step; empty where there is no log.
+
+    Raises:
+        ValueError: a log has something else than numbers; names it.
+    """
     paths = sorted((stage.folder / "log").glob("version_*/metrics.csv"))
-    texts = [path.read_text(encoding="utf-8") for path in paths]
-    whole = [text[: text.rfind("\n") + 1] for text in texts]  # a training that goes on may be writing its last line
-    lines = [line for text in whole for line in csv.DictReader(text.splitlines())]
-    names = [name for name in (lines[0] if lines else {}) if "/" in name and not name.startswith("profile/")]
+    lines = [line for path in paths for line in _lines(path)]
+    known = dict.fromkeys(name for line in lines for name in line)
+    names = [name for name in known if "/" in name and not name.startswith("profile/")]
     lines = lines[:: math.ceil(len(lines) / NUM_POINTS)] if lines else []
     series = []
     for name in names:
-        points = {float(line["step"]): float(line[name]) for line in lines if line.get("step") and line.get(name)}
+        points = {line["step"]: line[name] for line in lines if "step" in line and name in line}
         if len(points) >= SMALLEST_LOG:
             series.append({"label": name, "points": points})
     if not series:
         return {}
     return _aligned({"x_label": "step", "y_label": "loss", "series": series})
+
+
+def _lines(path: Path) -> Iterator[dict[str, float]]:
+    """What each line of a log has, by name of its column."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    whole = text[: text.rfind("\n") + 1]  # a training that goes on may be writing its last line
+    for line in csv.DictReader(whole.splitlines()):
+        try:
+            yield {name: float(value) for name, value in line.items() if value}
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: expected numbers below a line of names, found {error}: delete it") from None
 
 
 def _aligned(chart: dict[str, Any]) -> dict[str, Any]:

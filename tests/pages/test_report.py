@@ -204,3 +204,22 @@ def test_losses_are_read_from_the_log_of_a_training(tmp_path):
         "series": [{"label": "generator/L_G", "y": [2.5, 1.5]}],
     }
     assert charts._log(Stage({"method": {"name": "some"}}, "key", tmp_path / "none", {})) == {}
+
+
+@pytest.mark.parametrize("text", ["step,generator/L_G\n1,2\n2,low\n", "step,generator/L_G\n1,2,3\n", "step,a/b\n\xff,1\n"])
+def test_a_damaged_log_is_named(tmp_path, text):
+    log = tmp_path / "log" / "version_0" / "metrics.csv"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=f"{log}: expected numbers below a line of names"):
+        charts._log(Stage({"method": {"name": "some"}}, "key", tmp_path, {}))
+
+
+def test_a_site_without_run_folders_says_what_it_lacks(site, at_work):
+    """As one that is built from a clone, where records are and what they come from is not."""
+    assert report.main(["out=elsewhere", "experiment=small,small", "paths.runs=nowhere", *WORDS]) == 0
+    page = "tables/small-toy.html"
+    said = "none of them was there when this page was made"
+    assert said in Path("elsewhere", page).read_text(encoding="utf-8")
+    assert said not in (site / page).read_text(encoding="utf-8")
+    assert Path("elsewhere/index.html").read_text(encoding="utf-8").count(page) == 1
