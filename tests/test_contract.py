@@ -362,7 +362,7 @@ def require_finite(method):
 @pytest.fixture(scope="module", autouse=True)
 def place(toy_assets):
     """Folders of this module's runs; what is done once for all methods is done, and not in the time of the first."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, config.remembering():
         patch.setenv("MMBENCH_HOME", str(toy_assets))
         for protocol, data in itertools.product(protocols().values(), catalogue.names("data")):
             lacking(config.composed(["method=identity", f"protocol={protocol}", f"data={data}", "data.source=toy"]))
