@@ -131,7 +131,7 @@ def test_pictures_are_compared_by_mouse_and_by_key(opened):
     assert other.get_attribute("aria-pressed") == "true"
     assert viewer.locator(".right").inner_text() == "real"
     assert viewer.locator(".after").get_attribute("src") == other.get_attribute("data-after")
-    assert viewer.locator(".after").evaluate("(one) => one.naturalWidth") > 0
+    page.wait_for_function("document.querySelector('.compare .after').naturalWidth > 0")  # it is read a moment later
 
 
 def test_the_dark_is_what_the_system_says_until_somebody_chooses(opened):
