@@ -438,6 +438,51 @@ def test_another_value_in_another_paper(columns, expected):
     assert weights("baseline", rows(*quoted("19.32", "21.42", **columns))) == expected
 
 
+@pytest.mark.parametrize(
+    ("own", "value", "expected"),
+    [
+        ("12.63", "12.64", [QUESTION]),  # a unit of the last digit: a copy has none
+        ("12.64", "12.63", [QUESTION]),
+        ("12.63", "12.63", []),
+        ("19.38", "19.4", []),  # rounded
+        ("19.38", "19.3", []),  # cut off
+        ("19.35", "19.4", []),
+        ("19.40", "19.4", []),
+        ("19.40", "19.3", [QUESTION]),
+        ("19.34", "19.4", [QUESTION]),
+        ("-0.38", "-0.3", []),
+        ("-0.38", "-0.4", []),
+        ("-0.38", "-0.5", [QUESTION]),
+        ("0.04", "-0.0", []),
+        ("19.4", "19.38", []),  # whoever quotes it had it from elsewhere
+        ("19.4", "19.5", [QUESTION]),
+        ("1." + 40 * "3", "1." + 39 * "3" + "4", [QUESTION]),
+    ],
+)
+def test_a_quotation_is_a_copy_or_has_fewer_digits_of_it(own, value, expected):
+    assert weights("baseline", rows(*quoted(own, value))) == expected
+    two = [line | {"method": "Z", "variant": "quoted"} for line in quoted(own, value)]  # from a paper that is not here
+    assert weights("baseline", rows(*two)) == expected
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"paper": "A 2019", "table": "Table 2"},
+        {"protocol": "zero-shot FID"},
+        {"protocol": "FID, TTUR TensorFlow"},
+        {"split": "val"},
+        {"dataset": "COCO"},
+        {"variant": "released model"},
+        {"variant": "re-evaluation"},
+    ],
+)
+def test_a_unit_of_the_last_digit_is_no_misquotation_of_something_else(columns):
+    """In the same paper, of something else, measured again; or so far off that another protocol explains it."""
+    own, other = quoted("6.3", "6.4", **columns)
+    assert weights("baseline", rows(own | {"split": "test"}, {"split": "test"} | other)) == []
+
+
 def test_a_quotation_is_of_the_variant_that_it_names_and_says_where_its_number_stands():
     own = [
         cell("FID", value, paper="A 2019", variant=f"big {size}", dataset="CUB", resolution=size, protocol="FID")
@@ -499,6 +544,20 @@ def test_the_misprints_of_tdanets_table_are_found(shipped):
     ranks = {finding.weight: finding for finding in found_by(shipped, "ranks")}
     assert "= 9.898" in ranks[FAULT].arithmetic
     assert ranks.keys() == {FAULT, QUESTION}  # the other is recalled
+
+
+def test_baselines_that_are_quoted_a_last_digit_off_are_found(shipped):
+    found = [one for one in found_by(shipped, "baseline") if one.weight is QUESTION]
+    pairs = {
+        (one.rows[0]["method"], one.rows[0]["metric"], frozenset(row.printed for row in one.rows[:2])) for one in found
+    }
+    assert {
+        ("LDM", "FID", frozenset({"12.63", "12.64"})),
+        ("M2 Transformer", "METEOR", frozenset({"29.1", "29.2"})),
+        ("PYoCo", "FVD", frozenset({"355.19", "355.20"})),
+        ("ADM", "Precision", frozenset({"0.83", "0.84"})),  # which, as the FID beside it, is that of 512 pixels
+    } <= pairs
+    assert all(len({row["paper"] for row in one.rows}) > 1 for one in found)
 
 
 def test_manigans_mp_is_truncated(shipped):
