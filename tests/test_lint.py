@@ -403,6 +403,36 @@ def test_bold_heeds_direction_ties_ground_truth_and_what_bold_means_in_a_table()
     assert weights("bold", rows(*own)) == [NOTE]
 
 
+def test_a_bold_cell_without_a_direction_is_named_and_its_column_is_judged_with_it():
+    """Whether the best is the largest is not told of it; beside another it is of that one's column all the same."""
+    lines = [*column(4.5, 4.1, bold=0, direction=""), *column(9, 8, bold=1, dataset="COCO")]
+    outcome = run(RULES["bold"], rows(*lines))
+    (finding,) = outcome.findings
+    assert (finding.weight, finding.where, finding.needed) == (NOTE, "x.csv:2", "true or false in higher_is_better")
+    assert outcome.unjudged["emphasis without a direction"] == 1
+    assert len(outcome.judged) == 1
+    alone = run(RULES["bold"], rows(*lines[:2]))
+    assert (len(alone.findings), alone.unjudged["emphasis without a direction"]) == (1, 1)
+    (finding,) = run(RULES["bold"], rows(*column(4.5, 4.1, bold=0, direction="lower"))).findings
+    assert (finding.weight, finding.printed) == (NOTE, "bold or underlined: 1, with higher_is_better 'lower'")
+    several = [*column(3, 2, bold=1, dataset="COCO"), *column(9, 8, bold=1)]
+    several[-2]["higher_is_better"] = ""
+    several[-2]["value"] = "7"  # the best, whose direction is told by the others of its column
+    assert weights("bold", rows(*several)) == [FAULT]
+
+
+def test_words_that_are_no_emphasis_are_found_once_each():
+    lines = column(4.5, 4.1, 4.3, 4.4, bold=1)
+    for line, word in zip(lines, ("italic", "Bold", " - ", "italic")):
+        line["emphasis"] = word
+    outcome = run(RULES["bold"], rows(*lines))
+    (finding,) = outcome.findings
+    assert (finding.weight, finding.where) == (QUESTION, "x.csv:2")
+    assert (finding.printed, finding.needed) == ("emphasis 'italic'", "bold or underlined")
+    assert finding.arithmetic.startswith("2 rows")
+    assert outcome.unjudged == {"another word in emphasis": 2, "neither bold nor underlined": 1}
+
+
 def test_a_number_that_was_recalled_convicts_nobody():
     lines = CASES["ranks"][1]
     assert weights("ranks", rows(*(line | {"confidence": "read"} for line in lines))) == [FAULT]
