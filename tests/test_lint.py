@@ -433,6 +433,15 @@ def test_words_that_are_no_emphasis_are_found_once_each():
     assert outcome.unjudged == {"another word in emphasis": 2, "neither bold nor underlined": 1}
 
 
+def test_a_wrong_bold_cell_that_is_the_only_one_is_a_question_and_one_among_right_ones_a_fault():
+    """One cell shows no other meaning of bold, and none shows that it is the usual one."""
+    (alone,) = run(RULES["bold"], rows(*column(4.5, 4.1, 4.3, bold=0))).findings
+    assert (alone.weight, alone.needed) == (QUESTION, "the best, the smallest")
+    assert alone.arithmetic == "from best to worst: B 4.1, C 4.3, A 4.5"
+    right = column(4.5, 4.1, bold=1, dataset="COCO")
+    assert weights("bold", rows(*column(4.5, 4.1, 4.3, bold=0), *right)) == [FAULT]
+
+
 def test_a_number_that_was_recalled_convicts_nobody():
     lines = CASES["ranks"][1]
     assert weights("ranks", rows(*(line | {"confidence": "read"} for line in lines))) == [FAULT]

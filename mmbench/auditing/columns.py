@@ -15,9 +15,10 @@ PLACES = {"bold": 0, "underlined": 1}  # how the best and the second best are pr
 def bold(rows: Sequence[Row]) -> Outcome:
     """What is printed bold is the best of its column by the metric's direction, and what is underlined the second best.
 
-    That is what bold means where most bold cells of a table are the best of their columns; in a table where they are
-    not (authors who print their own row so), it means something else, which is a note. Ground truth does not compete. A
-    cell whose direction is not told cannot be judged, which is a note; a word in `emphasis` that is neither of the two is a question.
+    That is what bold means where most bold cells of a table are the best of their columns; in a table where several are
+    not, and most (authors who print their own row so), it means something else, which is a note. A wrong cell that is
+    the only one shows neither, and is a question. Ground truth does not compete. A cell whose direction is not told
+    cannot be judged, which is a note; a word in `emphasis` that is neither of the two is a question.
     """
     outcome = Outcome()
     for (_, word), members in grouped(rows, ("file", "emphasis")).items():
@@ -35,7 +36,7 @@ def bold(rows: Sequence[Row]) -> Outcome:
         outcome.judge(marked)
         columns = {row: _column(row, members) for row in marked}
         wrong = [row for row in marked if not _deserves(row, columns[row])]
-        if 2 * len(wrong) > len(marked):
+        if len(wrong) > 1 and 2 * len(wrong) > len(marked):
             outcome.add(
                 Severity.NOTE,
                 wrong,
@@ -53,7 +54,7 @@ def bold(rows: Sequence[Row]) -> Outcome:
                 "the largest" if is_rising else "the smallest"
             )
             outcome.add(
-                Severity.FAULT,
+                Severity.FAULT if len(marked) > 1 else Severity.QUESTION,
                 (row, *(one for one in best if one is not row)),
                 printed,
                 word,
