@@ -256,6 +256,50 @@ def test_partial_double_foreign_and_damaged_files_are_a_line_each(tmp_path, monk
     assert not (tmp_path / "evaluated").exists()
 
 
+def by_another(given, number):
+    """The answers of somebody who took another time for each."""
+    return {name: one | {"seconds": number + place / 1000} for place, (name, one) in enumerate(given.items())}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_who_finish_are_scored_whatever_their_number(tmp_path, monkeypatch, capsys, kind):
+    """Five people with a page for one; one of them saved twice, and one half-way."""
+    key = built(tmp_path / "study", kind, raters=1)
+    wanted = {"ranks": (2, 1, 0), "pairs": (1, 2, 0), "rubric": (1, 0, 0)}[kind]
+    for number in range(1, 6):
+        content = answered(key, utilities=wanted, saved=f"2026-01-0{number}T00:00:00Z")
+        content["answers"] = by_another(content["answers"], number)
+        saved(tmp_path / "in", content, f"{number}.json")
+    saved(tmp_path / "in", content | {"saved": "2026-01-06T00:00:00Z"}, "again.json")
+    half = dict([*content["answers"].items()][:5])
+    saved(tmp_path / "in", content | {"answers": half}, "before.json")
+    saved(tmp_path / "in", content | {"answers": by_another(half, 9)}, "half.json")
+    collected = collect([tmp_path / "in"], key)
+    assert sorted(one.path.name for one in collected.answers) == ["1.json", "2.json", "3.json", "4.json", "again.json"]
+    said = "\n".join(collected.lines)
+    assert "5.json: rater 1 saved" in said
+    assert "before.json: rater 1 saved" in said
+    assert "half.json: rater 1 saved" in said
+    assert "5 people have answered as rater 1: all are scored" in said
+    assert len(collected.lines) == 4
+    words = (tmp_path / "in", f"key={tmp_path / 'study' / 'key.json'}")
+    assert command(monkeypatch, "score", *words) == 0
+    assert f"{kind} by 5 raters (1 planned), 6 items" in capsys.readouterr().out
+    found = findings(collected.answers, key)
+    assert found.counts == {"naturalness": 6 * 5 * (3 if kind == "rubric" else 1)}
+    assert any("alpha" in one.measure and one.value == pytest.approx(1) for one in found.statistics)
+
+
+def test_of_a_number_under_which_nobody_finished_the_fullest_file_counts(tmp_path):
+    key = built(tmp_path / "study", raters=1)
+    for number in (4, 6, 5):
+        content = answered(key, only=number)
+        saved(tmp_path / "in", content | {"answers": by_another(content["answers"], number)}, f"{number}.json")
+    collected = collect([tmp_path / "in"], key)
+    assert [one.path.name for one in collected.answers] == ["6.json"]
+    assert sum("rater 1 saved" in line and "6.json" in line for line in collected.lines) == 2
+
+
 def test_nothing_to_score_is_one_line(tmp_path, monkeypatch, capsys):
     built(tmp_path / "study")
     path = saved(tmp_path / "in", "[]", "bad.json")
@@ -509,6 +553,8 @@ def test_a_study_of_what_an_experiment_has_made(home, monkeypatch, capsys):
     assert command(monkeypatch, *build, "kind=pairs", "out=study") == 0
     out, errors = capsys.readouterr()
     assert "send: study/send/study.html" in out
+    assert "raters: 2 have orders of their own: each opens it with #r=1 to #r=2" in out
+    assert "more may share a number, and all who finish are scored" in out
     assert errors.count("left out: ManiGAN main module") == 2
     assert "real: 1 pictures are not made yet" in errors
     key = read_key(home / "study" / "key.json")
@@ -529,6 +575,9 @@ def test_a_study_of_what_an_experiment_has_made(home, monkeypatch, capsys):
     assert "naturalness,win rate,identity,1.0,1.0,1.0," in lines
     assert command(monkeypatch, *build, "kind=pairs", "out=study", "seed=1") == 1
     assert "expected no key of another study in this folder, found study/key.json" in capsys.readouterr().err
+    alone = (word for word in build if not word.startswith("raters="))
+    assert command(monkeypatch, *alone, "kind=pairs", "out=alone") == 0
+    assert "raters: one order, that of raters=1: more people may answer in it, and all who" in capsys.readouterr().out
     assert command(monkeypatch, *build, "kind=ranks", "rows=manigan_main") == 1
     assert "makes them" in capsys.readouterr().err
     gathered = gather(experiment, "toy", "runs", None, None, [], words)

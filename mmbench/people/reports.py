@@ -38,9 +38,10 @@ def rendered(form: str, found: Findings, answers: Sequence[Answers], key: Mappin
 
 def _head(answers: Sequence[Answers], key: Mapping[str, Any]) -> str:
     raters = "rater" if len(answers) == 1 else "raters"
-    asked = len(key["raters"])
+    planned = len(key["raters"])
     return (
-        f"# {key['experiment']}: {key['kind']} by {len(answers)} {raters} of {asked}, {len(key['items'])} items\n\n"
+        f"# {key['experiment']}: {key['kind']} by {len(answers)} {raters} ({planned} planned), "
+        f"{len(key['items'])} items\n\n"
         f"Study {key['study'][:8]}."
     )
 

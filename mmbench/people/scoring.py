@@ -88,7 +88,7 @@ def findings(answers: Sequence[Answers], key: Mapping[str, Any]) -> Findings:
     """Scores the answers of a study.
 
     Args:
-        answers: at least one, of different raters.
+        answers: at least one, of different people.
     """
     statistics: list[Statistic] = []
     counts, remarks = {}, []
