@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import sys
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import chi2
 from studies import METHODS, answered, built, saved
 
 from mmbench.__main__ import main
@@ -23,10 +25,11 @@ from mmbench.people.collecting import collect
 from mmbench.people.gathering import Made, gather
 from mmbench.people.gathering import given as given_picture
 from mmbench.people.questions import of_task
-from mmbench.people.scoring import findings, judged, measures
+from mmbench.people.scoring import chance_of_w, findings, judged, measures
 from mmbench.pipeline.experiments import load
 from mmbench.pipeline.generation import generate, prepared
 from mmbench.pipeline.lookup import row_config
+from mmbench.statistics.agreement import kendalls_w
 
 KINDS = ("ranks", "pairs", "rubric")
 
@@ -129,6 +132,60 @@ def test_ranks_of_raters_without_blur_are_exact(tmp_path):
     assert found["Krippendorff's alpha (ordinal)", ""] == pytest.approx(1)
 
 
+def of_random_orders(raters, items, things, seed):
+    generator = np.random.default_rng(seed)
+    return generator.permuted(np.tile(np.arange(1.0, things + 1), (raters, items, 1)), axis=2)
+
+
+@pytest.mark.parametrize("orders", [[(1, 2, 3), (1, 2, 3), (1, 3, 2)], [(1, 2, 3), (1, 2, 3)], [(1, 2, 3), (3, 2, 1)]])
+def test_p_of_w_is_that_of_all_orders(orders):
+    """Few raters of three things have orders that can be counted."""
+    ranks = np.array(orders, float)[:, None]
+    every = np.array([*product(permutations((1.0, 2.0, 3.0)), repeat=len(orders))])
+    reached = [kendalls_w(one) >= kendalls_w(ranks[:, 0]) - 1e-9 for one in every]
+    chance, p = chance_of_w(ranks, np.random.default_rng(0))
+    assert p == pytest.approx(np.mean(reached), abs=0.02)
+    assert chance == pytest.approx(np.mean([kendalls_w(one) for one in every])) == 1 / len(orders)
+
+
+def test_p_of_w_of_many_raters_is_that_of_the_chi_square():
+    ranks = of_random_orders(40, 1, 5, seed=3)
+    ranks[:8] = np.sort(ranks[:8], axis=2)
+    statistic = 40 * 4 * kendalls_w(ranks[:, 0])
+    _, p = chance_of_w(ranks, np.random.default_rng(0))
+    assert 0.001 < p == pytest.approx(chi2.sf(statistic, 4), rel=0.2)
+
+
+def test_p_of_w_of_raters_who_order_at_random_is_anything():
+    """It is below a tenth as often as a tenth, over items of which raters have left some out."""
+    found = []
+    for seed in range(100):
+        ranks = of_random_orders(3, 4, 4, seed)
+        ranks[0, :2] = np.nan
+        chance, p = chance_of_w(ranks, np.random.default_rng(seed))
+        assert chance == pytest.approx((2 / 2 + 2 / 3) / 4)
+        found.append(p)
+    assert 3 <= np.sum(np.array(found) < 0.1) <= 19
+    assert np.isnan(chance_of_w(of_random_orders(1, 4, 4, 0), np.random.default_rng(0))).all()
+
+
+def test_chance_stands_beside_w(tmp_path, monkeypatch, capsys):
+    key = built(tmp_path / "study", count=6, raters=2)
+    files = [saved(tmp_path / "in", answered(key, rater), f"{rater}.json") for rater in (1, 2)]
+    words = (*files, f"key={tmp_path / 'study' / 'key.json'}")
+    assert command(monkeypatch, "score", *words) == 0
+    out = capsys.readouterr().out
+    assert "Kendall's W: 1.000 [1.000, 1.000], 0.500 by chance, p = 0.0001\n" in out  # 6 times one order in 6
+    assert "by chance: the mean of raters who order at random" in out
+    assert out.count("by chance") == 2
+    assert command(monkeypatch, "score", *words, "format=json") == 0
+    of = {one["measure"]: one for one in json.loads(capsys.readouterr().out)["statistics"]}
+    assert (of["Kendall's W"]["chance"], of["Kendall's W"]["p"]) == (0.5, 0.0001)
+    assert of["win rate"]["p"] is None
+    assert command(monkeypatch, "score", files[0], words[-1]) == 0
+    assert "Kendall's W: -\n" in capsys.readouterr().out  # of one rater
+
+
 def test_ties_are_half_a_win_of_each(tmp_path):
     key = built(tmp_path, "pairs", count=6, raters=1)
     path = saved(tmp_path / "in", answered(key, utilities=(1, 1, 1)), "1.json")
@@ -178,7 +235,7 @@ def test_published_ranks_of_several_data_sets_stand_apart(tmp_path, monkeypatch,
     assert "is of TDANet, CSA on COCO: ranks among other methods cannot be compared number by number.\n" in out
     assert command(monkeypatch, "score", *words, "format=csv") == 0
     first, *rest = capsys.readouterr().out.splitlines()
-    assert first.endswith(",high,published on CUB,published on COCO")
+    assert first.endswith(",high,chance,p,published on CUB,published on COCO")
     assert [line for line in rest if line.startswith("naturalness,mean rank,TDANet") and line.endswith(",1.25,1.75")]
     assert command(monkeypatch, "score", *words, "format=json") == 0
     of_rank = {
@@ -571,8 +628,8 @@ def test_a_study_of_what_an_experiment_has_made(home, monkeypatch, capsys):
     files = [saved(home / "in", answered(key, rater, (1, 0)), f"{rater}.json") for rater in (1, 2)]
     assert command(monkeypatch, "score", *files, "key=study/key.json", "format=csv") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "question,measure,method,value,low,high,published"
-    assert "naturalness,win rate,identity,1.0,1.0,1.0," in lines
+    assert lines[0] == "question,measure,method,value,low,high,chance,p,published"
+    assert "naturalness,win rate,identity,1.0,1.0,1.0,,," in lines
     assert command(monkeypatch, *build, "kind=pairs", "out=study", "seed=1") == 1
     assert "expected no key of another study in this folder, found study/key.json" in capsys.readouterr().err
     alone = (word for word in build if not word.startswith("raters="))

@@ -36,8 +36,9 @@ nothing anywhere; behind `#r=1`, `#r=2`, ... is each rater's own order. Kinds:
   out=FOLDER       where both files go (default: below paths.runs, in studies/)
 
 score reads files of answers, or folders of them, and gives mean ranks, win rates and strengths of Bradley and Terry, or
-mean grades, with intervals over items, Kendall's W and Krippendorff's alpha, and beside them what a published study
-found. What cannot be scored is said in a line each; of somebody who saved twice the file with most answers counts.
+mean grades, with intervals over items, Kendall's W, what it is by chance and its p, Krippendorff's alpha, and beside
+them what a published study found. What cannot be scored is said in a line each; of somebody who saved twice the file
+with most answers counts.
 
   key=FILE         the key that was written with the page
   keep=failed      score those who failed attention checks too (default: they are left out, and counted)
