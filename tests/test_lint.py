@@ -403,6 +403,45 @@ def test_bold_heeds_direction_ties_ground_truth_and_what_bold_means_in_a_table()
     assert weights("bold", rows(*own)) == [NOTE]
 
 
+def test_a_bold_cell_without_a_direction_is_named_and_its_column_is_judged_with_it():
+    """Whether the best is the largest is not told of it; beside another it is of that one's column all the same."""
+    lines = [*column(4.5, 4.1, bold=0, direction=""), *column(9, 8, bold=1, dataset="COCO")]
+    outcome = run(RULES["bold"], rows(*lines))
+    (finding,) = outcome.findings
+    assert (finding.weight, finding.where, finding.needed) == (NOTE, "x.csv:2", "true or false in higher_is_better")
+    assert outcome.unjudged["emphasis without a direction"] == 1
+    assert len(outcome.judged) == 1
+    alone = run(RULES["bold"], rows(*lines[:2]))
+    assert (len(alone.findings), alone.unjudged["emphasis without a direction"]) == (1, 1)
+    (finding,) = run(RULES["bold"], rows(*column(4.5, 4.1, bold=0, direction="lower"))).findings
+    assert (finding.weight, finding.printed) == (NOTE, "bold or underlined: 1, with higher_is_better 'lower'")
+    several = [*column(3, 2, bold=1, dataset="COCO"), *column(9, 8, bold=1)]
+    several[-2]["higher_is_better"] = ""
+    several[-2]["value"] = "7"  # the best, whose direction is told by the others of its column
+    assert weights("bold", rows(*several)) == [FAULT]
+
+
+def test_words_that_are_no_emphasis_are_found_once_each():
+    lines = column(4.5, 4.1, 4.3, 4.4, bold=1)
+    for line, word in zip(lines, ("italic", "Bold", " - ", "italic")):
+        line["emphasis"] = word
+    outcome = run(RULES["bold"], rows(*lines))
+    (finding,) = outcome.findings
+    assert (finding.weight, finding.where) == (QUESTION, "x.csv:2")
+    assert (finding.printed, finding.needed) == ("emphasis 'italic'", "bold or underlined")
+    assert finding.arithmetic.startswith("2 rows")
+    assert outcome.unjudged == {"another word in emphasis": 2, "neither bold nor underlined": 1}
+
+
+def test_a_wrong_bold_cell_that_is_the_only_one_is_a_question_and_one_among_right_ones_a_fault():
+    """One cell shows no other meaning of bold, and none shows that it is the usual one."""
+    (alone,) = run(RULES["bold"], rows(*column(4.5, 4.1, 4.3, bold=0))).findings
+    assert (alone.weight, alone.needed) == (QUESTION, "the best, the smallest")
+    assert alone.arithmetic == "from best to worst: B 4.1, C 4.3, A 4.5"
+    right = column(4.5, 4.1, bold=1, dataset="COCO")
+    assert weights("bold", rows(*column(4.5, 4.1, 4.3, bold=0), *right)) == [FAULT]
+
+
 def test_a_number_that_was_recalled_convicts_nobody():
     lines = CASES["ranks"][1]
     assert weights("ranks", rows(*(line | {"confidence": "read"} for line in lines))) == [FAULT]
@@ -436,6 +475,51 @@ def test_a_recalled_number_that_a_table_judges_by_is_found():
 )
 def test_another_value_in_another_paper(columns, expected):
     assert weights("baseline", rows(*quoted("19.32", "21.42", **columns))) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "value", "expected"),
+    [
+        ("12.63", "12.64", [QUESTION]),  # a unit of the last digit: a copy has none
+        ("12.64", "12.63", [QUESTION]),
+        ("12.63", "12.63", []),
+        ("19.38", "19.4", []),  # rounded
+        ("19.38", "19.3", []),  # cut off
+        ("19.35", "19.4", []),
+        ("19.40", "19.4", []),
+        ("19.40", "19.3", [QUESTION]),
+        ("19.34", "19.4", [QUESTION]),
+        ("-0.38", "-0.3", []),
+        ("-0.38", "-0.4", []),
+        ("-0.38", "-0.5", [QUESTION]),
+        ("0.04", "-0.0", []),
+        ("19.4", "19.38", []),  # whoever quotes it had it from elsewhere
+        ("19.4", "19.5", [QUESTION]),
+        ("1." + 40 * "3", "1." + 39 * "3" + "4", [QUESTION]),
+    ],
+)
+def test_a_quotation_is_a_copy_or_has_fewer_digits_of_it(own, value, expected):
+    assert weights("baseline", rows(*quoted(own, value))) == expected
+    two = [line | {"method": "Z", "variant": "quoted"} for line in quoted(own, value)]  # from a paper that is not here
+    assert weights("baseline", rows(*two)) == expected
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"paper": "A 2019", "table": "Table 2"},
+        {"protocol": "zero-shot FID"},
+        {"protocol": "FID, TTUR TensorFlow"},
+        {"split": "val"},
+        {"dataset": "COCO"},
+        {"variant": "released model"},
+        {"variant": "re-evaluation"},
+    ],
+)
+def test_a_unit_of_the_last_digit_is_no_misquotation_of_something_else(columns):
+    """In the same paper, of something else, measured again; or so far off that another protocol explains it."""
+    own, other = quoted("6.3", "6.4", **columns)
+    assert weights("baseline", rows(own | {"split": "test"}, {"split": "test"} | other)) == []
 
 
 def test_a_quotation_is_of_the_variant_that_it_names_and_says_where_its_number_stands():
@@ -499,6 +583,20 @@ def test_the_misprints_of_tdanets_table_are_found(shipped):
     ranks = {finding.weight: finding for finding in found_by(shipped, "ranks")}
     assert "= 9.898" in ranks[FAULT].arithmetic
     assert ranks.keys() == {FAULT, QUESTION}  # the other is recalled
+
+
+def test_baselines_that_are_quoted_a_last_digit_off_are_found(shipped):
+    found = [one for one in found_by(shipped, "baseline") if one.weight is QUESTION]
+    pairs = {
+        (one.rows[0]["method"], one.rows[0]["metric"], frozenset(row.printed for row in one.rows[:2])) for one in found
+    }
+    assert {
+        ("LDM", "FID", frozenset({"12.63", "12.64"})),
+        ("M2 Transformer", "METEOR", frozenset({"29.1", "29.2"})),
+        ("PYoCo", "FVD", frozenset({"355.19", "355.20"})),
+        ("ADM", "Precision", frozenset({"0.83", "0.84"})),  # which, as the FID beside it, is that of 512 pixels
+    } <= pairs
+    assert all(len({row["paper"] for row in one.rows}) > 1 for one in found)
 
 
 def test_manigans_mp_is_truncated(shipped):

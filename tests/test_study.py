@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import sys
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import chi2
 from studies import METHODS, answered, built, saved
 
 from mmbench.__main__ import main
@@ -23,10 +25,11 @@ from mmbench.people.collecting import collect
 from mmbench.people.gathering import Made, gather
 from mmbench.people.gathering import given as given_picture
 from mmbench.people.questions import of_task
-from mmbench.people.scoring import findings, judged, measures
+from mmbench.people.scoring import chance_of_w, findings, judged, measures
 from mmbench.pipeline.experiments import load
 from mmbench.pipeline.generation import generate, prepared
 from mmbench.pipeline.lookup import row_config
+from mmbench.statistics.agreement import kendalls_w
 
 KINDS = ("ranks", "pairs", "rubric")
 
@@ -129,6 +132,60 @@ def test_ranks_of_raters_without_blur_are_exact(tmp_path):
     assert found["Krippendorff's alpha (ordinal)", ""] == pytest.approx(1)
 
 
+def of_random_orders(raters, items, things, seed):
+    generator = np.random.default_rng(seed)
+    return generator.permuted(np.tile(np.arange(1.0, things + 1), (raters, items, 1)), axis=2)
+
+
+@pytest.mark.parametrize("orders", [[(1, 2, 3), (1, 2, 3), (1, 3, 2)], [(1, 2, 3), (1, 2, 3)], [(1, 2, 3), (3, 2, 1)]])
+def test_p_of_w_is_that_of_all_orders(orders):
+    """Few raters of three things have orders that can be counted."""
+    ranks = np.array(orders, float)[:, None]
+    every = np.array([*product(permutations((1.0, 2.0, 3.0)), repeat=len(orders))])
+    reached = [kendalls_w(one) >= kendalls_w(ranks[:, 0]) - 1e-9 for one in every]
+    chance, p = chance_of_w(ranks, np.random.default_rng(0))
+    assert p == pytest.approx(np.mean(reached), abs=0.02)
+    assert chance == pytest.approx(np.mean([kendalls_w(one) for one in every])) == 1 / len(orders)
+
+
+def test_p_of_w_of_many_raters_is_that_of_the_chi_square():
+    ranks = of_random_orders(40, 1, 5, seed=3)
+    ranks[:8] = np.sort(ranks[:8], axis=2)
+    statistic = 40 * 4 * kendalls_w(ranks[:, 0])
+    _, p = chance_of_w(ranks, np.random.default_rng(0))
+    assert 0.001 < p == pytest.approx(chi2.sf(statistic, 4), rel=0.2)
+
+
+def test_p_of_w_of_raters_who_order_at_random_is_anything():
+    """It is below a tenth as often as a tenth, over items of which raters have left some out."""
+    found = []
+    for seed in range(100):
+        ranks = of_random_orders(3, 4, 4, seed)
+        ranks[0, :2] = np.nan
+        chance, p = chance_of_w(ranks, np.random.default_rng(seed))
+        assert chance == pytest.approx((2 / 2 + 2 / 3) / 4)
+        found.append(p)
+    assert 3 <= np.sum(np.array(found) < 0.1) <= 19
+    assert np.isnan(chance_of_w(of_random_orders(1, 4, 4, 0), np.random.default_rng(0))).all()
+
+
+def test_chance_stands_beside_w(tmp_path, monkeypatch, capsys):
+    key = built(tmp_path / "study", count=6, raters=2)
+    files = [saved(tmp_path / "in", answered(key, rater), f"{rater}.json") for rater in (1, 2)]
+    words = (*files, f"key={tmp_path / 'study' / 'key.json'}")
+    assert command(monkeypatch, "score", *words) == 0
+    out = capsys.readouterr().out
+    assert "Kendall's W: 1.000 [1.000, 1.000], 0.500 by chance, p = 0.0001\n" in out  # 6 times one order in 6
+    assert "by chance: the mean of raters who order at random" in out
+    assert out.count("by chance") == 2
+    assert command(monkeypatch, "score", *words, "format=json") == 0
+    of = {one["measure"]: one for one in json.loads(capsys.readouterr().out)["statistics"]}
+    assert (of["Kendall's W"]["chance"], of["Kendall's W"]["p"]) == (0.5, 0.0001)
+    assert of["win rate"]["p"] is None
+    assert command(monkeypatch, "score", files[0], words[-1]) == 0
+    assert "Kendall's W: -\n" in capsys.readouterr().out  # of one rater
+
+
 def test_ties_are_half_a_win_of_each(tmp_path):
     key = built(tmp_path, "pairs", count=6, raters=1)
     path = saved(tmp_path / "in", answered(key, utilities=(1, 1, 1)), "1.json")
@@ -178,7 +235,7 @@ def test_published_ranks_of_several_data_sets_stand_apart(tmp_path, monkeypatch,
     assert "is of TDANet, CSA on COCO: ranks among other methods cannot be compared number by number.\n" in out
     assert command(monkeypatch, "score", *words, "format=csv") == 0
     first, *rest = capsys.readouterr().out.splitlines()
-    assert first.endswith(",high,published on CUB,published on COCO")
+    assert first.endswith(",high,chance,p,published on CUB,published on COCO")
     assert [line for line in rest if line.startswith("naturalness,mean rank,TDANet") and line.endswith(",1.25,1.75")]
     assert command(monkeypatch, "score", *words, "format=json") == 0
     of_rank = {
@@ -254,6 +311,50 @@ def test_partial_double_foreign_and_damaged_files_are_a_line_each(tmp_path, monk
     assert len(found["raters"][1]["answers"]) == 7
     assert {name for one in found["raters"][1]["answers"] for name in one["shown"]} == {*METHODS, "real", "noise"}
     assert not (tmp_path / "evaluated").exists()
+
+
+def by_another(given, number):
+    """The answers of somebody who took another time for each."""
+    return {name: one | {"seconds": number + place / 1000} for place, (name, one) in enumerate(given.items())}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_who_finish_are_scored_whatever_their_number(tmp_path, monkeypatch, capsys, kind):
+    """Five people with a page for one; one of them saved twice, and one half-way."""
+    key = built(tmp_path / "study", kind, raters=1)
+    wanted = {"ranks": (2, 1, 0), "pairs": (1, 2, 0), "rubric": (1, 0, 0)}[kind]
+    for number in range(1, 6):
+        content = answered(key, utilities=wanted, saved=f"2026-01-0{number}T00:00:00Z")
+        content["answers"] = by_another(content["answers"], number)
+        saved(tmp_path / "in", content, f"{number}.json")
+    saved(tmp_path / "in", content | {"saved": "2026-01-06T00:00:00Z"}, "again.json")
+    half = dict([*content["answers"].items()][:5])
+    saved(tmp_path / "in", content | {"answers": half}, "before.json")
+    saved(tmp_path / "in", content | {"answers": by_another(half, 9)}, "half.json")
+    collected = collect([tmp_path / "in"], key)
+    assert sorted(one.path.name for one in collected.answers) == ["1.json", "2.json", "3.json", "4.json", "again.json"]
+    said = "\n".join(collected.lines)
+    assert "5.json: rater 1 saved" in said
+    assert "before.json: rater 1 saved" in said
+    assert "half.json: rater 1 saved" in said
+    assert "5 people have answered as rater 1: all are scored" in said
+    assert len(collected.lines) == 4
+    words = (tmp_path / "in", f"key={tmp_path / 'study' / 'key.json'}")
+    assert command(monkeypatch, "score", *words) == 0
+    assert f"{kind} by 5 raters (1 planned), 6 items" in capsys.readouterr().out
+    found = findings(collected.answers, key)
+    assert found.counts == {"naturalness": 6 * 5 * (3 if kind == "rubric" else 1)}
+    assert any("alpha" in one.measure and one.value == pytest.approx(1) for one in found.statistics)
+
+
+def test_of_a_number_under_which_nobody_finished_the_fullest_file_counts(tmp_path):
+    key = built(tmp_path / "study", raters=1)
+    for number in (4, 6, 5):
+        content = answered(key, only=number)
+        saved(tmp_path / "in", content | {"answers": by_another(content["answers"], number)}, f"{number}.json")
+    collected = collect([tmp_path / "in"], key)
+    assert [one.path.name for one in collected.answers] == ["6.json"]
+    assert sum("rater 1 saved" in line and "6.json" in line for line in collected.lines) == 2
 
 
 def test_nothing_to_score_is_one_line(tmp_path, monkeypatch, capsys):
@@ -509,6 +610,8 @@ def test_a_study_of_what_an_experiment_has_made(home, monkeypatch, capsys):
     assert command(monkeypatch, *build, "kind=pairs", "out=study") == 0
     out, errors = capsys.readouterr()
     assert "send: study/send/study.html" in out
+    assert "raters: 2 have orders of their own: each opens it with #r=1 to #r=2" in out
+    assert "more may share a number, and all who finish are scored" in out
     assert errors.count("left out: ManiGAN main module") == 2
     assert "real: 1 pictures are not made yet" in errors
     key = read_key(home / "study" / "key.json")
@@ -525,10 +628,13 @@ def test_a_study_of_what_an_experiment_has_made(home, monkeypatch, capsys):
     files = [saved(home / "in", answered(key, rater, (1, 0)), f"{rater}.json") for rater in (1, 2)]
     assert command(monkeypatch, "score", *files, "key=study/key.json", "format=csv") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "question,measure,method,value,low,high,published"
-    assert "naturalness,win rate,identity,1.0,1.0,1.0," in lines
+    assert lines[0] == "question,measure,method,value,low,high,chance,p,published"
+    assert "naturalness,win rate,identity,1.0,1.0,1.0,,," in lines
     assert command(monkeypatch, *build, "kind=pairs", "out=study", "seed=1") == 1
     assert "expected no key of another study in this folder, found study/key.json" in capsys.readouterr().err
+    alone = (word for word in build if not word.startswith("raters="))
+    assert command(monkeypatch, *alone, "kind=pairs", "out=alone") == 0
+    assert "raters: one order, that of raters=1: more people may answer in it, and all who" in capsys.readouterr().out
     assert command(monkeypatch, *build, "kind=ranks", "rows=manigan_main") == 1
     assert "makes them" in capsys.readouterr().err
     gathered = gather(experiment, "toy", "runs", None, None, [], words)

@@ -1,6 +1,7 @@
 """The page of a study in a real browser: answered by keyboard and by touch, kept, saved and scored."""
 
 import json
+import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -40,9 +41,9 @@ def opened(browser):
     assert [one for one in heard if not one.startswith(("file:", "data:", "blob:"))] == []
 
 
-def keys_for(key, screen):
-    """What somebody with `UTILITIES` in mind presses."""
-    said = answer(key, screen, UTILITIES)
+def keys_for(key, screen, utilities=UTILITIES):
+    """What somebody with utilities in mind presses."""
+    said = answer(key, screen, utilities)
     if key["kind"] == "rubric":
         return [str([0, 0.5, 1].index(said) + 1)]
     if key["kind"] == "pairs":
@@ -80,7 +81,7 @@ def test_a_study_is_answered_by_keyboard(opened, tmp_path, kind):
     assert page.is_visible("#end")
     assert not faults(page)
     path = download(page, "#save", tmp_path)
-    assert path.name == f"answers-{key['study'][:8]}-r2.json"
+    assert re.fullmatch(rf"answers-{key['study'][:8]}-r2-\d{{8}}T\d{{6}}\.json", path.name)
     found = read(path, key)
     expected = {screen["id"]: answer(key, screen, UTILITIES) for screen in key["raters"][1]}
     assert {name: value for name, (value, _) in found.given.items()} == expected
@@ -145,6 +146,61 @@ def test_answers_are_kept_and_each_rater_has_his_own(opened, tmp_path):
     assert other.inner_text("#begin").startswith("Begin")  # what fits no screen is forgotten
     stranger = opened(tmp_path, 9, context=page.context)
     assert "no 9" in stranger.inner_text("#warning")
+
+
+def test_the_next_person_at_one_device_starts_anew(opened, tmp_path):
+    """It is asked first, the answers are offered as a file before they go, and both people are scored."""
+    key = built(tmp_path / "study", "ranks", count=3, raters=1)
+    screens = key["raters"][0]
+
+    def answer_all(page, utilities):
+        page.focus("#begin")
+        page.keyboard.press("Enter")
+        for screen in screens:
+            for pressed in keys_for(key, screen, utilities):
+                page.keyboard.press(pressed)
+        assert page.is_visible("#end")
+
+    def kept():
+        return page.evaluate("Object.keys(localStorage).length")
+
+    page = opened(tmp_path / "study")
+    assert not page.is_visible("#another")  # nobody has answered
+    answer_all(page, UTILITIES)
+    page.reload()
+    page.focus("#another .anew")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#kept").startswith(f"{len(screens)} of {len(screens)} answers are kept here")
+    assert "have not been saved" in page.inner_text("#kept-as")
+    assert not faults(page)
+    page.keyboard.press("Escape")
+    assert (page.is_visible("#asking"), kept()) == (False, 1)
+    page.click("#another .anew")
+    page.click("#stay")
+    assert (page.is_visible("#asking"), kept()) == (False, 1)
+    page.click("#begin")
+    page.focus("#end .anew")
+    page.keyboard.press("Enter")
+    with page.expect_download() as waiting:
+        page.keyboard.press("Enter")  # the first of the buttons saves
+    files = [tmp_path / "first.json"]
+    waiting.value.save_as(files[0])
+    assert page.inner_text("#kept-as").startswith("Saved as answers-")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.is_visible("#start")
+    assert not page.is_visible("#asking")
+    assert not page.is_visible("#another")
+    assert page.inner_text("#begin").startswith("Begin")
+    assert kept() == 0
+    answer_all(page, UTILITIES[::-1])
+    assert not page.inner_text("#saved")
+    files.append(download(page, "#save", tmp_path))
+    first, second = collect(files, key).answers
+    assert first.rater == second.rater == 1
+    for found, utilities in zip(sorted((first, second), key=lambda one: one.saved), (UTILITIES, UTILITIES[::-1])):
+        expected = {screen["id"]: answer(key, screen, utilities) for screen in screens}
+        assert {name: value for name, (value, _) in found.given.items()} == expected
 
 
 def test_a_phone_in_the_dark(opened, tmp_path):

@@ -5,28 +5,38 @@ from collections.abc import Sequence
 
 from mmbench.auditing.findings import Outcome, Severity
 from mmbench.auditing.ranges import range_of, scales
-from mmbench.auditing.rows import OF_COLUMN, Row, grouped
+from mmbench.auditing.rows import ABSENT, OF_COLUMN, Row, grouped
 
 BOUNDS = ("ground truth", "real image", "real video", "oracle", "undecided")  # rows that no method competes with
+DIRECTIONS = ("true", "false")  # of a metric: whether higher is better
 PLACES = {"bold": 0, "underlined": 1}  # how the best and the second best are printed
 
 
 def bold(rows: Sequence[Row]) -> Outcome:
     """What is printed bold is the best of its column by the metric's direction, and what is underlined the second best.
 
-    That is what bold means where most bold cells of a table are the best of their columns; in a table where they are
-    not (authors who print their own row so), it means something else, which is a note. Ground truth does not compete.
+    That is what bold means where most bold cells of a table are the best of their columns; in a table where several are
+    not, and most (authors who print their own row so), it means something else, which is a note. A wrong cell that is
+    the only one shows neither, and is a question. Ground truth does not compete. A cell whose direction is not told
+    cannot be judged, which is a note; a word in `emphasis` that is neither of the two is a question.
     """
     outcome = Outcome()
+    for (_, word), members in grouped(rows, ("file", "emphasis")).items():
+        if word not in PLACES and word not in ABSENT:
+            outcome.skip(members, "another word in emphasis")
+            told = f"{len(members)} rows of which the first is meant; they are not judged"
+            outcome.add(Severity.QUESTION, members[:1], f"emphasis {word!r}", " or ".join(PLACES), told)
     for members in grouped(rows, ("file", "paper", "table")).values():
-        marked = [row for row in members if row["emphasis"] in PLACES and row["higher_is_better"] in ("true", "false")]
-        if not marked:
-            outcome.skip(members, "nothing bold in the table")
+        emphasised = [row for row in members if row["emphasis"] in PLACES]
+        marked = [row for row in emphasised if row["higher_is_better"] in DIRECTIONS]
+        _tell_without_direction(outcome, [row for row in emphasised if row not in marked])
+        if not emphasised:
+            outcome.skip((row for row in members if row not in outcome.skipped), "nothing bold in the table")
             continue
         outcome.judge(marked)
         columns = {row: _column(row, members) for row in marked}
         wrong = [row for row in marked if not _deserves(row, columns[row])]
-        if 2 * len(wrong) > len(marked):
+        if len(wrong) > 1 and 2 * len(wrong) > len(marked):
             outcome.add(
                 Severity.NOTE,
                 wrong,
@@ -44,7 +54,7 @@ def bold(rows: Sequence[Row]) -> Outcome:
                 "the largest" if is_rising else "the smallest"
             )
             outcome.add(
-                Severity.FAULT,
+                Severity.FAULT if len(marked) > 1 else Severity.QUESTION,
                 (row, *(one for one in best if one is not row)),
                 printed,
                 word,
@@ -53,9 +63,25 @@ def bold(rows: Sequence[Row]) -> Outcome:
     return outcome
 
 
+def _tell_without_direction(outcome: Outcome, rows: Sequence[Row]) -> None:
+    """Cells of a table of which it is not told whether the best is the largest."""
+    if rows:
+        outcome.skip(rows, "emphasis without a direction")
+        words = " or ".join(dict.fromkeys(repr(row["higher_is_better"]) for row in rows))
+        outcome.add(
+            Severity.NOTE,
+            rows,
+            f"bold or underlined: {len(rows)}, with higher_is_better {words}",
+            f"{' or '.join(DIRECTIONS)} in higher_is_better",
+            "whether the best is the largest or the smallest is not told",
+        )
+
+
 def _column(row: Row, table: Sequence[Row]) -> list[Row]:
-    """The rows that a cell competes with, itself among them."""
-    same = [one for one in table if all(one[key] == row[key] for key in (*OF_COLUMN, "higher_is_better"))]
+    """The rows that a cell competes with, itself among them; what tells no direction has that of its column."""
+    other = "false" if row["higher_is_better"] == "true" else "true"
+    in_column = [one for one in table if all(one[key] == row[key] for key in OF_COLUMN)]
+    same = [one for one in in_column if one["higher_is_better"] != other]
     return [one for one in same if one is row or not one["method"].lower().startswith(BOUNDS)]
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import combinations
 
 from mmbench.auditing.findings import Outcome, Severity
 from mmbench.auditing.rows import Row, grouped
@@ -75,9 +76,9 @@ def baseline(rows: Sequence[Row]) -> Outcome:
 
     Compared are one method, data set, metric and direction under protocols that differ in nothing that is known to
     matter. A quotation is compared with what the method's own paper prints; where that is not here, with other
-    quotations. Values agree where the same number can be rounded to both. That somebody measured a method again with
-    another outcome is a note. A quotation within a thousandth of the original, and yet another number, is told whatever
-    the protocols say.
+    quotations. A quotation is a copy: with as many digits it is the same number, with fewer that number rounded or cut
+    off. What somebody measured again agrees where one number can be rounded to both, and another outcome is a note. A
+    quotation within a thousandth of the original, and yet another number, is told whatever the protocols say.
     """
     outcome = Outcome()
     same = ("method", "dataset", "metric", "higher_is_better")
@@ -126,8 +127,11 @@ def _fits(one: Row, other: Row) -> bool:
     return all(not one[key] or not other[key] or one[key] == other[key] for key in ("resolution", "split"))
 
 
-def _agree(one: Row, other: Row) -> bool:
-    return one.behind.overlaps(other.behind)
+def _is_copy(one: Row, other: Row) -> bool:
+    """Whether two printings are of one number: the same, or the shorter is the longer one rounded or cut off."""
+    shorter, longer = sorted((one, other), key=lambda row: row.step, reverse=True)
+    more = longer.value - shorter.value if longer.value >= 0 else shorter.value - longer.value
+    return -shorter.step / 2 <= more < shorter.step  # rounded up, or cut off
 
 
 def _is_of(own: Row, row: Row, rows: Sequence[Row]) -> bool:
@@ -139,7 +143,7 @@ def _is_of(own: Row, row: Row, rows: Sequence[Row]) -> bool:
 def _compare_with_own(outcome: Outcome, row: Row, own: Sequence[Row], fitting: Sequence[Row]) -> None:
     """A quotation is one of the numbers that the method's own paper prints for what may be meant."""
     alike = [one for one in fitting if _conditions(one) == _conditions(row)]
-    if any(_agree(row, one) for one in fitting):
+    if any(_is_copy(row, one) for one in fitting):
         outcome.judge([row])
         return
     near = [one for one in fitting if abs(one.value - row.value) <= NEAR * abs(one.value)]
@@ -147,7 +151,7 @@ def _compare_with_own(outcome: Outcome, row: Row, own: Sequence[Row], fitting: S
         return
     outcome.judge([row])
     sources = near or alike
-    elsewhere = [one for one in own if one not in fitting and _agree(row, one)]
+    elsewhere = [one for one in own if one not in fitting and _is_copy(row, one)]
     also = "".join(f"; {one.printed} is that of {one.name} at {one['resolution']}" for one in elsewhere[:1])
     outcome.add(
         Severity.QUESTION,
@@ -175,7 +179,7 @@ def _compare_alike(outcome: Outcome, quoted: Sequence[Row], own: Sequence[Row]) 
         if len({row["paper"] for row in members}) < 2:
             continue
         outcome.judge(members)
-        if max(row.behind.low for row in members) > min(row.behind.high for row in members):
+        if not all(_is_copy(*pair) for pair in combinations(members, 2)):
             outcome.add(
                 Severity.QUESTION,
                 members,
@@ -215,7 +219,7 @@ def _compare_again(outcome: Outcome, again: Sequence[Row], others: Sequence[Row]
         if not alike:
             continue
         outcome.judge((row, *alike))
-        if not any(_agree(row, one) for one in alike):
+        if not any(row.behind.overlaps(one.behind) for one in alike):
             outcome.add(
                 Severity.NOTE,
                 (row, *alike),

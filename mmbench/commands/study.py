@@ -26,7 +26,8 @@ nothing anywhere; behind `#r=1`, `#r=2`, ... is each rater's own order. Kinds:
 
   n=N              items, images of the experiment that are drawn by the seed
   seed=N           of the drawing and of all orders (default 0)
-  raters=N         how many people get an order of their own (default 1)
+  raters=N         how many people get an order of their own (default 1); more may share a number, and all are scored
+                   who have answered everything
   questions=A,B    of {questions} (default: those that the task allows)
   rows=A,B         labels or methods of the rows (default: all that have made pictures)
   data=NAME        the data set, of which a study has one (default: the first with pictures)
@@ -35,8 +36,9 @@ nothing anywhere; behind `#r=1`, `#r=2`, ... is each rater's own order. Kinds:
   out=FOLDER       where both files go (default: below paths.runs, in studies/)
 
 score reads files of answers, or folders of them, and gives mean ranks, win rates and strengths of Bradley and Terry, or
-mean grades, with intervals over items, Kendall's W and Krippendorff's alpha, and beside them what a published study
-found. What cannot be scored is said in a line each; of a rater who saved twice the file with most answers counts.
+mean grades, with intervals over items, Kendall's W, what it is by chance and its p, Krippendorff's alpha, and beside
+them what a published study found. What cannot be scored is said in a line each; of somebody who saved twice the file
+with most answers counts.
 
   key=FILE         the key that was written with the page
   keep=failed      score those who failed attention checks too (default: they are left out, and counted)
@@ -155,8 +157,13 @@ def _say(key: Mapping[str, Any], out: Path) -> None:
     screens = len(key["raters"][0])
     print(f"study {key['study'][:8]}: {len(key['methods'])} methods, {screens} screens for each rater")
     print(f"send: {out / 'send' / 'study.html'}")
-    if len(key["raters"]) > 1:
-        print(f"raters: open it with #r=1 to #r={len(key['raters'])} behind its name, or choose the number on the page")
+    number = len(key["raters"])
+    if number > 1:
+        print(f"raters: {number} have orders of their own: each opens it with #r=1 to #r={number} behind its name, or")
+        print("        chooses a number on the page; more may share a number, and all who finish are scored")
+    else:
+        print("raters: one order, that of raters=1: more people may answer in it, and all who finish are scored; where")
+        print("        order is to balance over N people, build it again with raters=N before the page is sent")
     print(f"keep: {out / 'key.json'}")
     print(f"next: mmbench study score ANSWERS... key={out / 'key.json'}")
 

@@ -13,7 +13,7 @@ class Collected:
     """Answers of different raters.
 
     Attributes:
-        answers: at least one, by rater.
+        answers: at least one, by the raters' numbers, of which several people may have one.
         lines: what is to be known of files, a line each.
     """
 
@@ -24,15 +24,16 @@ class Collected:
 def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = False) -> Collected:
     """The answers that count, of files and of folders of `*.json`.
 
-    Files that are damaged or empty or answer another study are left out, and so is all but the fullest of one rater,
-    the newest of several as full: whoever saves half-way on another phone takes nothing back. Those who failed
-    attention checks are left out, too, unless they are to be kept.
+    Files that are damaged or empty or answer another study are left out. Of those with one rater's number every person
+    counts who has answered all; where nobody has, the fullest file does, the newest of several as full: whoever saves
+    half-way on another phone takes nothing back, and of whoever saves twice one file counts. Those who failed attention
+    checks are left out, too, unless they are to be kept.
 
     Raises:
         ValueError: nothing is left to score.
     """
     lines: list[str] = []
-    fullest: dict[int, Answers] = {}
+    by_number: dict[int, list[Answers]] = {}
     for path in _listed(files):
         try:
             found = read(path, key)
@@ -42,24 +43,20 @@ def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = F
         if not _judged(found, key):
             lines.append(f"{path}: rater {found.rater} answered nothing: left out")
             continue
-        other = fullest.get(found.rater)
-        if other is not None:
-            less, found = sorted((other, found), key=lambda one: (_judged(one, key), one.saved, one.path))
-            why = "later" if _judged(less, key) == _judged(found, key) else "with more answers"
-            lines.append(f"{less.path}: rater {less.rater} saved {found.path} {why}: left out")
-        fullest[found.rater] = found
+        by_number.setdefault(found.rater, []).append(found)
+    counting = [one for _, mine in sorted(by_number.items()) for one in _people(mine, key, lines)]
     kept, num_failed = [], 0
-    for rater, found in sorted(fullest.items()):
+    for found in counting:
         lines += _partial(found, key)
         checked = attention(found, key)
         if checked.failed:
             num_failed += 1
             end = "kept all the same" if keep_failed else "left out; keep=failed keeps them"
-            lines.append(f"{found.path}: rater {rater} failed attention checks ({checked}): {end}")
+            lines.append(f"{found.path}: rater {found.rater} failed attention checks ({checked}): {end}")
         if keep_failed or not checked.failed:
             kept.append(found)
     if num_failed:
-        lines.append(f"{num_failed} of {len(fullest)} raters failed attention checks")
+        lines.append(f"{num_failed} of {len(counting)} raters failed attention checks")
     if not kept:
         why = f" ({lines[0]})" if lines else ""
         raise ValueError(f"expected answers to score, found none{why}: collect more, or correct the words")
@@ -72,6 +69,36 @@ def _listed(files: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def _people(mine: Sequence[Answers], key: Mapping[str, Any], lines: list[str]) -> list[Answers]:
+    """The files that count of those with one rater's number, the fullest first; `lines` gets one on each other file."""
+    counting: list[Answers] = []
+    for found in sorted(mine, key=lambda one: (_judged(one, key), one.saved, one.path), reverse=True):
+        same = [one for one in counting if _is_of_one_person(one, found)]
+        if not counting or (not same and _is_whole(found, key)):
+            counting.append(found)
+            continue
+        other = (same or counting)[0]
+        why = "later" if _judged(found, key) == _judged(other, key) else "with more answers"
+        lines.append(f"{found.path}: rater {found.rater} saved {other.path} {why}: left out")
+    if len(counting) > 1:
+        files = ", ".join(str(one.path) for one in counting)
+        lines.append(
+            f"{files}: {len(counting)} people have answered as rater {mine[0].rater}: all are scored; remove a file if "
+            "it is of somebody who did so twice"
+        )
+    return counting
+
+
+def _is_of_one_person(one: Answers, other: Answers) -> bool:
+    """Whether somebody saved twice: most of what both files answer has the same value after the same milliseconds."""
+    shared = one.given.keys() & other.given.keys()
+    return 2 * sum(one.given[name] == other.given[name] for name in shared) > len(shared)
+
+
+def _is_whole(found: Answers, key: Mapping[str, Any]) -> bool:
+    return len(found.given) == len(key["raters"][found.rater - 1])
+
+
 def _judged(found: Answers, key: Mapping[str, Any]) -> int:
     """How many screens were answered that are no checks."""
     return sum(screen["id"] in found.given for screen in key["raters"][found.rater - 1] if not screen["check"])
@@ -79,6 +106,6 @@ def _judged(found: Answers, key: Mapping[str, Any]) -> int:
 
 def _partial(found: Answers, key: Mapping[str, Any]) -> list[str]:
     asked = len(key["raters"][found.rater - 1])
-    if len(found.given) == asked:
+    if _is_whole(found, key):
         return []
     return [f"{found.path}: rater {found.rater} answered {len(found.given)} of {asked} screens, which are scored"]

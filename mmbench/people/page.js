@@ -174,6 +174,7 @@
     const seconds = Math.round(before * 1000 + performance.now() - shownAt) / 1000;
     answers[screen.id] = { value, seconds };
     keep();
+    tellSaved("");
     onward();
   }
   function onward() {
@@ -196,17 +197,35 @@
       open(place - 1);
     }
   }
+  function tellSaved(words) { at("saved").textContent = at("kept-as").textContent = words; }
   function save() {
-    const link = element("a");
+    const link = element("a"), moment = new Date().toISOString().slice(0, 19).replace(/[-:]/g, "");
     link.href = URL.createObjectURL(new Blob([file()], { type: "application/json" }));
-    link.download = `answers-${study.study.slice(0, 8)}-r${rater}.json`;
+    link.download = `answers-${study.study.slice(0, 8)}-r${rater}-${moment}.json`;
     document.body.append(link);
     link.click();
     link.remove();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     const words = `Saved as ${link.download}, ${numDone()} of ${screens.length} answered.`;
-    at("saved").textContent = words;
+    tellSaved(words);
     say(words);
+  }
+
+  // The next person at one device: what the last one said goes, and is offered as a file before.
+  function ask() {
+    at("kept").textContent = `${numDone()} of ${screens.length} answers are kept here, and would be removed.`;
+    if (!at("saved").textContent) {
+      at("kept-as").textContent = "They have not been saved since this page was opened: save them first.";
+    }
+    at("asking").showModal();
+  }
+  function startAnew() {
+    try { localStorage.removeItem(drawer()); } catch { canStore = false; }
+    at("asking").close();
+    choose(rater);
+    show("start");
+    at("start").querySelector("h1").focus();
+    say("Removed. Begin anew.");
   }
 
   function step(by) {
@@ -235,7 +254,9 @@
     rater = number;
     screens = study.raters[rater - 1];
     recall();
+    tellSaved("");
     const done = numDone();
+    at("another").hidden = !done;
     const minutes = Math.max(1, Math.round(screens.length * { ranks: 12, pairs: 6, rubric: 5 }[study.kind] / 60));
     at("welcome").textContent = `You will see ${screens.length} screens, and are asked of each:`;
     at("asked").replaceChildren(...study.questions.map((question) => element("li", question.asked)));
@@ -268,6 +289,10 @@
   at("again").addEventListener("click", () => open(screens.length - 1));
   at("save").addEventListener("click", save);
   at("save-now").addEventListener("click", save);
+  for (const button of document.querySelectorAll(".anew")) button.addEventListener("click", ask);
+  at("save-first").addEventListener("click", save);
+  at("remove").addEventListener("click", startAnew);
+  at("stay").addEventListener("click", () => at("asking").close());
   document.addEventListener("keydown", pressed);
   window.addEventListener("hashchange", arrive);
   arrive();

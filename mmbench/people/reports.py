@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmbench.people.answers import Answers, attention
 from mmbench.people.design import NOISE, REAL
-from mmbench.people.scoring import RANK, STRENGTH, Findings, Statistic
+from mmbench.people.scoring import RANK, SHUFFLES, STRENGTH, Findings, Statistic
 from mmbench.statistics.preference import PRIOR
 
 FORMATS = ("markdown", "csv", "json")
@@ -17,6 +17,11 @@ LEGEND = "[ ]: 95 % interval, bootstrap over items."
 STRENGTHS = (
     "strength: of Bradley and Terry, mean 0; the odds that one method is preferred to another are exp of the "
     f"difference. A tie counts as half a win of each, and {PRIOR:g} wins that nobody gave are added each way."
+)
+
+CHANCE = (
+    "by chance: the mean of raters who order at random, 1 / m of m raters; p: how often such raters agree as much, by "
+    f"shuffling all ranks {SHUFFLES:,} times."
 )
 
 
@@ -32,15 +37,17 @@ def rendered(form: str, found: Findings, answers: Sequence[Answers], key: Mappin
         parts += ["", f"## {question} ({found.counts[question]} judgements)", "", _table(of_it, key["methods"])]
         parts += [f"{one.measure}: {_text(one)}" for one in of_it if not one.method]
     has_strength = any(one.measure == STRENGTH for one in found.statistics)
-    parts += ["", *found.remarks, LEGEND, *([STRENGTHS] if has_strength else [])]
+    has_chance = any(one.chance is not None for one in found.statistics)
+    parts += ["", *found.remarks, LEGEND, *([STRENGTHS] if has_strength else []), *([CHANCE] if has_chance else [])]
     return "\n".join(parts) + "\n"
 
 
 def _head(answers: Sequence[Answers], key: Mapping[str, Any]) -> str:
     raters = "rater" if len(answers) == 1 else "raters"
-    asked = len(key["raters"])
+    planned = len(key["raters"])
     return (
-        f"# {key['experiment']}: {key['kind']} by {len(answers)} {raters} of {asked}, {len(key['items'])} items\n\n"
+        f"# {key['experiment']}: {key['kind']} by {len(answers)} {raters} ({planned} planned), "
+        f"{len(key['items'])} items\n\n"
         f"Study {key['study'][:8]}."
     )
 
@@ -76,7 +83,8 @@ def _text(one: Statistic) -> str:
     if one.value is None:
         return "-"
     interval = "" if one.low is None or one.high is None else f" [{one.low:.3f}, {one.high:.3f}]"
-    return f"{one.value:.3f}{interval}"
+    chance = "" if one.chance is None or one.p is None else f", {one.chance:.3f} by chance, p = {one.p:.4f}"
+    return f"{one.value:.3f}{interval}{chance}"
 
 
 def _whole(found: Findings, answers: Sequence[Answers], key: Mapping[str, Any]) -> dict[str, Any]:

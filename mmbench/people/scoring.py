@@ -1,7 +1,7 @@
 """What the answers of a study say: of each method, and of how far people agree."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -20,6 +20,7 @@ from mmbench.statistics.preference import bradley_terry, win_rates, wins_of_rank
 PUBLISHED = {"user rank": "ranks", "human rank": "ranks"}  # metric of a published study to the kind that it was
 RANK, RATE, STRENGTH, GRADE = "mean rank", "win rate", "strength", "mean grade"
 CONCORDANCE = "Kendall's W"
+SHUFFLES = 9_999  # of all orders, so that p is never below 1 / 10,000
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Statistic:
         value: the number; None where there is none.
         low, high: its 95 % interval over items; None where there is none.
         published: what a published study found, as printed, by its data set.
+        chance: what it would be in the mean of raters who see no difference; None where that is not asked.
+        p: how often such raters reach the value.
     """
 
     question: str
@@ -42,6 +45,8 @@ class Statistic:
     low: float | None
     high: float | None
     published: Mapping[str, str] = field(default_factory=dict)
+    chance: float | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def findings(answers: Sequence[Answers], key: Mapping[str, Any]) -> Findings:
     """Scores the answers of a study.
 
     Args:
-        answers: at least one, of different raters.
+        answers: at least one, of different people.
     """
     statistics: list[Statistic] = []
     counts, remarks = {}, []
@@ -101,7 +106,11 @@ def findings(answers: Sequence[Answers], key: Mapping[str, Any]) -> Findings:
         for measure, found in measures(key["kind"], scores).items():
             stream = random_stream(key["study"], question, measure)
             items = np.flatnonzero(there.any(axis=(0, 2)))
-            statistics += _with_interval(question, measure, found, items, key["methods"], stream, printed)
+            of_measure = _with_interval(question, measure, found, items, key["methods"], stream, printed)
+            if measure == CONCORDANCE:
+                chance, p = map(_or_none, chance_of_w(scores, random_stream(key["study"], question, "shuffles")))
+                of_measure = [replace(one, chance=chance, p=p) for one in of_measure]
+            statistics += of_measure
     return Findings(statistics, counts, list(dict.fromkeys(remarks)))
 
 
@@ -165,6 +174,36 @@ def _mean(scores: np.ndarray) -> np.ndarray:
 def _concordance(ranks: np.ndarray) -> float:
     """Kendall's W of an item's (M, K) ranks, of those who ranked it."""
     return kendalls_w(ranks[~np.isnan(ranks).any(axis=1)])
+
+
+def chance_of_w(ranks: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
+    """What the mean of Kendall's W over items is of raters who order at random, and how often it reaches the one found.
+
+    Of m such raters W is 1 / m in expectation: half of what it can be, where two have ranked. p is of a permutation
+    test, in which each rater's ranks of each item are shuffled. The chi-square m (k - 1) W with k - 1 degrees of
+    freedom finds too little where raters are few (P. Legendre, Species associations: the Kendall coefficient of
+    concordance revisited, J. Agric. Biol. Environ. Stat. 10, 2005, who recommends to shuffle). The ranks found are
+    counted among the shuffled ones, so that p is not 0.
+
+    Args:
+        ranks: (M, N, K) float, each of 1 to K once, NaN of an item that a rater has not ranked.
+
+    Returns:
+        the expectation and p; NaN where no item has two raters.
+    """
+    things = ranks.shape[2]
+    numbers = (~np.isnan(ranks).any(axis=2)).sum(axis=0)
+    numbers = numbers[numbers > 1]
+    if not len(numbers):
+        return float("nan"), float("nan")
+    shuffled = np.zeros(SHUFFLES)
+    for raters in numbers:
+        orders = generator.permuted(np.tile(np.arange(1.0, things + 1), (SHUFFLES, raters, 1)), axis=2)
+        totals = orders.sum(axis=1)
+        spread = ((totals - raters * (things + 1) / 2) ** 2).sum(axis=1)
+        shuffled += 12 * spread / (raters**2 * (things**3 - things)) / len(numbers)
+    found = np.nanmean([_concordance(of_item) for of_item in ranks.swapaxes(0, 1)])
+    return float((1 / numbers).mean()), float((1 + (shuffled >= found - 1e-9).sum()) / (1 + SHUFFLES))
 
 
 def _alpha(scores: np.ndarray, level: str) -> dict[str, Callable[[np.ndarray], float]]:
