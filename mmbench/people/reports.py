@@ -9,7 +9,8 @@ import pandas as pd
 
 from mmbench.people.answers import Answers, attention
 from mmbench.people.design import NOISE, REAL
-from mmbench.people.scoring import RANK, SHUFFLES, STRENGTH, Findings, Statistic
+from mmbench.people.scoring import RANK, STRENGTH, Findings, Statistic
+from mmbench.statistics.agreement import SHUFFLES
 from mmbench.statistics.preference import PRIOR
 
 FORMATS = ("markdown", "csv", "json")

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 RESAMPLES = 1000
+SHUFFLES = 9_999  # of all orders, so that p is never below 1 / 10,000
 
 
 def kendalls_w(ratings: np.ndarray) -> float:
@@ -29,6 +30,36 @@ def kendalls_w(ratings: np.ndarray) -> float:
     ties = sum(float((counts**3 - counts).sum()) for row in ranks for counts in [np.unique(row, return_counts=True)[1]])
     largest = raters**2 * (things**3 - things) - raters * ties
     return float(12 * spread / largest) if largest > 0 else float("nan")
+
+
+def chance_of_w(ranks: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
+    """What the mean of Kendall's W over items is of raters who order at random, and how often it reaches the one found.
+
+    Of m such raters W is 1 / m in expectation: half of what it can be, where two have ranked. p is of a permutation
+    test, in which each rater's ranks of each item are shuffled. The chi-square m (k - 1) W with k - 1 degrees of
+    freedom finds too little where raters are few (P. Legendre, Species associations: the Kendall coefficient of
+    concordance revisited, J. Agric. Biol. Environ. Stat. 10, 2005, who recommends to shuffle). The ranks found are
+    counted among the shuffled ones, so that p is not 0.
+
+    Args:
+        ranks: (M, N, K) float, each of 1 to K once, NaN of an item that a rater has not ranked.
+
+    Returns:
+        the expectation and p; NaN where no item has two raters.
+    """
+    things = ranks.shape[2]
+    numbers = (~np.isnan(ranks).any(axis=2)).sum(axis=0)
+    numbers = numbers[numbers > 1]
+    if not len(numbers):
+        return float("nan"), float("nan")
+    shuffled = np.zeros(SHUFFLES)
+    for raters in numbers:
+        orders = generator.permuted(np.tile(np.arange(1.0, things + 1), (SHUFFLES, raters, 1)), axis=2)
+        totals = orders.sum(axis=1)
+        spread = ((totals - raters * (things + 1) / 2) ** 2).sum(axis=1)
+        shuffled += 12 * spread / (raters**2 * (things**3 - things)) / len(numbers)
+    found = np.nanmean([kendalls_w(of_item[~np.isnan(of_item).any(axis=1)]) for of_item in ranks.swapaxes(0, 1)])
+    return float((1 / numbers).mean()), float((1 + (shuffled >= found - 1e-9).sum()) / (1 + SHUFFLES))
 
 
 def krippendorffs_alpha(ratings: np.ndarray, level: str) -> float:
