@@ -1,17 +1,54 @@
-"""Values by sample of a table's cells by row, and which way each of its metrics is better."""
+"""What a table's cells rest on by row: values by sample, or halves; and which way each of its metrics is better."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mmbench.core.noise import Sample
 from mmbench.pipeline.cells import Cell, takes_part
-from mmbench.pipeline.comparing import Evidence, Images, direction
+from mmbench.pipeline.comparing import Evidence, Halves, Images, direction
 from mmbench.pipeline.experiments import Experiment
 
 BySeed = Mapping[int, Mapping[Sample, float]]  # seed to sample to value
 Table = dict[tuple[str, str], dict[str, BySeed]]  # data set and metric, as a table shows them, to method to its values
+
+
+class WholeSet(NamedTuple):
+    """A score of a whole set of images, as FID is.
+
+    Attributes:
+        by_seed: seed to score.
+        halves: how it varies with the images.
+    """
+
+    by_seed: Mapping[int, float]
+    halves: Halves
+
+
+Varying = dict[tuple[str, str], dict[str, BySeed | WholeSet]]  # likewise, of every score that is known to vary
+
+
+def varying_of_table(experiment: Experiment, cells: Sequence[Cell], results: str | Path) -> Varying:
+    """What the tests of a table see of each cell: values by sample, or halves; outdated cells are left out.
+
+    Of products and harmonic means the values are those of their linear part (`Evidence.values`).
+
+    Args:
+        results: the folder of all records.
+
+    Raises:
+        ValueError: values by sample are damaged.
+    """
+    evidence, table = Evidence(Path(results) / experiment.name), Varying()
+    for cell in cells:
+        known = "" if cell.value.outdated else evidence.of(cell.value)
+        if isinstance(known, Images):
+            table.setdefault((cell.data, cell.metric), {})[cell.method] = evidence.values(cell.value)
+        elif isinstance(known, Halves):
+            table.setdefault((cell.data, cell.metric), {})[cell.method] = WholeSet(cell.value.by_seed, known)
+    return table
 
 
 def of_table(experiment: Experiment, cells: Sequence[Cell], results: str | Path) -> Table:
@@ -23,12 +60,17 @@ def of_table(experiment: Experiment, cells: Sequence[Cell], results: str | Path)
     Raises:
         ValueError: values by sample are damaged.
     """
-    evidence, table = Evidence(Path(results) / experiment.name), Table()
-    for cell in cells:
-        is_mean = cell.value.name.partition("@")[0] != "mp" and cell.metric not in experiment.harmonic_means
-        if is_mean and not cell.value.outdated and isinstance(evidence.of(cell.value), Images):
-            table.setdefault((cell.data, cell.metric), {})[cell.method] = evidence.values(cell.value)
+    means = [cell for cell in cells if not is_product(experiment, cell)]
+    table = Table()
+    for key, methods in varying_of_table(experiment, means, results).items():
+        if found := {method: one for method, one in methods.items() if not isinstance(one, WholeSet)}:
+            table[key] = found
     return table
+
+
+def is_product(experiment: Experiment, cell: Cell) -> bool:
+    """Whether a cell is a product or a harmonic mean of means over images, and none itself."""
+    return cell.value.name.partition("@")[0] == "mp" or cell.metric in experiment.harmonic_means
 
 
 def left_out(experiment: Experiment, cells: Sequence[Cell], table: Table, results: str | Path) -> list[str]:
@@ -51,12 +93,12 @@ def left_out(experiment: Experiment, cells: Sequence[Cell], table: Table, result
     return [f"{said}: {', '.join(metrics)}." for said, metrics in found.items()]
 
 
-def taking_part(experiment: Experiment, cells: Sequence[Cell], values: Table) -> Table:
+def taking_part(experiment: Experiment, cells: Sequence[Cell], values: Varying) -> Varying:
     """The values of the rows that comparisons have a part for: of no references, and of what has been learned.
 
     Args:
         cells: of the table.
-        values: as `of_table` gives them.
+        values: as `varying_of_table` gives them.
     """
     kept = {(cell.data, cell.metric, cell.method) for cell in cells if takes_part(experiment, cell)}
     return {
