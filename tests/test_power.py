@@ -103,10 +103,13 @@ def test_a_table_says_what_its_rows_can_show(home, monkeypatch):
     (plan,) = _plans(rows, wanted=0.02)
     assert (plan.data, plan.metric, plan.rows, plan.images, plan.seeds) == ("birds", "diff", 3, 60, 2)
     expected = power.smallest_difference(0.1, 60, 0.05 / 2)  # two rows of two seeds: the noise of one
-    assert plan.smallest == pytest.approx(expected, rel=0.2)
-    assert plan.smallest <= plan.noisiest < 1.3 * expected
+    assert plan.over_images == pytest.approx(expected, rel=0.2)
+    of_seeds = {name: [float(np.mean([*one["diff"].values()])) for one in rows[name].values()] for name in "abc"}
+    spread = np.sqrt(np.mean([np.var(one, ddof=1) for one in of_seeds.values()]))
+    assert plan.seeds_apart == pytest.approx(planning.seeds_apart(2, 2) * spread)
+    assert plan.smallest == max(plan.over_images, plan.seeds_apart) <= plan.noisiest
     assert plan.images_needed == power.needed(0.02, plan.noise.of_image(2), 0.05 / 2)
-    assert plan.images_needed == pytest.approx(60 * (plan.smallest / 0.02) ** 2, rel=0.05)
+    assert plan.images_needed == pytest.approx(60 * (plan.over_images / 0.02) ** 2, rel=0.05)
     assert plan.seeds_needed == power.needed(0.02, plan.noise.of_seed(60), 0.05 / 2)
 
 
@@ -123,6 +126,56 @@ def test_a_planted_difference_of_that_size_is_found_by_holm_over_the_table():
     shown = np.take_along_axis(p, p.argsort(axis=1), 1) <= 0.05 / np.arange(4, 0, -1)
     found = np.take_along_axis(np.logical_and.accumulate(shown, axis=1), places, 1)[:, 0]
     assert found.mean() == pytest.approx(0.8, abs=0.06)  # three standard errors
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 2), (3, 3), (5, 5), (1, 3), (3, 5)])
+def test_seeds_of_rows_that_far_apart_seldom_overlap(first, second):
+    rng, spread, wrong = np.random.default_rng(0), 0.3, 0
+    apart = planning.seeds_apart(first, second) * spread
+    for _ in range(4000):
+        low, high = rng.normal(0, spread, first), rng.normal(apart, spread, second)
+        values = [cells.Value(dict(enumerate(one))) for one in (low, high)]
+        wrong += comparing.overlapping(*values)
+    assert 1 - wrong / 4000 == pytest.approx(0.8, abs=0.02)  # three standard errors, by the rule of a table
+
+
+def test_more_seeds_ask_for_more_and_one_of_each_for_nothing():
+    asked = [planning.seeds_apart(seeds, seeds) for seeds in range(2, 8)]
+    assert asked == sorted(asked)
+    assert planning.seeds_apart(2, 5) == pytest.approx(planning.seeds_apart(5, 2))
+    assert np.isnan(planning.seeds_apart(1, 1))
+
+
+def test_the_spread_over_seeds_is_within_rows_and_pooled():
+    rows = [np.random.default_rng(row).normal(10 * row, 0.3, 2 + row % 3) for row in range(300)]
+    assert planning.spread_over_seeds([*rows, [9.0]]) == pytest.approx(0.3, rel=0.05)
+    assert np.isnan(planning.spread_over_seeds([[1.0], [2.0]]))
+
+
+@pytest.mark.parametrize("of_seed", [0.0, 0.2])
+def test_a_planted_difference_is_shown_by_images_and_seeds_together(of_seed):
+    """The larger of the two is asked for: what a table's whole rule finds is no more often missed than planned."""
+    rng = np.random.default_rng(0)
+
+    def rows(shift):
+        hard = rng.normal(0, 1, 60)
+        made = [
+            {seed: hard + more + rng.normal(0, of_seed) + rng.normal(0, 0.1, 60) for seed in range(3)}
+            for more in (shift, 0.0)
+        ]
+        return {str(row): {seed: samples(one) for seed, one in values.items()} for row, values in enumerate(made)}
+
+    found = [planning.plans({("birds", "diff"): rows(0.0)}, 1)[0] for _ in range(60)]
+    pooled = np.sqrt(np.mean([plan.seeds_apart**2 for plan in found]))
+    planned = max(np.mean([plan.over_images for plan in found]), pooled)
+    shown = []
+    for _ in range(300):
+        first, second = rows(planned).values()
+        apart = np.mean([np.subtract([*first[seed].values()], [*second[seed].values()]) for seed in range(3)], axis=0)
+        values = [cells.Value({seed: np.mean([*one.values()]) for seed, one in row.items()}) for row in (first, second)]
+        shown.append(ttest_1samp(apart, 0).pvalue < 0.05 and not comparing.overlapping(*values))
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.07)  # three standard errors
+    assert of_seed == 0 or pooled > 2 * np.mean([plan.over_images for plan in found]), "images alone would ask for less"
 
 
 def _manipulated(rng, accuracy, count=200):
@@ -202,6 +255,12 @@ def test_the_command_prints_a_table_in_each_form_and_what_comes_next(home, monke
     out = capsys.readouterr().out
     assert "| birds  | diff     |      2 |       20 |       2 |" in out
     assert "alpha 0.05 by Holm over 1 comparison;" in out
+    assert planning.ONE_SEED not in out
+    seeds_alone = {name: {0: one[0]} for name, one in rows.items()}
+    stand_in(monkeypatch, "results", seeds_alone)
+    assert command.main(["experiment=x"]) == 0
+    assert planning.ONE_SEED in capsys.readouterr().out
+    stand_in(monkeypatch, "results", rows)
     assert "Not known of two rows how it varies with the same images, and so not planned: sim, IS." in out
     assert out.endswith("next: mmbench reproduce experiment=x data.source=toy seeds=0,1,2\n")
     for form, begins in (("csv", "data,metric,rows,images,"), ("latex", "% needs "), ("html", "<table")):
