@@ -1,14 +1,15 @@
 """What a table's cells rest on by row: values by sample, or halves; and which way each of its metrics is better."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
 from mmbench.core.noise import Sample
-from mmbench.pipeline.cells import Cell, takes_part
-from mmbench.pipeline.comparing import Evidence, Halves, Images, direction
+from mmbench.pipeline.cells import Cell, Value, harmonic_mean, takes_part
+from mmbench.pipeline.comparing import Evidence, Halves, Images, direction, weighted
 from mmbench.pipeline.experiments import Experiment
 
 BySeed = Mapping[int, Mapping[Sample, float]]  # seed to sample to value
@@ -73,18 +74,68 @@ def is_product(experiment: Experiment, cell: Cell) -> bool:
     return cell.value.name.partition("@")[0] == "mp" or cell.metric in experiment.harmonic_means
 
 
-def left_out(experiment: Experiment, cells: Sequence[Cell], table: Table, results: str | Path) -> list[str]:
+class Scores:
+    """What a cell is the mean of, by sample: of all that was made, and of groups of it.
+
+    Args:
+        evidence: of the experiment.
+        is_harmonic: whether the cell is a harmonic mean of its two parts.
+    """
+
+    def __init__(self, evidence: Evidence, value: Value, is_harmonic: bool = False) -> None:
+        self.evidence, self.value, self.is_harmonic = evidence, value, is_harmonic
+
+    def within(self, samples: Collection[Sample] | None = None) -> BySeed:
+        """Values by seed and sample, whose mean in a seed is the metric over these samples; None is all of them.
+
+        Of a product of means, and of a harmonic mean, it is the one of the means over these samples, and the values
+        are its linear part about them (`Evidence.values`).
+        """
+        if not self.is_harmonic or samples is None:
+            return self.evidence.values(self.value, samples)
+        first, second = (self.evidence.values(part, samples) for part in self.value.parts)
+        means = [{seed: fmean(one.values()) for seed, one in part.items()} for part in (first, second)]
+        if not all(means):
+            return {}
+        both = harmonic_mean(*(Value(of, fmean(of.values())) for of in means))
+        return {seed: weighted(first[seed], second[seed], slopes) for seed, slopes in both.slopes.items()}
+
+
+def scores_of_table(
+    experiment: Experiment, cells: Sequence[Cell], results: str | Path
+) -> dict[tuple[str, str], dict[str, Scores]]:
+    """Data set and metric to row to its scores, of all cells that are means, products or harmonic means of means.
+
+    Outdated cells are left out, and those of scores of whole sets.
+
+    Args:
+        results: the folder of all records.
+
+    Raises:
+        ValueError: values by sample are damaged.
+    """
+    evidence, table = Evidence(Path(results) / experiment.name), dict[tuple[str, str], dict[str, Scores]]()
+    for cell in cells:
+        if not cell.value.outdated and isinstance(evidence.of(cell.value), Images):
+            found = Scores(evidence, cell.value, cell.metric in experiment.harmonic_means)
+            table.setdefault((cell.data, cell.metric), {})[cell.method] = found
+    return table
+
+
+def left_out(
+    experiment: Experiment, cells: Sequence[Cell], table: Mapping[tuple[str, str], Collection[str]], results: str | Path
+) -> list[str]:
     """A line for each row with a value and none by sample, of metrics of which others have them, and why.
 
     Args:
         cells: of the table.
-        table: as `of_table` gives it.
+        table: data set and metric to the rows that have values.
         results: the folder of all records.
     """
     evidence = Evidence(Path(results) / experiment.name)
     found: dict[str, list[str]] = {}
     for cell in cells:
-        methods = table.get((cell.data, cell.metric), {})
+        methods = table.get((cell.data, cell.metric), ())
         if not methods or cell.method in methods or cell.value.mean is None:
             continue
         known = evidence.of(cell.value)
