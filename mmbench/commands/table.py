@@ -13,8 +13,8 @@ HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={
 
   seeds=0,1,2            instead of the experiment's own seeds
   by={"|".join(BY)}
-                         each cell by group of images, the worst group and how far it lies behind the best; least=10:
-                         images that a group has at least to be either
+                         each cell by group of images, the worst group, how far it lies behind the best, and whether
+                         that is more than chance; least=10: images that a group has at least to be either
 
 Prints the table of an experiment from the newest records of its current configuration, and writes it below
 results/tables/, with how stable the ranking of its rows is, and with figures beside it where the experiment has a

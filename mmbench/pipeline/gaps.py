@@ -56,6 +56,9 @@ def gap_p(
     its samples, between images with the same captions and draws. p is (1 + gaps at least as large) / (1 + patterns),
     which is never 0 (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010).
 
+    What is tested is that groups are alike in all, not in their means alone: where a small group varies more than the
+    others, its mean lies far off more often than p says.
+
     Args:
         values: (C, S), of S samples.
         samples: of these images.

@@ -293,7 +293,10 @@ def grouped(
 
 
 def _ps(cells: Sequence[BySeed], found: Groups, ranked: Sequence[Group], tests: int) -> list[float]:
-    """p of the gap of each of several cells, with the same samples: of the mean over seeds of each sample."""
+    """p of the gap of each of several cells, with the same samples: of the mean over seeds of each sample.
+
+    Of products and harmonic means it is the gap of their linear part about the means of the row.
+    """
     samples = list(found)
     values = np.array(
         [[fmean(one[sample] for one in by_seed.values() if sample in one) for sample in samples] for by_seed in cells]
