@@ -439,9 +439,9 @@ def explained(by: str, least: int, gaps: Gaps, missing: Sequence[str], left_out:
             "Gap: how far the worst lies behind the best, and where the true one lies; its interval holds whichever "
             "groups these are, and is wide for it. More than chance: the largest gap among several equal groups is "
             "never 0, so that p is the share of exchanges of the groups among the images of a row that have one as "
-            f"large, corrected by Holm's method for {len(gaps):,} gaps; only where it is below {ALPHA:g} are the two "
-            "marked in the tables of groups. It tells of groups and not of why: they may differ in more than what "
-            "they are named after."
+            f"large, corrected by Holm's method for {len(gaps):,} gaps, as intervals are not; only where it is below "
+            f"{ALPHA:g} are the two marked in the tables of groups. It tells of groups and not of why: they may differ "
+            "in more than what they are named after."
         )
     if left_out:
         told.append(
