@@ -108,9 +108,7 @@ def test_a_number_that_scrolls_into_view_because_it_is_focused_keeps_its_interva
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # scrolled by now
     assert hint.is_visible()
     of, box = number.bounding_box(), hint.bounding_box()
-    assert min(abs(box["y"] - of["y"] - of["height"]), abs(of["y"] - box["y"] - box["height"])) == pytest.approx(
-        8, abs=1
-    )
+    assert min(abs(box["y"] - of["y"] - of["height"]), abs(of["y"] - box["y"] - box["height"])) == pytest.approx(8, abs=1)
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     hint.wait_for(state="hidden")
 
