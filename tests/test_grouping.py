@@ -1,5 +1,6 @@
 """Tables by group of images."""
 
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -10,11 +11,23 @@ from planted import experiment, samples, stand_in
 from mmbench.commands import table
 from mmbench.core import config
 from mmbench.core.noise import Sample
-from mmbench.pipeline import assembly, grouping
-from mmbench.pipeline.grouping import Group, Lacking, groups, parts
+from mmbench.pipeline import assembly, cells, grouping, tables
+from mmbench.pipeline.comparing import Images
+from mmbench.pipeline.grouping import Gap, Group, Lacking, Part, groups
 
 WORDS = ["method=manigan", "data.source=toy", "data.toy_images=40", "trainer=cpu"]
 NAMES = ("a", "birds", "diff")
+
+
+def parts(by_seed, found, names, least, sign):
+    """The parts of a cell that is a mean."""
+    members = grouping.split(found)
+    of_groups = {
+        group: Images({seed: {one: values[one] for one in ones} for seed, values in by_seed.items()})
+        for group, ones in members.items()
+    }
+    done = grouping.parts(of_groups, names, least, sign)
+    return grouping.with_intervals(done, [*of_groups.values()])
 
 
 def test_means_of_groups_are_those_of_pandas():
@@ -45,8 +58,48 @@ def test_the_worst_group_is_by_the_metric_s_direction_and_never_a_small_one(sign
         {"best": best, "worst": worst} if best else {}
     )
     assert done["y"].standing == done["z"].standing == "few", "shown, and never the worst"
-    (line,) = grouping.summary(list(done.values()), {NAMES: 1.0})
-    assert line["gap"] == ("7.0000" if best else "-")
+    gaps = {NAMES: Gap(7.0, (5.0, 9.0), 0.0004)} if best else {}
+    (line,) = grouping.summary(list(done.values()), gaps, {NAMES: 1.0}, ())
+    assert line["gap"] == ("7.0000 [5.0000, 9.0000]" if best else "-")
+    assert line["more than chance"] == ("yes, p < 0.001" if best else "-")
+
+
+def test_no_group_is_the_best_or_the_worst_where_all_print_alike():
+    values = samples([0.2, 0.2, 0.2 + 1e-6, 0.2, 0.9])
+    found = {sample: (Group(ord(name), name),) for sample, name in zip(values, "bbccx", strict=True)}
+    done = parts({0: values}, found, NAMES, 2, 1)
+    assert [part.standing for part in done] == ["", "", "few"]
+    (line,) = grouping.summary(done, {}, {NAMES: 1.0}, ())
+    assert (line["best"], line["worst"], line["gap"], line["more than chance"]) == ("-", "-", "-", "-")
+
+
+def test_groups_of_a_gap_that_may_be_chance_are_not_marked_and_rows_that_did_not_learn_are():
+    ends = {"best": 0.9, "worst": 0.1}
+    done = [
+        Part(method, "birds", "diff", Group(mean, end), 20, mean, None, end, (mean - 0.05, mean + 0.05))
+        for method in "ab"
+        for end, mean in ends.items()
+    ]
+    gaps = {("a", "birds", "diff"): Gap(0.8, (0.7, 0.9), 0.01), ("b", "birds", "diff"): Gap(0.8, (0, 1.6), 0.2)}
+    (lines,) = grouping.crossed(done, gaps, {("b", "birds")}).values()
+    assert [line["a"] for line in lines] == ["0.1000 [0.0500, 0.1500] (worst)", "0.9000 [0.8500, 0.9500] (best)"]
+    assert [line[f"b {tables.UNLEARNED}"] for line in lines] == ["0.1000 [0.0500, 0.1500]", "0.9000 [0.8500, 0.9500]"]
+    summary = grouping.summary(done, gaps, {}, {("b", "birds")})
+    assert [line["method"] for line in summary] == ["a", f"b {tables.UNLEARNED}"]
+    assert [line["more than chance"] for line in summary] == ["yes, p = 0.010", "not shown, p = 0.200"]
+    listed = grouping.lines(done, gaps, {("b", "birds")})
+    assert [line["gap p adjusted"] for line in listed] == ["0.01", "0.01", "0.2", "0.2"]
+
+
+def test_intervals_of_groups_are_those_of_their_images():
+    rng = np.random.default_rng(0)
+    values = samples(rng.normal(size=60))
+    found = {sample: (Group(place % 2, "ab"[place % 2]),) for place, sample in enumerate(values)}
+    for part, one in zip(parts({0: values}, found, NAMES, 2, 1), "ab", strict=True):
+        of_group = [value for sample, value in values.items() if found[sample][0].name == one]
+        low, high = part.interval
+        assert low < np.mean(of_group) < high
+        assert high - low == pytest.approx(4 * np.std(of_group) / 30**0.5, rel=0.15)
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +180,10 @@ def test_the_command_writes_a_page_and_prints_each_form(home, birds, monkeypatch
     page = (home / "results/tables/x-toy-by-attribute.md").read_text()
     assert out.splitlines()[0] in page
     assert "groups: results/tables/x-toy-by-attribute.md" in out
-    assert "No means over images, and so not by group: sim, IS." in out
+    assert "Not by group: sim, IS; scores of whole sets (FID, IS) depend on" in out
+    assert "corrected by Holm's method for 2 gaps" in out
     assert "## diff on birds" in page
-    assert page.count("(worst)") == 2, "one of each method"
+    assert "(worst)" not in page, "of noise no group is the worst"
     assert table.main([*words, "format=csv"]) == 0
     found = pd.read_csv(StringIO(capsys.readouterr().out))
     field = "caption_mismatched_attributes"  # of what an edit is to follow
@@ -143,6 +197,43 @@ def test_the_command_writes_a_page_and_prints_each_form(home, birds, monkeypatch
     expected = frame.dropna().groupby("group")[["0", "1"]].mean().mean(axis=1)
     of_a = found[found.method == "a"].set_index("group").value
     assert of_a.to_dict() == pytest.approx(expected.to_dict(), abs=1e-4)
+
+
+def test_products_of_a_group_are_of_its_means_and_a_row_that_did_not_learn_is_marked(home, birds, monkeypatch, capsys):
+    plain, _, keys = birds
+    rng, rows = np.random.default_rng(0), {}
+    for name in "ab":
+        sim, diff = (dict(zip(keys, rng.random(len(keys)).tolist(), strict=True)) for _ in range(2))
+        rows[name] = {0: {"sim@toy": sim, "diff": diff, "mp@toy": 0.25}}
+    stand_in(monkeypatch, "results", rows)
+    metrics = {"MP": "mp@standard", "sim": "sim@standard", "diff": "diff"}
+    means = {"both": ["sim", "diff"]}
+    monkeypatch.setattr(table, "load", lambda name: experiment("a", "b", metrics=metrics, harmonic_means=means))
+    known = cells.marked
+
+    def marked(experiment, found):
+        return [
+            replace(one, unlearned=("it knows nothing",) if one.method == "b" else ())
+            for one in known(experiment, found)
+        ]
+
+    monkeypatch.setattr(cells, "marked", marked)
+    assets = f"paths.assets={plain['paths']['assets']}"
+    words = ["experiment=x", "by=attribute", "least=1", "data.toy_images=40", assets]
+    assert table.main([*words, "format=csv"]) == 0
+    found = pd.read_csv(StringIO(capsys.readouterr().out)).set_index(["method", "metric", "group"]).value
+    named = groups("attribute", plain, keys)
+    for group in {one for ones in named.values() for one in ones}:
+        ones = [key for key in keys if group in named[key]]
+        sim, diff = (np.mean([rows["a"][0][name][key] for key in ones]) for name in ("sim@toy", "diff"))
+        assert found["a", "MP", group.name] == pytest.approx((1 - diff) * sim, abs=1e-4)
+        assert found["a", "both", group.name] == pytest.approx(2 * sim * diff / (sim + diff), abs=1e-4)
+    assert f"b {tables.UNLEARNED}" in found.index.get_level_values("method")
+    assert table.main(words) == 0
+    out = capsys.readouterr().out
+    assert f"| b {tables.UNLEARNED} " in out
+    assert "‡: counts as not having learned, and is no part of comparisons: b on birds (it knows nothing)." in out
+    assert "Not by group" not in out
 
 
 def test_a_row_without_values_by_sample_is_named(home, birds, monkeypatch, capsys):

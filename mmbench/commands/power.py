@@ -11,9 +11,10 @@ HELP = f"""usage: mmbench power experiment=NAME [data.source=toy|real] [differen
   seeds=0,1,2            instead of the experiment's own seeds
   format={"|".join(FORMATS)}
 
-Says of each metric that is a mean over images the smallest difference between two rows that the table can show, from
-the values by sample of the records that are there: paired by image, two-sided, alpha 0.05 by Holm over all comparisons
-of the table, power 0.8. Reference rows and rows that did not learn are left out.
+Says of each metric the smallest difference between two rows that the table can show, from what the records that are
+there keep of their images: values by sample, or how a score of the whole set (FID, IS) varies over halves of it; paired
+by image, two-sided, alpha 0.05 by Holm over all comparisons of the table, power 0.8. Reference rows and rows that did
+not learn are left out.
 """
 
 
@@ -40,28 +41,32 @@ def main(arguments: list[str]) -> int:
     from mmbench.pipeline import planning  # SciPy, which no mistake above needs
     from mmbench.pipeline.cells import cells_of
     from mmbench.pipeline.comparing import compared
-    from mmbench.pipeline.sampled import of_table, taking_part
+    from mmbench.pipeline.sampled import is_product, taking_part, varying_of_table
 
     held = results.by_configuration(paths["results"], experiment.name)
     cells = cells_of(experiment, source, seeds, rest, paths, held, experiment.rows)
     cells = compared(experiment, cells, paths["results"])
-    values = taking_part(experiment, cells, of_table(experiment, cells, paths["results"]))
+    values = taking_part(experiment, cells, varying_of_table(experiment, cells, paths["results"]))
     comparisons = max((cell.compared.tests for cell in cells if cell.compared), default=1)
     plans = planning.plans(values, comparisons, own.get("metric"), wanted)
     known = {metric for (_, metric), methods in values.items() if len(methods) > 1}
     if "metric" in own and known and own["metric"] not in known:
         raise ValueError(
-            f"expected a metric that is a mean over images, which two rows have, found {own['metric']}: choose from "
-            f"{', '.join(sorted(known))}"
+            f"expected a metric of which two rows keep how it varies with the images, found {own['metric']}: choose "
+            f"from {', '.join(sorted(known))}, or evaluate again"
         )
     if not plans:
         raise ValueError(
             f"expected two rows of {experiment.name} with values by sample of {own.get('metric', 'a metric')}, found "
             f"none: run mmbench reproduce experiment={experiment.name} data.source={source}"
         )
-    under = planning.explained(comparisons)
-    if "metric" not in own and (others := [metric for metric in experiment.metrics if metric not in known]):
-        under.append(f"No means over images of two rows, and so not planned: {', '.join(others)}.")
+    products = dict.fromkeys(cell.metric for cell in cells if is_product(experiment, cell))
+    under = planning.explained(comparisons, plans, [*products])
+    planned = {plan.metric for plan in plans}
+    if "metric" not in own and (others := [metric for metric in experiment.metrics if metric not in planned]):
+        under.append(
+            f"Not known of two rows how it varies with the same images, and so not planned: {', '.join(others)}."
+        )
     print(rendered(planning.texts(plans), form, planning.RIGHT, under), end="")
     if form == "markdown":
         print("\n".join(["", *under, ""]))

@@ -13,8 +13,8 @@ HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={
 
   seeds=0,1,2            instead of the experiment's own seeds
   by={"|".join(BY)}
-                         each cell by group of images, the worst group and how far it lies behind the best; least=10:
-                         images that a group has at least to be either
+                         each cell by group of images, the worst group, how far it lies behind the best, and whether
+                         that is more than chance; least=10: images that a group has at least to be either
 
 Prints the table of an experiment from the newest records of its current configuration, and writes it below
 results/tables/, with how stable the ranking of its rows is, and with figures beside it where the experiment has a
@@ -54,29 +54,31 @@ def _by_group(
     by, least = own["by"], int(own.get("least", grouping.LEAST))
     held = results.by_configuration(paths["results"], experiment.name)
     cells = cells_of(experiment, source, seeds, words, paths, held, experiment.rows)
-    values = sampled.of_table(experiment, cells, paths["results"])
-    if not values:
+    scores = sampled.scores_of_table(experiment, cells, paths["results"])
+    if not scores:
         raise ValueError(
             f"expected records of {experiment.name} with values by sample, found none: run mmbench reproduce "
             f"experiment={experiment.name} data.source={source}"
         )
-    found, missing = grouping.grouped(experiment, source, words, cells, values, by, least)
+    found, gaps, missing = grouping.grouped(experiment, source, words, cells, scores, by, least)
     whole = {(cell.method, cell.data, cell.metric): cell.value.mean for cell in cells}
-    known = {metric for _, metric in values}
+    unlearned = {(cell.method, cell.data) for cell in cells if cell.unlearned}
+    known = {metric for _, metric in scores}
     left_out = [metric for metric in experiment.metrics if metric not in known]
-    missing += sampled.left_out(experiment, cells, values, paths["results"])
-    under = grouping.explained(by, least, missing, left_out)
-    summary = grouping.summary(found, whole)
+    missing += sampled.left_out(experiment, cells, scores, paths["results"])
+    missing += tables.notes([cell for cell in cells if not cell.value.outdated])
+    under = grouping.explained(by, least, gaps, missing, left_out)
+    summary = grouping.summary(found, gaps, whole, unlearned)
     path = tables.page(experiment, source, seeds, paths["results"])
     path = path.with_name(f"{path.stem}-by-{by}.md")
     parts = [f"# {experiment.name} by {by.replace('_', ' ')} ({source} data)\n", rendered(summary, "markdown")]
     parts += [f"{line}\n" for line in under]
-    for (data, metric), lines in grouping.crossed(found).items():
+    for (data, metric), lines in grouping.crossed(found, gaps, unlearned).items():
         parts += [f"## {metric} on {data}\n", rendered(lines, "markdown", [*lines[0]][1:])]
     write_text(path, "\n".join(parts))
     form = own.get("format", "")
     if form == "csv":
-        print(rendered(grouping.lines(found), form), end="")
+        print(rendered(grouping.lines(found, gaps, unlearned), form), end="")
         return 0
     print(rendered(summary, form or "markdown", (), under), end="")
     if not form:

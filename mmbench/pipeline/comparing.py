@@ -5,7 +5,7 @@ spread is shown beside, and rows whose seeds overlap are not told apart, whateve
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -103,26 +103,30 @@ class Evidence:
             return NOT_KEPT
         return Halves(value.name, known)
 
-    def values(self, value: Value) -> Values:
+    def values(self, value: Value, within: Collection[Sample] | None = None) -> Values:
         """Seed to the values by sample that a table's value is the mean of; empty where it is no mean.
 
         A gain is a mean of differences. MP is a product of means: its values are those of its linear part, of which it
         is the mean, and which vary with the images as it does. So it is with a harmonic mean of two means, which is
         the sum of both times its slopes (Euler's theorem on homogeneous functions).
+
+        Args:
+            within: the only samples to look at, about whose means a product is linear then; None of all. A harmonic
+                mean has its slopes about the means over all (`sampled.Scores` has those of some).
         """
         if value.parts:
-            first, second = map(self.values, value.parts)
+            first, second = (self.values(part, within) for part in value.parts)
             both = [seed for seed in value.slopes if seed in first and seed in second]
-            return {seed: _weighted(first[seed], second[seed], value.slopes[seed]) for seed in both}
-        found = {seed: self._of_record(record, value.name) for seed, record in value.records.items()}
+            return {seed: weighted(first[seed], second[seed], value.slopes[seed]) for seed in both}
+        found = {seed: self._of_record(record, value.name, within) for seed, record in value.records.items()}
         return {} if any(one is None for one in found.values()) else {seed: one for seed, one in found.items() if one}
 
-    def _of_record(self, record: Result, name: str) -> Mapping[Sample, float] | None:
+    def _of_record(self, record: Result, name: str, within: Collection[Sample] | None) -> Mapping[Sample, float] | None:
         values, _ = self._read(record)
         metric, _, extractor = name.partition("@")
         if metric == "mp" and {f"sim@{extractor}", "diff"} <= values.keys():
-            return _product(values[f"sim@{extractor}"], values["diff"])
-        return values.get(name)
+            return _product(*(_only(values[part], within) for part in (f"sim@{extractor}", "diff")))
+        return _only(values[name], within) if name in values else None
 
     def _read(self, record: Result) -> tuple[dict[str, dict[Sample, float]], by_sample.Varying | None]:
         key = record.samples["sha256"]
@@ -131,9 +135,14 @@ class Evidence:
         return self.held[key]
 
 
-def _weighted(
+def _only(values: Mapping[Sample, float], within: Collection[Sample] | None) -> Mapping[Sample, float]:
+    return values if within is None else {sample: values[sample] for sample in within if sample in values}
+
+
+def weighted(
     first: Mapping[Sample, float], second: Mapping[Sample, float], weights: tuple[float, float]
 ) -> dict[Sample, float]:
+    """The sum of two values of each sample that has both, times their weights."""
     one, other = weights
     return {sample: one * value + other * second[sample] for sample, value in first.items() if sample in second}
 
@@ -141,6 +150,8 @@ def _weighted(
 def _product(sim: Mapping[Sample, float], diff: Mapping[Sample, float]) -> dict[Sample, float]:
     """(1 - mean diff) * mean sim as the mean of its first-order expansion about the two means."""
     both = [sample for sample in sim if sample in diff]
+    if not both:
+        return {}
     mean_sim, kept = float(np.mean([sim[sample] for sample in both])), 1 - float(np.mean([diff[one] for one in both]))
     return {sample: kept * sim[sample] + mean_sim * (1 - kept - diff[sample]) for sample in both}
 

@@ -2,20 +2,27 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mmbench.core import construction
 from mmbench.core.files import sha256_json
 from mmbench.core.noise import Sample
 from mmbench.core.protocol import Protocol
-from mmbench.pipeline.cells import Cell
+from mmbench.pipeline.cells import ALPHA, Cell
+from mmbench.pipeline.comparing import Images
 from mmbench.pipeline.experiments import Experiment, Row
+from mmbench.pipeline.gaps import gap_interval, gap_p
 from mmbench.pipeline.lookup import row_config
 from mmbench.pipeline.rows import described
-from mmbench.pipeline.sampled import BySeed, directions
+from mmbench.pipeline.sampled import BySeed, Scores, directions
+from mmbench.pipeline.tables import UNLEARNED
+from mmbench.statistics.bootstrap import mean_interval
+from mmbench.statistics.paired import holm
 
 LEAST = 10  # images that a group has at least to be the best or the worst
 LENGTHS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30), (31, None))  # words
@@ -31,6 +38,7 @@ class Group(NamedTuple):
 
 
 Groups = dict[Sample, tuple[Group, ...]]
+Unlearned = Collection[tuple[str, str]]  # methods and data sets of rows that count as not having learned
 
 
 class Lacking(ValueError):
@@ -136,9 +144,10 @@ class Part:
         method, data, metric: of the cell.
         group: the images.
         images: how many.
-        mean: over seeds, of the mean over the samples of the group.
+        mean: over seeds, of the metric over the samples of the group.
         spread: the standard deviation over seeds; None of fewer than two.
         standing: "best", "worst", "few" of one with too few images to be either, or "".
+        interval: 95 %, over the images of the group; None of fewer than two.
     """
 
     method: str
@@ -149,38 +158,76 @@ class Part:
     mean: float
     spread: float | None
     standing: str = ""
+    interval: tuple[float, float] | None = None
 
 
-def parts(by_seed: BySeed, found: Groups, names: tuple[str, str, str], least: int, sign: int) -> list[Part]:
-    """The parts of one cell, in the order of their groups.
+class Gap(NamedTuple):
+    """How far the worst group of a cell lies behind the best.
+
+    Attributes:
+        size: the difference of the two.
+        interval: 95 %, over images, of the true one (`gaps.gap_interval`).
+        p: of groups that have nothing to do with values, corrected by Holm's method for all gaps of a page.
+    """
+
+    size: float
+    interval: tuple[float, float]
+    p: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is more than chance, of which one among all gaps of a page is false by chance in 1 of 20."""
+        return self.p < ALPHA
+
+
+Gaps = dict[tuple[str, str, str], Gap]  # by method, data set and metric
+
+
+def split(found: Groups) -> dict[Group, list[Sample]]:
+    """The samples of each group, in the order of groups."""
+    members: dict[Group, list[Sample]] = defaultdict(list)
+    for sample, named in found.items():
+        for group in named:
+            members[group].append(sample)
+    return dict(sorted(members.items()))
+
+
+def parts(of_groups: Mapping[Group, Images], names: tuple[str, str, str], least: int, sign: int) -> list[Part]:
+    """The parts of one cell, in the order of their groups, without intervals.
+
+    Where the groups that may be the best or the worst print alike, none is either.
 
     Args:
-        by_seed: its values by seed and sample.
-        found: groups of each sample.
+        of_groups: values of each group, whose mean in a seed is the metric over the group.
         names: method, data set and metric.
         least: images that a group has at least to be the best or the worst.
         sign: 1 where higher is better, -1 where lower is, 0 where nobody says.
     """
-    means: dict[Group, list[float]] = defaultdict(list)
-    images: dict[Group, set[str]] = defaultdict(set)
-    for values in by_seed.values():
-        of_group: dict[Group, list[float]] = defaultdict(list)
-        for sample, value in values.items():
-            for group in found[sample]:
-                of_group[group].append(value)
-                images[group].add(sample.id)
-        for group, one in of_group.items():
-            means[group].append(fmean(one))
-    whole = [
-        Part(*names, group, len(images[group]), fmean(one), stdev(one) if len(one) > 1 else None,
-             "few" if len(images[group]) < least else "")
-        for group, one in sorted(means.items())
-    ]  # fmt: skip
+    whole = [_part(names, group, of_groups[group], least) for group in sorted(of_groups)]
     ranked = sorted((part for part in whole if not part.standing), key=lambda part: -sign * part.mean)
-    if not sign or len(ranked) < 2:
+    if not sign or len(ranked) < 2 or _printed(ranked[0].mean) == _printed(ranked[-1].mean):
         return whole
     ends = {ranked[0].group: "best", ranked[-1].group: "worst"}
     return [replace(part, standing=ends.get(part.group, part.standing)) for part in whole]
+
+
+def _part(names: tuple[str, str, str], group: Group, found: Images, least: int) -> Part:
+    means = (found.sums.sum(axis=0) / found.counts.sum(axis=0)).tolist()
+    spread = stdev(means) if len(means) > 1 else None
+    return Part(*names, group, len(found.ids), fmean(means), spread, "few" if len(found.ids) < least else "")
+
+
+def with_intervals(found: Sequence[Part], images: Sequence[Images]) -> list[Part]:
+    """The parts with their intervals; those of as many images, which share their draws, one after the other.
+
+    Args:
+        images: the values of each part.
+    """
+    done = list(found)
+    for place in sorted(range(len(found)), key=lambda place: len(images[place].ids)):
+        if len((one := images[place]).ids) > 1:
+            done[place] = replace(done[place], interval=mean_interval(one.sums, one.counts))
+    return done
 
 
 def grouped(
@@ -188,15 +235,15 @@ def grouped(
     source: str,
     overrides: Sequence[str],
     cells: Sequence[Cell],
-    values: Mapping[tuple[str, str], Mapping[str, BySeed]],
+    scores: Mapping[tuple[str, str], Mapping[str, Scores]],
     by: str,
     least: int = LEAST,
-) -> tuple[list[Part], list[str]]:
-    """The parts of all cells that have values by sample, and what the data sets lack that have none, a line each.
+) -> tuple[list[Part], Gaps, list[str]]:
+    """The parts of all cells that have values by sample, their gaps, and what the data sets lack that have no groups.
 
     Args:
         cells: of the table.
-        values: theirs by sample (`sampled.of_table`).
+        scores: theirs (`sampled.scores_of_table`).
         by: one of `KINDS`.
 
     Raises:
@@ -204,13 +251,16 @@ def grouped(
         MissingAsset, ValueError: as `groups`.
     """
     done: list[Part] = []
+    images: list[Images] = []
     lacking: dict[str, str] = {}
     known: dict[str, Groups] = {}
+    tested: dict[tuple[str, tuple[Group, ...]], dict[tuple[str, str, str], BySeed]] = defaultdict(dict)
+    ends: dict[tuple[str, str, str], list[Images]] = {}
     rows = {(row.dataset, row.label): row for row in experiment.rows}
     signs = directions(experiment, cells)
-    for (data, metric), methods in values.items():
-        for method, by_seed in methods.items():
-            row = rows[data, method]
+    for (data, metric), methods in scores.items():
+        for method, of_cell in methods.items():
+            row, by_seed = rows[data, method], of_cell.within()
             if row.data in lacking:
                 continue
             samples = sorted({sample for one in by_seed.values() for sample in one})
@@ -222,10 +272,37 @@ def grouped(
             except Lacking as error:
                 lacking[row.data] = str(error)
                 continue
-            done += parts(by_seed, known[key], (method, data, metric), least, signs.get(metric, 0))
+            names = method, data, metric
+            members = {group: of_cell.within(ones) for group, ones in split(known[key]).items()}
+            of_groups = {group: Images(values) for group, values in members.items() if any(values.values())}
+            found = parts(of_groups, names, least, signs.get(metric, 0))
+            done += found
+            images += of_groups.values()
+            if any(part.standing == "best" for part in found):
+                ranked = tuple(part.group for part in found if part.standing != "few")
+                ends[names] = [of_groups[group] for group in ranked]
+                tested[key, ranked][names] = by_seed
     if lacking and not done:
         raise Lacking(next(iter(lacking.values())))
-    return done, list(lacking.values())
+    ps: dict[tuple[str, str, str], float] = {}
+    for (key, ranked), by_cell in tested.items():
+        ps |= zip(by_cell, _ps(list(by_cell.values()), known[key], ranked, len(ends)), strict=True)
+    adjusted = dict(zip(ps, holm([*ps.values()]), strict=True))
+    gaps = {names: Gap(*gap_interval(of_groups), adjusted[names]) for names, of_groups in ends.items()}
+    return with_intervals(done, images), gaps, list(lacking.values())
+
+
+def _ps(cells: Sequence[BySeed], found: Groups, ranked: Sequence[Group], tests: int) -> list[float]:
+    """p of the gap of each of several cells, with the same samples: of the mean over seeds of each sample.
+
+    Of products and harmonic means it is the gap of their linear part about the means of the row.
+    """
+    samples = list(found)
+    values = np.array(
+        [[fmean(one[sample] for one in by_seed.values() if sample in one) for sample in samples] for by_seed in cells]
+    )
+    member = np.array([[group in found[sample] for group in ranked] for sample in samples])
+    return gap_p(values, samples, member, tests)
 
 
 def _seen(plain: dict[str, Any], by: str) -> list[Any]:
@@ -243,12 +320,15 @@ def _config(
     return row_config(experiment, row, experiment.protocol_of(first, row.data), source, seed, overrides)
 
 
-def summary(found: Sequence[Part], whole: Mapping[tuple[str, str, str], float | None]) -> list[dict[str, str]]:
-    """A line for each cell: its value, its best and its worst group, and how far these lie apart.
+def summary(
+    found: Sequence[Part], gaps: Gaps, whole: Mapping[tuple[str, str, str], float | None], unlearned: Unlearned
+) -> list[dict[str, str]]:
+    """A line for each cell: its value, its best and its worst group, how far these lie apart, and what that shows.
 
     Args:
         found: the parts of the cells.
         whole: method, data set and metric to the value of the cell.
+        unlearned: rows with a mark.
     """
     cells: dict[tuple[str, str, str], list[Part]] = defaultdict(list)
     for part in found:
@@ -257,52 +337,77 @@ def summary(found: Sequence[Part], whole: Mapping[tuple[str, str, str], float | 
     for (method, data, metric), ones in cells.items():
         ends = {part.standing: part for part in ones}
         best, worst = ends.get("best"), ends.get("worst")
-        mean = whole.get((method, data, metric))
+        mean, gap = whole.get((method, data, metric)), gaps.get((method, data, metric))
         lines.append(
             {
-                "method": method,
+                "method": _marked(method, data, unlearned),
                 "data": data,
                 "metric": metric,
-                "all": "-" if mean is None else f"{mean:.4f}",
+                "all": "-" if mean is None else _printed(mean),
                 "best": _named(best),
                 "worst": _named(worst),
-                "gap": f"{abs(best.mean - worst.mean):.4f}" if best and worst else "-",
+                "gap": f"{_printed(gap.size)} {_bounds(gap.interval)}" if gap else "-",
+                "more than chance": _said(gap),
             }
         )
     return lines
 
 
+def _printed(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _bounds(interval: tuple[float, float] | None) -> str:
+    return f"[{_printed(interval[0])}, {_printed(interval[1])}]" if interval else ""
+
+
+def _said(gap: Gap | None) -> str:
+    if gap is None:
+        return "-"
+    p = "p < 0.001" if gap.p < 0.001 else f"p = {gap.p:.3f}"
+    return f"{'yes' if gap.is_shown else 'not shown'}, {p}"
+
+
+def _marked(method: str, data: str, unlearned: Unlearned) -> str:
+    return f"{method} {UNLEARNED}" if (method, data) in unlearned else method
+
+
 def _named(part: Part | None) -> str:
-    return f"{part.mean:.4f} ({part.group.name})" if part else "-"
+    return f"{_printed(part.mean)} {_bounds(part.interval)} ({part.group.name})" if part else "-"
 
 
-def lines(found: Sequence[Part]) -> list[dict[str, str]]:
+def lines(found: Sequence[Part], gaps: Gaps, unlearned: Unlearned) -> list[dict[str, str]]:
     """A line for each group of each cell."""
     return [
         {
-            "method": part.method,
+            "method": _marked(part.method, part.data, unlearned),
             "data": part.data,
             "metric": part.metric,
             "group": part.group.name,
             "images": str(part.images),
-            "value": f"{part.mean:.4f}",
-            "spread": "-" if part.spread is None else f"{part.spread:.4f}",
+            "value": _printed(part.mean),
+            "spread": "-" if part.spread is None else _printed(part.spread),
+            "interval low": "-" if part.interval is None else _printed(part.interval[0]),
+            "interval high": "-" if part.interval is None else _printed(part.interval[1]),
             "standing": part.standing,
+            "gap p adjusted": f"{gap.p:.4g}" if (gap := gaps.get((part.method, part.data, part.metric))) else "-",
         }
         for part in found
     ]
 
 
-def crossed(found: Sequence[Part]) -> dict[tuple[str, str], list[dict[str, str]]]:
-    """Data set and metric to a table of groups by methods; the worst group of a method has a mark behind it."""
+def crossed(found: Sequence[Part], gaps: Gaps, unlearned: Unlearned) -> dict[tuple[str, str], list[dict[str, str]]]:
+    """Data set and metric to a table of groups by methods; the ends of a gap that is more than chance are marked."""
     tables: dict[tuple[str, str], dict[Group, dict[str, str]]] = {}
     counts: dict[tuple[str, str, Group], int] = {}
     methods: dict[tuple[str, str], dict[str, None]] = {}
     for part in found:
-        key = part.data, part.metric
-        mark = {"worst": " (worst)", "best": " (best)"}.get(part.standing, "")
-        tables.setdefault(key, {}).setdefault(part.group, {})[part.method] = f"{part.mean:.4f}{mark}"
-        methods.setdefault(key, {})[part.method] = None
+        key, method = (part.data, part.metric), _marked(part.method, part.data, unlearned)
+        gap = gaps.get((part.method, *key))
+        mark = f" ({part.standing})" if gap and gap.is_shown and part.standing in ("best", "worst") else ""
+        text = f"{_printed(part.mean)} {_bounds(part.interval)}".rstrip()
+        tables.setdefault(key, {}).setdefault(part.group, {})[method] = text + mark
+        methods.setdefault(key, {})[method] = None
         counts[*key, part.group] = max(part.images, counts.get((*key, part.group), 0))
     return {
         key: [
@@ -314,20 +419,33 @@ def crossed(found: Sequence[Part]) -> dict[tuple[str, str], list[dict[str, str]]
     }  # fmt: skip
 
 
-def explained(by: str, least: int, missing: Sequence[str], left_out: Sequence[str]) -> list[str]:
+def explained(by: str, least: int, gaps: Gaps, missing: Sequence[str], left_out: Sequence[str]) -> list[str]:
     """What stands under a table by group.
 
     Args:
-        missing: lines of what data sets lack that have no groups, and of rows that are left out.
-        left_out: metrics of the table that are no means over images.
+        missing: lines of what data sets lack that have no groups, of rows that are left out, and of marks.
+        left_out: metrics of the table that are scores of whole sets, or of which no values by sample are kept.
     """
     told = [
-        f"By {by.replace('_', ' ')}: means over what was made of the images of a group, then over seeds. "
-        f"Groups of fewer than {least} images are shown and are neither best nor worst; gap: how far the worst lies "
-        "behind the best."
+        f"By {by.replace('_', ' ')}: each metric over what was made of a group's images, then the mean over seeds; "
+        "of products and harmonic means those of the group's means. [a, b]: 95 % interval over the group's images. "
+        f"Groups of fewer than {least} images are shown and are neither best nor worst, and none is where all print "
+        "alike."
     ]
     if by == "attribute":
         told.append("An image counts in the group of each attribute that its text names.")
+    if gaps:
+        told.append(
+            "Gap: how far the worst lies behind the best, and where the true one lies; its interval holds whichever "
+            "groups these are, and is wide for it. More than chance: the largest gap among several equal groups is "
+            "never 0, so that p is the share of exchanges of the groups among the images of a row that have one as "
+            f"large, corrected by Holm's method for {len(gaps):,} gaps, as intervals are not; only where it is below "
+            f"{ALPHA:g} are the two marked in the tables of groups. It tells of groups and not of why: they may differ "
+            "in more than what they are named after."
+        )
     if left_out:
-        told.append(f"No means over images, and so not by group: {', '.join(left_out)}.")
+        told.append(
+            f"Not by group: {', '.join(left_out)}; scores of whole sets (FID, IS) depend on the number of images, in "
+            "which groups differ, and of others no values by sample are kept."
+        )
     return [*told, *missing]
