@@ -58,9 +58,9 @@ def test_dists_equals_torchmetrics(pair, batch_of):
     assert expected.min() > 0.01
 
 
-def test_the_card_has_the_sum_of_the_file_that_torchmetrics_ships():
+def test_the_card_has_the_sum_and_the_size_of_the_file_that_torchmetrics_ships():
     card = node("network/dists/standard")["card"]["weights"]
-    assert sha256_file(WEIGHTS) == card["sha256"]
+    assert (sha256_file(WEIGHTS), WEIGHTS.stat().st_size) == (card["sha256"], card["size"])
 
 
 def test_dists_is_zero_for_the_input_and_symmetric(pair, batch_of):
