@@ -219,7 +219,8 @@ def test_standard_weights_that_cannot_be_had_are_one_line(name, tmp_path, monkey
     assert "\n" not in message
     for part in (
         cfg["card"]["file"],
-        cfg["card"]["sha256"] or "unpublished",
+        f"{cfg['card']['size']:,} bytes; sha256 {cfg['card']['sha256']}",
+        f"terms: {cfg['card']['licence']}",
         cfg["card"]["origin"],
         str(tmp_path),
         "data.source=toy",
