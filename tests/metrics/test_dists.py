@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torchmetrics.functional.image import dists as peer
 from torchvision.models.vgg import cfgs, make_layers
 
 from mmbench.core.composition import node
 from mmbench.core.files import sha256_file
-from mmbench.metrics import Extractor
+from mmbench.metrics import Extractor, MetricSuite
 from mmbench.metrics.dists import DISTS
 from mmbench.networks.dists import DISTSVGG, similarities, sized
+from mmbench.pipeline import canary
 
 WEIGHTS = peer._PATH_WEIGHT_DISTS
 
@@ -80,6 +82,18 @@ def test_a_pair_does_not_depend_on_its_batch(pair):
     together = pair[0](pairs)["distance"]
     for row in range(3):
         assert torch.equal(pair[0](pairs[row : row + 1].clone())["distance"], together[row : row + 1])
+
+
+def test_a_canary_that_shows_single_images_sees_each_beside_its_mirror_image(pair, tmp_path):
+    extractor, _ = pair
+    suite = MetricSuite({"dists": DISTS(extractor=extractor, against="image")})
+    assert canary.check(suite, tmp_path)["changed"] == []
+    kept = next(path for path in tmp_path.rglob("*.safetensors") if "DISTSVGG" in path.name)
+    found = load_file(kept)["image.distance"]
+    assert found.shape == (8,)
+    assert (found > 0).all()
+    images = smooth(0, 32)
+    assert torch.equal(extractor(images)["distance"], extractor(torch.stack((images, images.flip(-1)), 1))["distance"])
 
 
 def test_places_of_a_texture_may_be_shuffled_for_the_means_alone():
