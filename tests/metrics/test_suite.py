@@ -23,7 +23,7 @@ from mmbench.metrics.sim import Sim
 from mmbench.metrics.suite import described
 
 METRICS = sorted(path.stem for path in (shipped("conf") / "metric").glob("*.yaml"))
-WITHOUT_TOY = {"dists", "identity", "pie_structure_distance"}  # their networks have no toy counterpart
+WITHOUT_TOY = {"identity"}  # its network has no toy counterpart
 METRIC_OF = {
     "inception": {"_target_": "mmbench.metrics.fid.FID", "extractor": "inception"},
     "clip": {"_target_": "mmbench.metrics.sim.Sim", "extractor": "clip"},
