@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, compared, levels, row_sums
+from mmbench.metrics.base import TURN_MASKS, Batch, SampleMean, compared, levels, row_sums
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.psnr import decibels
 from mmbench.metrics.ssim import RADIUS, SSIM, similarity_map
@@ -26,6 +26,9 @@ class _OutsideMask(SampleMean):
         super().__init__(extractor)
         self.region = Region(parts)
         self.needs = ("image", *self.region.needs)
+        self.scored = f"image with pixels outside {self.region.name}"
+        if parts is None:
+            self.otherwise = TURN_MASKS
 
     def scores(self, images: Tensor, batch: Batch, outside: Tensor) -> Tensor:
         """(N,) float64, of the places that `outside` (N, 1, H, W) bool says; NaN where there is nothing to score."""
@@ -130,6 +133,7 @@ class Region:
     def __init__(self, parts: Sequence[str] | None) -> None:
         self.parts = parts
         self.needs = ("mask",) if parts is None else ("parts", "prompt_attributes")
+        self.name = "the hole of its mask" if parts is None else "the parts that its prompt names"
 
     def __call__(self, batch: Batch) -> Tensor:
         if self.parts is None:

@@ -38,13 +38,18 @@ def test_l1_outside_a_mask_counts_what_is_outside_only(edit):
     assert score(L1OutsideMask(), output, batch) == score(L1(against="image"), output, batch)
 
 
-def test_an_image_that_its_mask_fills_is_passed_over(edit):
+def test_an_image_that_its_mask_fills_is_passed_over(edit, make_extractor):
     output, batch = edit
     batch["mask"][0] = 1
     assert score(L1OutsideMask(), output, batch).count == 2
     batch["mask"][:] = 1
-    with pytest.raises(ValueError, match="found none"):
-        score(L1OutsideMask(), output, batch)
+    empty = "expected at least one image with pixels outside the hole of its mask for {}, found 0 of 3: turn the masks"
+    for metric in (L1OutsideMask(), PSNROutsideMask(), SSIMOutsideMask(), LPIPSOutsideMask(make_extractor())):
+        with pytest.raises(ValueError, match=empty.format(type(metric).__name__)):
+            score(metric, output, batch)
+    batch |= {"parts": torch.ones(3, 1, 16, 16), "prompt_attributes": [{"crown": "red"}] * 3}
+    with pytest.raises(ValueError, match=r"outside the parts that its prompt names .* found 0 of 3: leave"):
+        score(L1OutsideMask(["crown"]), output, batch)
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def test_toy_networks_are_advised_where_every_metric_has_one(tmp_path, offline):
     with pytest.raises(MissingAsset, match=r'put it there.*; extractor="toy" needs none$'):
         MetricSuite.named("fid", "dists", "psnr", assets=tmp_path)
     for metrics in (["identity"], ["fid", "identity"]):
-        with pytest.raises(MissingAsset, match="no toy network stands in for that of identity$") as error:
+        with pytest.raises(MissingAsset, match=r"no toy network stands in for that of identity$") as error:
             MetricSuite.named(*metrics, assets=tmp_path)
         assert "needs none" not in str(error.value)
 
