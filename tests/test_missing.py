@@ -52,14 +52,24 @@ def test_a_data_set_that_is_not_here_is_named_as_when_it_is_read(home, data):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["method=manigan"], "birds/captions.pickle of manigan/data/birds.zip (sha256 unpublished, from gdrive:"),
+        (
+            ["method=manigan"],
+            "birds/captions.pickle of manigan/data/birds.zip (size unknown; hash not known: the file's own will be "
+            "recorded; from gdrive:",
+        ),
         (["method=manigan", "weights=trained"], "expected trained weights of damsm at "),
         (
             ["method=damsm", "protocol=strict_synthesis", "weights=none.pt"],
             "none.pt: expected a file of weights, found none",
         ),
-        (["method=manigan_direct", "weights=none"], "vgg16-397923af.pth (sha256 397923af, from https://"),
-        (["method=manigan_concat_main", "weights=none"], "vgg16-397923af.pth (sha256 397923af, from https://"),
+        (
+            ["method=manigan_direct", "weights=none"],
+            "vgg16-397923af.pth (553,433,881 bytes; sha256 397923af; from https://",
+        ),
+        (
+            ["method=manigan_concat_main", "weights=none"],
+            "vgg16-397923af.pth (553,433,881 bytes; sha256 397923af; from https://",
+        ),
         (["method=tagan"], "fasttext/"),
     ],
 )

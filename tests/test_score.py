@@ -102,6 +102,41 @@ def test_values_are_those_of_the_images(folders, capsys):
     assert again["run_key"] == record["run_key"]
 
 
+def test_a_score_says_over_how_many_images_it_is(folders, capsys):
+    hole = np.zeros((48, 48), np.uint8)
+    hole[8:30, 8:30] = 255
+    (folders / "mask/set").mkdir(parents=True)
+    for number in range(13):
+        empty_or_full = np.full((48, 48), 255 * (number < 2), np.uint8)  # two are all hole, three have none
+        Image.fromarray(empty_or_full if number < 5 else hole).save(folders / f"mask/set/{number:02d}.png")
+    words = [f"{what}={folders / folder}" for what, folder in (("fake", "fake"), ("input", "real"), ("mask", "mask"))]
+    words += ["metrics=psnr,psnr_in_mask,ssim_outside_mask", f"out={folders / 'record.json'}", "trainer=cpu"]
+    assert score.main(words) == 0
+    printed = {line.split()[0]: line.partition(") ")[2] for line in capsys.readouterr().out.splitlines()}
+    assert printed["psnr"] == "over 13"
+    assert printed["psnr_in_mask"] == "over 10 of 13"
+    assert printed["ssim_outside_mask"] == "over 11 of 13"
+    record = Result(**json.loads((folders / "record.json").read_text()))
+    assert {name: found["count"] for name, found in record.metrics.items()} == {
+        "psnr": 13,
+        "psnr_in_mask": 10,
+        "ssim_outside_mask": 11,
+    }
+    assert record.coverage["count"] == 13
+    assert len(by_sample.read(record, folders)["psnr_in_mask"]) == 10
+
+
+def test_where_no_image_has_a_hole_it_is_one_line(folders):
+    (folders / "mask/set").mkdir(parents=True)
+    for number in range(13):
+        Image.new("L", (48, 48)).save(folders / f"mask/set/{number:02d}.png")
+    words = [f"{what}={folders / folder}" for what, folder in (("fake", "fake"), ("input", "real"), ("mask", "mask"))]
+    expected = "expected at least one image with a hole in its mask for PSNRInMask, found 0 of 13: turn the masks round"
+    with pytest.raises(ValueError, match=f"^{expected}"):
+        score.main([*words, "metrics=psnr_in_mask", f"out={folders / 'record.json'}", "trainer=cpu"])
+    assert not (folders / "record.json").exists()
+
+
 def test_a_set_has_no_distance_from_itself(folders, capsys):
     record = scored(capsys, folders, f"real={folders / 'fake'}", "metrics=fid,ssim,lpips")
     values = {name: found["value"] for name, found in record["metrics"].items()}

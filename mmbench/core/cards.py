@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import mmbench
-from mmbench.core.download import SCHEMES, MissingAsset, announced, download, is_wanted, length
+from mmbench.core.download import SCHEMES, MissingAsset, announced, download, is_wanted, length, size_told
 from mmbench.core.files import locked, sha256_file, write_text
 from mmbench.core.unpacking import extract, leads_out
 
@@ -80,10 +80,16 @@ class Card:
             return Path(mmbench.__file__).parent / self.file
         return Path(assets).expanduser() / "weights" / self.file
 
+    @property
+    def digest(self) -> str:
+        """The hash in words."""
+        return f"sha256 {self.sha256}" if self.sha256 else "hash not known: the file's own will be recorded"
+
     def wanted(self, assets: str | Path) -> str:
-        """The wanted file with its hash, its origin and its place, in words."""
+        """The wanted file with its size, hash, origin, terms of use and place, in words."""
         return (
-            f"expected {self.name} (sha256 {self.sha256 or 'unpublished'}, from {self.origin}) at {self.path(assets)}"
+            f"expected {self.name} ({size_told(self.size)}; {self.digest}; from {self.origin}; terms: {self.licence}) "
+            f"at {self.path(assets)}"
         )
 
 
@@ -114,8 +120,8 @@ def absence(card: Card, assets: str | Path) -> str | None:
 def find(card: Card, assets: str | Path) -> Path:
     """The checked file of a card, fetched and unpacked first if it is not there.
 
-    Before anything is fetched it is said what, how large, from where and under which terms, and whether it is to be is
-    what `download=` says (`core/download.py`).
+    Before anything is fetched it is said what, how large, with which hash, from where and under which terms, and
+    whether it is to be is what `download=` says (`core/download.py`).
 
     It lies in the package where its origin is `mmbench`, else below `assets`/weights.
 
@@ -124,8 +130,8 @@ def find(card: Card, assets: str | Path) -> Path:
     `sha256sum -c` reads it), and another file is refused from then on.
 
     Raises:
-        MissingNetwork: the file is not there and was not, or could not be, fetched; says which one, its origin, hash
-            and place.
+        MissingNetwork: the file is not there and was not, or could not be, fetched; says which one, its size, hash,
+            origin, terms and place.
         ValueError: the file is there with another hash, or its archive does not hold it.
     """
     path = card.path(assets)
@@ -169,12 +175,16 @@ def _fetch(card: Card, archive: Path, wanted: str) -> None:
     with locked(archive):
         if archive.is_file():  # another run was faster
             return
-        if not is_wanted(lambda: announced(card.name, card.size or length(card.origin), card.origin, card.licence)):
+        if not is_wanted(lambda: _announced(card)):
             raise MissingNetwork(f"{wanted}, found no file: put it there, or fetch it by download=yes")
         try:
             download(card.origin, archive, check=lambda partial: _check(card, partial, wanted))
         except OSError as error:
             raise MissingNetwork(f"{wanted}, found no file and could not fetch it ({error}): put it there") from None
+
+
+def _announced(card: Card) -> str:
+    return announced(card.name, card.size or length(card.origin), card.origin, card.licence, f"; {card.digest}")
 
 
 def _check(card: Card, partial: Path, wanted: str) -> None:

@@ -94,8 +94,12 @@ def is_wanted(described: Callable[[], str]) -> bool:
 
 def announced(file: str, size: int | None, origin: str, terms: str, remark: str = "") -> str:
     """A file that is going to be fetched, in words: name, size, what else is to be said, origin, terms of use."""
-    told = f"{size:,} bytes" if size else "size unpublished"
-    return f"{file} ({told}{remark}) from {origin}; terms: {terms}"
+    return f"{file} ({size_told(size)}{remark}) from {origin}; terms: {terms}"
+
+
+def size_told(size: int | None) -> str:
+    """Bytes of a file in words; None where neither its publisher nor its server says how many."""
+    return f"{size:,} bytes" if size else "size unknown"
 
 
 def length(origin: str) -> int | None:

@@ -21,6 +21,7 @@ from mmbench.metrics.features import Extractor
 
 KEY_BYTES = 256
 LONGEST_ID = KEY_BYTES - 9  # bytes; the others are of an end, the caption and the draw
+TURN_MASKS = "turn the masks round if 1 (white) is what was kept, or leave the metric out"
 BLOCK = 16384  # numbers that a processor adds up in one thread
 
 
@@ -64,6 +65,8 @@ class Metric(torchmetrics.Metric):
             name that a score is recorded under; empty where all are.
         fewer: what a user may do, in words, who has fewer images than `least_count`, beside adding some.
         least_size: height and width that pictures have at least, in pixels, for its own windows.
+        scored: what an image is that it has a value of, in words, where it passes others over.
+        otherwise: what a user may do, in words, who has no such image.
         holds: states that are what the extractor says of each generated image, by the name of that output; of a score
             of a whole set, which is no mean over images.
         sample_values: once computed, what the score is the mean of: (N,) float64, a value for each image in the order
@@ -79,6 +82,8 @@ class Metric(torchmetrics.Metric):
     told: str = ""
     least_size: int = 1
     fewer: ClassVar[str] = ""
+    scored: str = "image that it has a value of"
+    otherwise: str = "leave the metric out"
     holds: ClassVar[tuple[str, ...]] = ()
     sample_values: Tensor | None = None
     full_state_update = False
@@ -114,10 +119,15 @@ class Metric(torchmetrics.Metric):
         """The mean of `values`, which are kept as `sample_values`: (N,) float64, NaN for an image without a value.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are none, or none has a value.
         """
         self.sample_values = values.cpu()
-        return mean_score(type(self).__name__, values[~values.isnan()])
+        kept, name = values[~values.isnan()], type(self).__name__
+        if len(values) and not len(kept):
+            raise ValueError(
+                f"expected at least one {self.scored} for {name}, found 0 of {len(values)}: {self.otherwise}"
+            )
+        return mean_score(name, kept)
 
     def part(self, samples: Sequence[Sample], held: Mapping[str, Tensor]) -> Self:
         """The metric with other generated images, as `holds` names them, beside the same real set.

@@ -30,6 +30,7 @@ class CaptionAccuracy(EditAccuracy):
     """
 
     needs = ("prompt_attributes",)
+    scored = "image whose text names a part"
 
     def update(self, images: Tensor, batch: Batch) -> None:
         assert self.extractor is not None

@@ -130,6 +130,8 @@ class CaptionRecall(CaptionFacts):
     not name everything: people's, of up to four things, name three at most.
     """
 
+    scored = "picture with a thing in it"
+
     def share(self, facts: set[Fact], colours: Mapping[str, str], boxes: Mapping[str, Sequence[float]]) -> float:
         known = {(thing,) for thing in colours} | set(colours.items())
         return len(known & facts) / len(known) if known else torch.nan

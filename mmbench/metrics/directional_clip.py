@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, Score, joined
+from mmbench.metrics.base import Batch, SampleMean
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.sim import cosine
 
@@ -26,6 +26,8 @@ class DirectionalCLIP(SampleMean):
     """
 
     needs = ("image", "caption", "prompt")
+    scored = "image whose prompt differs from its caption"
+    otherwise = "it is for editing, choose another metric"
     higher_is_better = True
 
     def __init__(self, extractor: Extractor) -> None:
@@ -36,15 +38,6 @@ class DirectionalCLIP(SampleMean):
         wanted = self._embedded(batch["prompt"]) - self._embedded(batch["caption"])
         values = cosine(moved, wanted).masked_fill(~moved.any(dim=1), 0)
         self.record(values, judged=wanted.any(dim=1))
-
-    def compute(self) -> Score:
-        values = joined(self.values)
-        if len(values) and values.isnan().all():
-            raise ValueError(
-                f"expected texts that differ from the captions of their images for {type(self).__name__}, found none "
-                f"in {len(values)}: it is for editing, choose another metric"
-            )
-        return self.averaged(values)
 
     def _embedded(self, source: Tensor | list[str]) -> Tensor:
         assert self.extractor is not None

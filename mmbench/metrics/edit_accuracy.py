@@ -28,6 +28,7 @@ class EditAccuracy(SampleMean):
 
     named = "prompt_attributes"
     needs = ("parts", named)
+    scored = "image whose text names a part that is large enough in it"
     higher_is_better = True
 
     def __init__(self, parts: Sequence[str], palette: Mapping[str, Sequence[int]], **extractor: Any) -> None:
@@ -81,6 +82,7 @@ class CaptionAccuracyInMask(EditAccuracy):
 
     named = "caption_attributes"
     needs = ("parts", "mask", named)
+    scored = "image whose caption names a part that is large enough in the hole of its mask"
 
     def inside(self, batch: Batch) -> Tensor:
         return super().inside(batch) & (batch["mask"].to(batch["parts"].device) > 0)

@@ -12,7 +12,8 @@ class Identity(AgainstReal):
     The same with the images exchanged; averaged over images. It is for pictures of one aligned face: nothing is
     detected, so that every picture has a score, one without a face an arbitrary one. Tables of face editing call it ID
     or identity similarity and mostly compute it with ArcFace, whose weights are for research alone; values of different
-    face networks are not comparable, and the extractor's name is part of the metric's.
+    face networks are not comparable, and the extractor's name is part of the metric's. It has no toy judge:
+    no network was trained to know toy faces again.
 
     Args:
         extractor: gives `embedding` (N, D) of aligned faces.

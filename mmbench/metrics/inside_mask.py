@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmbench.metrics.base import (
+    TURN_MASKS,
     Batch,
     SampleMean,
     Score,
@@ -34,6 +35,8 @@ class _InMask(SampleMean):
     """A score of each image's hole; images without a hole are passed over. Of k draws it is the mean over them all."""
 
     needs = ("image", "mask")
+    scored = "image with a hole in its mask"
+    otherwise = TURN_MASKS
 
     def scores(self, images: Tensor, batch: Batch) -> Tensor:
         """(N,) float64; NaN where there is nothing to score."""
@@ -81,6 +84,7 @@ class SSIMInMask(_InMask):
 
     higher_is_better = True
     least_size = SSIM.least_size
+    scored = f"{_InMask.scored}, off the outermost {RADIUS} pixels,"
 
     def scores(self, images: Tensor, batch: Batch) -> Tensor:
         self.require_size(*images.shape[:-3:-1])
@@ -158,7 +162,7 @@ class _Best(_InMask):
             for start, count in zip(starts, counts, strict=True):
                 best = order[start + int(errors[start : start + count].argmin())]
                 chosen[best] = values[best]
-        return self.averaged(chosen)._replace(count=len(values))
+        return self.averaged(chosen)._replace(count=int((~values.isnan()).sum()))
 
     def _prompts(self, order: Tensor) -> tuple[list[int], list[int]]:
         """Where each prompt's draws begin in the order of samples, and how many there are."""

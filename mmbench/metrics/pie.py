@@ -18,7 +18,7 @@ code would score its border.
 import torch
 from torch import Tensor
 
-from mmbench.metrics.base import Batch, SampleMean, levels, row_sums
+from mmbench.metrics.base import TURN_MASKS, Batch, SampleMean, levels, row_sums
 from mmbench.metrics.features import Extractor
 from mmbench.metrics.psnr import decibels
 from mmbench.metrics.ssim import SSIM, structural_similarity
@@ -32,10 +32,12 @@ class _Masked(SampleMean):
     """
 
     needs = ("image", "mask")
+    otherwise = TURN_MASKS
 
     def __init__(self, covered: int, extractor: Extractor | None = None) -> None:
         super().__init__(extractor)
         self.covered = covered
+        self.scored = f"image with pixels {'in' if covered else 'outside'} the hole of its mask"
 
     def scores(self, images: Tensor, real: Tensor) -> Tensor:
         """Of masked pictures (N, 3, H, W) uint8: (N,) float64."""

@@ -23,6 +23,7 @@ class Preservation(SampleMean):
     """
 
     needs = ("image", "parts", "prompt_attributes")
+    scored = "image with pixels outside the parts that its prompt names"
     higher_is_better = True
 
     def __init__(self, parts: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.core import catalogue
+from mmbench.core.cards import MissingAsset, MissingNetwork
 from mmbench.core.composition import node
 from mmbench.core.construction import construct
 from mmbench.core.files import sha256_file, sha256_json
@@ -67,7 +68,10 @@ class MetricSuite(nn.Module):
         """
         if not metrics or not all(isinstance(name, str) for name in metrics):
             raise ValueError(f'expected names of metrics, named("psnr", "fid"), found {metrics}: give them one by one')
-        return cls(build_suite(*described(metrics, extractor), assets or default_assets()).metrics)
+        try:
+            return cls(build_suite(*described(metrics, extractor), assets or default_assets()).metrics)
+        except MissingNetwork as error:
+            raise MissingNetwork(error.problem, 'extractor="toy"') from None
 
     @property
     def device(self) -> torch.device:
@@ -297,7 +301,8 @@ def build_suite(
         told: metric to the settings that a command line changed, as `config.settings_told` says them.
 
     Raises:
-        MissingAsset: an extractor's weights are not there and could not be fetched.
+        MissingNetwork: an extractor's weights are not there and could not be fetched; plain MissingAsset where toy
+            networks are no way out, since a metric has none.
         ValueError: a metric names an extractor that the protocol lacks.
     """
     built: dict[str, Extractor] = {}
@@ -319,7 +324,7 @@ def build_suite(
                 )
             facts = sha256_json(extractors[wanted])  # two names of one network are one
             if facts not in built:
-                built[facts] = construct(extractors[wanted], assets=str(assets))
+                built[facts] = _built(extractors[wanted], assets, metrics)
                 built[facts].settings_sha256 = config_hash(extractors[wanted]["network"])
             suite[name] = construct(
                 {key: value for key, value in config.items() if key != "extractor"}, extractor=built[facts]
@@ -327,6 +332,19 @@ def build_suite(
     for name, text in (told or {}).items():
         suite[name].told = text
     return MetricSuite(suite)
+
+
+def _built(extractor: Mapping[str, Any], assets: str | Path, metrics: Mapping[str, Mapping[str, Any]]) -> Extractor:
+    """An extractor; where its file is missing, toy networks are only spoken of if every one of the metrics has one."""
+    try:
+        found: Extractor = construct(extractor, assets=str(assets))
+    except MissingNetwork as error:
+        folders = {name: str(node.get("extractor")).partition("/")[0] for name, node in metrics.items()}
+        known = {name: catalogue.names(f"network/{folder}") for name, folder in folders.items()}
+        if lacking := [name for name, files in known.items() if files and "toy" not in files]:
+            raise MissingAsset(f"{error.problem}; no toy network stands in for that of {', '.join(lacking)}") from None
+        raise
+    return found
 
 
 def _key(name: str, metric: Metric) -> str:

@@ -68,7 +68,7 @@ class DISTSVGG(nn.Module):
         load_strictly(self, found, f"{paths['backbone']}, {paths['weights']}")
 
     def forward(self, pairs: Tensor) -> dict[str, Tensor]:
-        images = sized(pairs.flatten(0, 1)) / 255
+        images = sized(paired(pairs).flatten(0, 1)) / 255
         layers = [layer.unflatten(0, (-1, 2)) for layer in self.features(images)]
         distances = [self.distance(*(layer.unbind(0) for layer in pair)) for pair in zip(*layers, strict=True)]
         return {"distance": torch.stack(distances)}
@@ -94,6 +94,11 @@ class DISTSVGG(nn.Module):
         kernel = self.blur.expand(values.shape[1], -1, -1, -1)
         squares = F.conv2d(values.square(), kernel, stride=2, padding=1, groups=len(kernel))
         return (squares + 1e-12).sqrt()
+
+
+def paired(source: Tensor) -> Tensor:
+    """Pairs (N, 2, 3, H, W) as they are; images (N, 3, H, W), as the canary shows them, each with its mirror image."""
+    return source if source.dim() == 5 else torch.stack((source, source.flip(-1)), dim=1)
 
 
 def sized(images: Tensor) -> Tensor:

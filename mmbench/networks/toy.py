@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmbench.core.images import from_uint8
 from mmbench.core.weights import load_strictly, read_state
+from mmbench.networks.dists import paired, similarities
 
 SIZE = 64
 NUM_COLOURS = 10
@@ -269,6 +270,29 @@ class ToyKeys(ToyLPIPS):
         for layer in self.layers[:2]:
             features = layer(features).relu()  # (N, C, h, w)
         return {"keys": features.flatten(2).transpose(1, 2)}
+
+
+class ToyDISTS(ToyLPIPS):
+    """Pairs of images (N, 2, 3, H, W) uint8 to `distance` (N,) float64 in [0, 2): DISTS on the toy judge of LPIPS.
+
+    Means and covariances over all places are compared as in `dists.DISTSVGG`, of the picture's three channels and of
+    three layers; nobody has learned weights of these channels, and each counts alike.
+    """
+
+    def forward(self, pairs: Tensor) -> dict[str, Tensor]:
+        images = _sized(from_uint8(paired(pairs).flatten(0, 1)))
+        found = [(images + 1) / 2]
+        for layer in self.layers:
+            images = layer(images).relu()  # (2 N, C, h, w)
+            found.append(images)
+        each = zip(*(features.unflatten(0, (-1, 2)) for features in found), strict=True)
+        return {"distance": torch.stack([self.distance(pair) for pair in each])}
+
+    @staticmethod
+    def distance(pair: tuple[Tensor, ...]) -> Tensor:
+        """Of the features of one pair, (2, C, h, w) of each layer: () float64, exactly 0 for equal images."""
+        alike = [torch.cat(similarities(*features)) for features in pair]
+        return (1 - torch.cat(alike)).mean()
 
 
 class ToyInceptionTrunk(_Toy):

@@ -25,7 +25,7 @@ from mmbench.metrics.inception_score import InceptionScore
 from mmbench.metrics.lpips import LPIPS
 from mmbench.metrics.lpips_diversity import LPIPSDiversity
 from mmbench.metrics.mp import MP
-from mmbench.metrics.outside_mask import L1OutsideMask, LPIPSOutsideMask
+from mmbench.metrics.outside_mask import L1OutsideMask, LPIPSOutsideMask, PSNROutsideMask, SSIMOutsideMask
 from mmbench.metrics.pie import PieLPIPS, PiePSNR, PieSSIM
 from mmbench.metrics.preservation import Preservation
 from mmbench.metrics.r_precision import RPrecision
@@ -41,6 +41,8 @@ PASSES_OVER = {
     "edit_accuracy",
     "preservation",
     "l1_outside_mask",
+    "psnr_outside_mask",
+    "ssim_outside_mask",
     "lpips_outside_mask@toy",
     "pie_psnr",
     "pie_lpips@toy",
@@ -64,6 +66,8 @@ def suite_of(extractor):
             "edit_accuracy": EditAccuracy(PARTS, {"red": (200, 0, 0), "blue": (0, 0, 200)}),
             "preservation": Preservation(PARTS),
             "l1_outside_mask": L1OutsideMask(PARTS),
+            "psnr_outside_mask": PSNROutsideMask(PARTS),
+            "ssim_outside_mask": SSIMOutsideMask(PARTS),
             "lpips_outside_mask": LPIPSOutsideMask(extractor, PARTS),
             "structure_distance": StructureDistance(extractor, against="image"),
             "dists": DISTS(extractor, against="image"),

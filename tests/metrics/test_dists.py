@@ -3,15 +3,24 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file
 from torchmetrics.functional.image import dists as peer
 from torchvision.models.vgg import cfgs, make_layers
 
 from mmbench.core.composition import node
+from mmbench.core.construction import construct
 from mmbench.core.files import sha256_file
-from mmbench.metrics import Extractor
+from mmbench.core.images import from_uint8
+from mmbench.core.noise import random_stream
+from mmbench.data.toy.birds import sample_bird
+from mmbench.maintenance.toy_pictures import picture_of_bird
+from mmbench.metrics import Extractor, MetricSuite
 from mmbench.metrics.dists import DISTS
+from mmbench.metrics.lpips import LPIPS
 from mmbench.networks.dists import DISTSVGG, similarities, sized
+from mmbench.pipeline import canary
 
 WEIGHTS = peer._PATH_WEIGHT_DISTS
 
@@ -58,9 +67,9 @@ def test_dists_equals_torchmetrics(pair, batch_of):
     assert expected.min() > 0.01
 
 
-def test_the_card_has_the_sum_of_the_file_that_torchmetrics_ships():
+def test_the_card_has_the_sum_and_the_size_of_the_file_that_torchmetrics_ships():
     card = node("network/dists/standard")["card"]["weights"]
-    assert sha256_file(WEIGHTS) == card["sha256"]
+    assert (sha256_file(WEIGHTS), WEIGHTS.stat().st_size) == (card["sha256"], card["size"])
 
 
 def test_dists_is_zero_for_the_input_and_symmetric(pair, batch_of):
@@ -82,6 +91,18 @@ def test_a_pair_does_not_depend_on_its_batch(pair):
         assert torch.equal(pair[0](pairs[row : row + 1].clone())["distance"], together[row : row + 1])
 
 
+def test_a_canary_that_shows_single_images_sees_each_beside_its_mirror_image(pair, tmp_path):
+    extractor, _ = pair
+    suite = MetricSuite({"dists": DISTS(extractor=extractor, against="image")})
+    assert canary.check(suite, tmp_path)["changed"] == []
+    kept = next(path for path in tmp_path.rglob("*.safetensors") if "DISTSVGG" in path.name)
+    found = load_file(kept)["image.distance"]
+    assert found.shape == (8,)
+    assert (found > 0).all()
+    images = smooth(0, 32)
+    assert torch.equal(extractor(images)["distance"], extractor(torch.stack((images, images.flip(-1)), 1))["distance"])
+
+
 def test_places_of_a_texture_may_be_shuffled_for_the_means_alone():
     first = torch.rand(4, 8, 8, generator=torch.Generator().manual_seed(0))
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
@@ -91,6 +112,71 @@ def test_places_of_a_texture_may_be_shuffled_for_the_means_alone():
     assert covariances.abs().max() < 0.5
     both = similarities(shuffled, first.flatten(1)[..., order].unflatten(1, (8, 8)))
     assert all(torch.equal(kind, torch.ones_like(kind)) for kind in both)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return construct(node("network/dists/toy"), assets="unused")
+
+
+def scored(metric, images, real):
+    metric.update(images, {"image": from_uint8(real)})
+    return metric.compute().value
+
+
+def test_the_toy_judge_is_the_formula_on_the_layers_of_toy_lpips(toy):
+    first, second = smooth(0), smooth(1)
+    layers = toy.network.layers
+    expected = []
+    for images in zip(first, second, strict=True):
+        found, maps = [], [image.numpy().astype(np.float32) / 127.5 - 1 for image in images]
+        for depth in range(4):
+            if depth:
+                maps = [layers[depth - 1](torch.from_numpy(one)[None]).relu()[0].detach().numpy() for one in maps]
+            pair = [(one / 2 + 0.5 if not depth else one).astype(np.float64).reshape(len(one), -1) for one in maps]
+            for one, other in zip(*pair, strict=True):
+                means, c = (one.mean(), other.mean()), 1e-6
+                found.append((2 * means[0] * means[1] + c) / (means[0] ** 2 + means[1] ** 2 + c))
+                table = np.cov(one, other, bias=True)
+                found.append((2 * table[0, 1] + c) / (table[0, 0] + table[1, 1] + c))
+        expected.append(1 - np.mean(found))
+    metric = DISTS(extractor=toy, against="image")
+    scored(metric, second, first)
+    assert metric.sample_values.tolist() == pytest.approx(expected, abs=1e-5)
+    assert scored(DISTS(extractor=toy, against="image"), first, first) == 0
+
+
+def test_the_toy_judge_puts_another_sample_of_a_texture_before_no_texture(toy):
+    """Toy LPIPS, on the same network, has it the other way round."""
+    stream = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 12, 3, 64, 64, generator=stream)
+    one, other = ((128 + 120 * F.avg_pool2d(sample, 5, 1, 2)).clamp(0, 255).byte() for sample in noise)
+    flat = torch.full_like(one, 128)
+    judges = {
+        DISTS: lambda: DISTS(extractor=toy, against="image"),
+        LPIPS: lambda: LPIPS(construct(node("network/lpips/toy"), assets="unused"), against="image"),
+    }
+    same, none = ({kind: scored(make(), made, one) for kind, make in judges.items()} for made in (other, flat))
+    assert same[DISTS] < 0.8 * none[DISTS]
+    assert same[LPIPS] > none[LPIPS]
+
+
+def test_the_toy_judge_puts_weaker_distortions_of_birds_before_stronger_ones(toy):
+    birds = torch.stack([
+        picture_of_bird(sample_bird(random_stream("birds of a distance", number)), "distance", number, 0.75)
+        for number in range(12)
+    ])  # fmt: skip
+    noise = torch.randn(birds.shape, generator=torch.Generator().manual_seed(0))
+    weaker, stronger = (
+        [F.avg_pool2d(birds.float(), kernel, 1, kernel // 2), birds + 10 * level * noise]
+        for kernel, level in ((3, 1), (7, 3))
+    )
+    for weak, strong in zip(weaker, stronger, strict=True):
+        values = [
+            scored(DISTS(extractor=toy, against="image"), made.clamp(0, 255).byte(), birds) for made in (weak, strong)
+        ]
+        assert 0 < values[0] < 0.5 * values[1]
+        assert values[1] < scored(DISTS(extractor=toy, against="image"), birds.roll(1, 0), birds)
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((300, 400), (256, 341)), ((256, 300), (256, 300)), ((64, 64),) * 2])

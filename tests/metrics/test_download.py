@@ -4,14 +4,17 @@ import hashlib
 import io
 import os
 import random
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import yaml
 from gdown.exceptions import FileURLRetrievalError
 
 from mmbench.__main__ import _run
-from mmbench.core.cards import Card, MissingAsset, find
+from mmbench.core.cards import Card, MissingAsset, absence, find
+from mmbench.core.catalogue import shipped
 
 BODY = random.Random(0).randbytes(3_000_000)  # the same in every test process
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -132,12 +135,80 @@ def test_fetching_can_be_forbidden_and_is_without_a_terminal(server, tmp_path, m
     assert Handler.requests == count
 
 
-def test_size_and_licence_are_said_before_anything_is_fetched(server, tmp_path, capsys):
+UNKNOWN = "hash not known: the file's own will be recorded"
+
+
+def test_size_hash_and_licence_are_said_before_anything_is_fetched(server, tmp_path, capsys):
     find(card(f"{server}/good.pth"), tmp_path)
-    assert f"fetching some/file.pth (3,000,000 bytes) from {server}/good.pth; terms: none\n" in capsys.readouterr().err
+    said = f"fetching some/file.pth (3,000,000 bytes; sha256 {SHA256}) from {server}/good.pth; terms: none\n"
+    assert said in capsys.readouterr().err
     stated = Card("b.pth", SHA256, f"{server}/good.pth", "MIT", size=2**20)
     find(stated, tmp_path)
-    assert "fetching b.pth (1,048,576 bytes)" in capsys.readouterr().err
+    assert "fetching b.pth (1,048,576 bytes;" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sha256", "size", "said"),
+    [(None, None, f"size unknown; {UNKNOWN}"), (SHA256, 2**20, f"1,048,576 bytes; sha256 {SHA256}")],
+)
+def test_a_refusal_says_size_hash_and_terms_and_asks_no_server(server, tmp_path, monkeypatch, sha256, size, said):
+    monkeypatch.setenv("MMBENCH_DOWNLOAD", "never")
+    monkeypatch.setattr("requests.head", lambda *_, **__: pytest.fail("nothing is asked"))
+    origin = f"{server}/good.pth"
+    wanted = Card("b.pth", sha256, origin, "MIT", size=size)
+    expected = f"expected b.pth ({said}; from {origin}; terms: MIT) at {tmp_path / 'weights' / 'b.pth'}, found no file"
+    with pytest.raises(MissingAsset) as error:
+        find(wanted, tmp_path)
+    assert str(error.value).startswith(f"{expected}: put it there, or fetch it by download=yes; ")
+    assert absence(wanted, tmp_path).startswith(f"{expected}: put it there; download=yes fetches it; ")
+
+
+def test_what_is_not_known_of_a_file_is_said_where_one_is_asked(tmp_path, terminal):
+    shown = terminal("n\n")
+    with pytest.raises(MissingAsset, match="found no file"):
+        find(Card("b.pth", None, "gdrive:id", "none stated"), tmp_path)
+    expected = f"to fetch: b.pth (size unknown; {UNKNOWN}) from gdrive:id; terms: none stated\n"
+    assert shown.getvalue().startswith(expected)
+
+
+def test_a_hash_that_was_not_known_is_recorded(server, tmp_path):
+    path = find(card(f"{server}/good.pth", None), tmp_path)
+    assert path.with_name("file.pth.sha256").read_text() == f"{SHA256}  file.pth\n"
+
+
+def cards_in(node, place):
+    """The cards anywhere in a file of `conf`, with the file's name."""
+    if isinstance(node, dict):
+        if {"file", "sha256", "origin"} <= node.keys():
+            yield pytest.param(node, id=f"{place} {node['file']}")
+        for item in node.values():
+            yield from cards_in(item, place)
+
+
+CONF = shipped("conf")
+CARDS = [
+    found
+    for group in ("network", "method")
+    for path in sorted((CONF / group).rglob("*.yaml"))
+    for found in cards_in(yaml.safe_load(path.read_text(encoding="utf-8")), path.relative_to(CONF))
+]
+
+
+@pytest.mark.parametrize("described", CARDS)
+def test_a_card_names_its_terms_and_the_hash_that_is_in_the_files_name(described):
+    assert described["licence"]
+    assert described.get("size") is None or described["size"] > 0
+    for part in re.findall(r"-([0-9a-f]{8})\.pth$", described["file"]):
+        assert described["sha256"].startswith(part)
+
+
+def test_cards_of_one_network_file_say_the_same_of_it():
+    found = {}
+    for described in (param.values[0] for param in CARDS if param.id.startswith("network")):
+        facts = tuple(described.get(key) for key in ("sha256", "size", "licence", "origin"))
+        found.setdefault((described["file"], described.get("member")), set()).add(facts)
+    assert len(found) > 20
+    assert [name for name, facts in found.items() if len(facts) > 1] == []
 
 
 def test_on_a_terminal_one_is_asked(server, tmp_path, terminal):
@@ -147,7 +218,7 @@ def test_on_a_terminal_one_is_asked(server, tmp_path, terminal):
         with pytest.raises(MissingAsset, match="or fetch it by download=yes"):
             find(card(f"{server}/good.pth"), tmp_path)
     assert Handler.requests == count
-    assert shown.getvalue().count("(3,000,000 bytes)") == shown.getvalue().count("fetch it?") == 1
+    assert shown.getvalue().count("(3,000,000 bytes;") == shown.getvalue().count("fetch it?") == 1
     terminal("y\n")
     assert find(Card("a.pth", SHA256, f"{server}/good.pth", "MIT"), tmp_path).read_bytes() == BODY
     shown = terminal("all\n")

@@ -104,10 +104,10 @@ def test_only_what_is_not_named_counts_for_preservation():
         preservation.update(changed, {"image": from_uint8(source), "parts": parts, "prompt_attributes": [named]})
         value = preservation.compute().value
         assert value == 1 if expected else value < 0.9
-    parts[0, 0] = 1
+    parts[0, 0] = 1  # a named part fills the image
     preservation = Preservation(["crown", "wing"])
     preservation.update(changed, {"image": from_uint8(source), "parts": parts, "prompt_attributes": [{"crown": "red"}]})
-    with pytest.raises(ValueError, match="found none"):  # a named part fills the image
+    with pytest.raises(ValueError, match="outside the parts that its prompt names for Preservation, found 0 of 1"):
         preservation.compute()
 
 
@@ -127,7 +127,7 @@ def test_the_votes_of_a_part_decide_and_small_parts_are_passed_over():
         assert accuracy.compute() == (expected, None, 1)
     accuracy = EditAccuracy(["crown", "bill"], PALETTE)
     accuracy.update(images, {**batch, "prompt_attributes": [{"bill": "red"}]})
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="large enough in it for EditAccuracy, found 0 of 1: leave"):
         accuracy.compute()
     with pytest.raises(ValueError, match=r"expected the crown to be named one of red, .*, found 'mauve'"):
         accuracy.update(images, {**batch, "prompt_attributes": [{"crown": "mauve"}]})
@@ -186,5 +186,5 @@ def test_only_pixels_of_the_hole_are_looked_at():
     batch["mask"][:, :, 1:] = 0  # four pixels are left
     accuracy = CaptionAccuracyInMask(["crown"], PALETTE)
     accuracy.update(images, {**batch, "caption_attributes": [{"crown": "blue"}]})
-    with pytest.raises(ValueError, match="found none"):
+    with pytest.raises(ValueError, match="in the hole of its mask for CaptionAccuracyInMask, found 0 of 1"):
         accuracy.compute()

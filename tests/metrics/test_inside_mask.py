@@ -116,9 +116,13 @@ def test_an_image_without_a_hole_or_with_one_that_cannot_be_scored_is_passed_ove
         assert score(metric, pixels(3, 1), batch).count == 2
     batch["mask"][1] = masked(0, slice(None))[0]  # on the border, where SSIM has no window
     assert score(SSIMInMask(), pixels(3, 1), batch).count == 1
+    with pytest.raises(ValueError, match="mask, off the outermost 5 pixels, for SSIMInMask, found 0 of 1: turn"):
+        score(SSIMInMask(), pixels(1, 1), {key: value[1:2] for key, value in batch.items()})
     batch["mask"][:] = 0
-    with pytest.raises(ValueError, match="expected images to score by L1InMask, found none"):
-        score(L1InMask(), pixels(3, 1), batch)
+    empty = "expected at least one image with a hole in its mask for {}, found 0 of 3: turn the masks round if 1"
+    for metric in (L1InMask(), PSNRInMask(), LPIPSInMask(make_extractor()), BestL1InMask(1)):
+        with pytest.raises(ValueError, match=empty.format(type(metric).__name__)):
+            score(metric, pixels(3, 1), batch)
 
 
 def test_small_images_and_images_of_another_size_are_one_line(pixels, batch_of):
@@ -180,6 +184,14 @@ def test_of_equal_draws_it_is_the_first_and_of_one_draw_it_is_the_plain_metric(d
     assert (~metric.sample_values.isnan()).nonzero().flatten().tolist() == [0, 3, 6, 9]
     single = rows_of(batch, torch.arange(0, 12, 3))
     assert score(BestPSNRInMask(1), images[::3], single).value == score(PSNRInMask(), images[::3], single).value
+
+
+def test_draws_of_an_image_without_a_hole_are_not_counted(drawn):
+    images, batch = drawn
+    batch["mask"][3:6] = 0
+    found = score(BestL1InMask(DRAWS), images, batch)
+    assert (found.value, found.count) == (pytest.approx(10 / 255), 9)
+    assert score(L1InMask(), images, batch).count == 9
 
 
 def test_another_number_of_draws_is_refused(drawn):

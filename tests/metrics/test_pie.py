@@ -161,7 +161,8 @@ def test_pictures_without_a_region_are_passed_over_and_not_counted(edit, squeeze
             other = type(metric)(covered, **({"extractor": squeeze[0]} if metric.extractor else {}))
             assert score(other, images[1:2], alone).value == metric.compute().value
         batch["mask"][1] = without[0]
-        with pytest.raises(ValueError, match="expected images to score by PieMSE, found none"):
+        where = "in" if covered else "outside"
+        with pytest.raises(ValueError, match=f"one image with pixels {where} the hole .* PieMSE, found 0 of 3: turn"):
             score(PieMSE(covered), images, batch)
 
 

@@ -65,7 +65,7 @@ def test_what_has_no_direction(make_extractor, pixels, batch_of):
     assert score.value == pytest.approx(float(metric.sample_values[0]) / 2)
     metric.reset()
     metric.update(made, batch_of(real, caption=texts["caption"], prompt=texts["caption"]))
-    with pytest.raises(ValueError, match=r"texts that differ from the captions .* found none in 4: it is for editing"):
+    with pytest.raises(ValueError, match=r"whose prompt differs from its caption .* found 0 of 4: it is for"):
         metric.compute()
 
 

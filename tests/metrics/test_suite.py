@@ -23,7 +23,7 @@ from mmbench.metrics.sim import Sim
 from mmbench.metrics.suite import described
 
 METRICS = sorted(path.stem for path in (shipped("conf") / "metric").glob("*.yaml"))
-WITHOUT_TOY = {"dists", "identity", "pie_structure_distance"}  # their networks have no toy counterpart
+WITHOUT_TOY = {"identity"}  # its network has no toy counterpart
 METRIC_OF = {
     "inception": {"_target_": "mmbench.metrics.fid.FID", "extractor": "inception"},
     "clip": {"_target_": "mmbench.metrics.sim.Sim", "extractor": "clip"},
@@ -206,12 +206,27 @@ def test_only_what_a_metric_names_is_built(tmp_path):
         build_suite({"fid": config("metric", "fid")}, {"clip": extractors["clip"]}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["inception", "clip", "lpips", "lpips_squeeze", "face"])
-def test_standard_weights_that_cannot_be_had_are_one_line(name, tmp_path, monkeypatch):
+@pytest.fixture
+def offline(monkeypatch):
+    """Nothing can be fetched."""
+
     def no_network(origin, path, **options):
         raise OSError("no network")
 
     monkeypatch.setattr("mmbench.core.cards.download", no_network)
+
+
+def test_toy_networks_are_advised_where_every_metric_has_one(tmp_path, offline):
+    with pytest.raises(MissingAsset, match=r'put it there.*; extractor="toy" needs none$'):
+        MetricSuite.named("fid", "dists", "psnr", assets=tmp_path)
+    for metrics in (["identity"], ["fid", "identity"]):
+        with pytest.raises(MissingAsset, match=r"no toy network stands in for that of identity$") as error:
+            MetricSuite.named(*metrics, assets=tmp_path)
+        assert "needs none" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["inception", "clip", "lpips", "lpips_squeeze", "face"])
+def test_standard_weights_that_cannot_be_had_are_one_line(name, tmp_path, offline):
     cfg = config(f"network/{name}", "standard")
     with pytest.raises(MissingAsset) as error:
         build_suite({"metric": METRIC_OF[name]}, {name: cfg}, tmp_path)
@@ -219,9 +234,10 @@ def test_standard_weights_that_cannot_be_had_are_one_line(name, tmp_path, monkey
     assert "\n" not in message
     for part in (
         cfg["card"]["file"],
-        cfg["card"]["sha256"] or "unpublished",
+        f"{cfg['card']['size']:,} bytes; sha256 {cfg['card']['sha256']}",
+        f"terms: {cfg['card']['licence']}",
         cfg["card"]["origin"],
         str(tmp_path),
-        "data.source=toy",
+        "no toy network stands in for that of metric" if name == "face" else "data.source=toy needs none",
     ):
         assert part in message
