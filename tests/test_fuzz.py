@@ -151,7 +151,7 @@ def test_a_record_from_before_it_had_a_sum_is_refused_or_can_be_shown(record, ti
         path.write_text(json.dumps(changed).replace('"HERE"', number or ""))
         found = line_of(results.read_record, path)
         if found is not None:
-            print_scores(found.metrics)
+            print_scores(found)
             assert found.weights["verified"] in (True, False)
             assert all(abs(score["value"]) < float("inf") for score in found.metrics.values())
             assert found.path("results").name.startswith(found.row["method"])

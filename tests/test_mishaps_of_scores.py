@@ -19,6 +19,7 @@ from mmbench.commands import score
 from mmbench.commands.evaluate import print_scores
 from mmbench.core.download import DiskFull
 from mmbench.core.noise import Sample
+from mmbench.core.results import Result
 from mmbench.metrics.base import sample_keys, sample_order
 from mmbench.metrics.features import PART
 from mmbench.metrics.suite import MetricSuite
@@ -278,5 +279,6 @@ def test_a_suite_has_metrics_by_name(names):
     [(0.0, "0.0000"), (0.00012, "0.0001"), (4.2e-5, "4.2e-05"), (-3e-6, "-3.0e-06"), (2.5, "2.5000")],
 )
 def test_a_small_score_is_not_shown_as_none(capsys, value, shown):
-    print_scores({"kid@toy": {"value": value, "std": None, "count": 9}})
+    metrics = {"kid@toy": {"value": value, "std": None, "count": 9}}
+    print_scores(Result("x", {}, 0, {}, metrics, "", "", {}, {}, {}))
     assert capsys.readouterr().out.split() == ["kid@toy", shown, "over", "9"]

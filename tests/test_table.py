@@ -104,6 +104,23 @@ def test_seeds_are_averaged_with_their_spread():
     assert tables.texts([cell])[0]["reproduced"] == "2.000 ± 0.100 (3 seeds)"
 
 
+def test_values_over_fewer_images_than_were_made_say_over_how_many():
+    """As where a metric judges in holes, and a mask has none."""
+    metrics = {
+        name: {"value": 1.0, "std": 0.0, "count": count, "weights": None} for name, count in (("l1", 240), ("is", 250))
+    }
+    records = {0: _record(metrics=metrics, coverage={"count": 250})}
+    some, all_ = (replace(_value(1.0), name=name, records=records) for name in ("l1", "is"))
+    cells = [
+        _cell("L1", None, some),
+        _cell("LPIPS", None, some),
+        _cell("IS", None, all_),
+        _cell("F", None, _value(1.0)),
+    ]
+    told = "Over 240 of 250 images of CUB, which have what is judged: L1, LPIPS."
+    assert [line for line in tables.notes(cells) if "which have" in line] == [told]
+
+
 def test_metric_names_follow_data_set_and_source():
     assert EXPERIMENT.metric("IS", ROW, "real") == "is@inception-cub"
     assert EXPERIMENT.metric("IS", Row("identity", "coco", {"method": "Identity"}), "real") == "is@standard"

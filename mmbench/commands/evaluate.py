@@ -6,7 +6,7 @@ from typing import Any
 
 from mmbench.core import application, catalogue, command_line, config
 from mmbench.core.files import RESULTS, RUNS, require_assets, require_writable
-from mmbench.core.results import Unwritten
+from mmbench.core.results import Result, Unwritten
 
 
 def report(plain: dict[str, Any]) -> float | None:
@@ -28,11 +28,11 @@ def report(plain: dict[str, Any]) -> float | None:
             _train(plain)
         record, run = evaluate(plain)
     except Unwritten as error:
-        print_scores(error.record.metrics)
+        print_scores(error.record)
         raise
     if record is None:
         return None
-    print_scores(record.metrics)
+    print_scores(record)
     for sentence, count in record.data.get("notes", {}).items():
         print(f"note: {sentence}: {count}")
     print(f"{run.output.name}: {run.folder / 'samples'}\ngrid: {run.folder / 'grid.png'}")
@@ -57,11 +57,13 @@ def _objective(name: str | None, metrics: Mapping[str, Mapping[str, Any]]) -> fl
     return None if name is None else metrics[name]["value"]
 
 
-def print_scores(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+def print_scores(record: Result) -> None:
     """Prints the scores of a record, one a line."""
-    for name, found in sorted(metrics.items()):
+    for name, found in sorted(record.metrics.items()):
         spread = "" if found["std"] is None else f" (std {_shown(found['std'])})"
-        print(f"{name:<28} {_shown(found['value'])}{spread} over {found['count']}")
+        count, images = record.counts(name)
+        of = "" if count == images else f" of {images}"
+        print(f"{name:<28} {_shown(found['value'])}{spread} over {count}{of}")
 
 
 def _shown(value: float) -> str:

@@ -212,11 +212,8 @@ def _told(settings: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], pro
 
 
 def report(record: Result) -> None:
-    """Prints what was found, and over how many of the images where a metric passes some over."""
-    images = record.coverage["count"]
-    some = {name: found for name, found in record.metrics.items() if found["count"] != images}
-    told = {name: {**found, "count": f"{found['count']} of {images}"} for name, found in some.items()}
-    print_scores({**record.metrics, **told})
+    """Prints what was found."""
+    print_scores(record)
     for name, lacking in sorted(record.data["not scored"].items()):
         print(f"{name:<28} not scored (needs {lacking})")
     for name, problem in record.data["skipped"].items():

@@ -84,6 +84,11 @@ class Result:
         write_json(path, {**content, "sha256": _seal(content)})
         return path
 
+    def counts(self, name: str) -> tuple[int, int]:
+        """How many images a score is over, and how many there are: more where its metric passes some over."""
+        count = self.metrics[name]["count"]
+        return count, self.coverage.get("count", count)  # which the first records do not have
+
     def behind(self, results: str | Path) -> "Result":
         """The record, dated behind all that its row and seed have below `results`.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmbench.core.download import BLOCK, transfer_bar
+from mmbench.core.download import BLOCK, size_told, transfer_bar
 
 RECEIPT = ".receipt.json"
 
@@ -43,9 +43,8 @@ class Archive:
 
     def described(self) -> str:
         """The archive in words: name, size, sum, origin."""
-        size = f"{self.size:,} bytes" if self.size else "size unpublished"
         digest = f"sha256 {self.sha256}" if self.sha256 else f"md5 {self.md5}" if self.md5 else "sum unpublished"
-        return f"{self.file} ({size}, {digest}) from {self.origin}"
+        return f"{self.file} ({size_told(self.size)}, {digest}) from {self.origin}"
 
 
 class Sums(NamedTuple):

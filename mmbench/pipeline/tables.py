@@ -68,7 +68,7 @@ def daggers(cells: Iterable[Cell]) -> dict[str, str]:
 
 def notes(cells: Sequence[Cell]) -> list[str]:
     """What stands under a table with marks and intervals."""
-    return [*_of_marks(cells), *_of_intervals(cells), *_of_comparisons(cells)]
+    return [*_of_marks(cells), *_of_counts(cells), *_of_intervals(cells), *_of_comparisons(cells)]
 
 
 def _of_marks(cells: Sequence[Cell]) -> list[str]:
@@ -81,6 +81,17 @@ def _of_marks(cells: Sequence[Cell]) -> list[str]:
     if rows:
         lines.append(f"{UNLEARNED}: counts as not having learned, and is no part of comparisons: {'; '.join(rows)}.")
     return lines
+
+
+def _of_counts(cells: Sequence[Cell]) -> list[str]:
+    """A line for each number of images that values are over whose metrics pass some over."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for record in cell.value.records.values() if cell.value.name else ():
+            count, images = record.counts(cell.value.name)
+            if count != images:
+                found.setdefault(f"Over {count:,} of {images:,} images of {cell.data}", {})[cell.metric] = None
+    return [f"{said}, which have what is judged: {', '.join(metrics)}." for said, metrics in found.items()]
 
 
 def _of_intervals(cells: Sequence[Cell]) -> list[str]:

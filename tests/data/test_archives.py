@@ -214,7 +214,7 @@ def test_a_web_page_is_not_taken_for_an_archive(server, published, root, kind):
 def test_what_cannot_be_fetched_is_named_with_its_place(server, root):
     lost = _archive("lost.tgz", origin=f"{server.address}/lost.tgz")
     _refused(
-        r"expected lost.tgz \(size unpublished.*found no file at .*lost.tgz and could not fetch it \(.*404",
+        r"expected lost.tgz \(size unknown.*found no file at .*lost.tgz and could not fetch it \(.*404",
         [lost],
         root,
         kind=MissingAsset,
