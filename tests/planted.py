@@ -5,7 +5,7 @@ import numpy as np
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
 from mmbench.pipeline import by_sample, cells
-from mmbench.pipeline.experiments import parsed
+from mmbench.pipeline.experiment_files import parsed
 from mmbench.pipeline.lookup import Found
 
 CONTENT = {

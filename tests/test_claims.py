@@ -1,15 +1,18 @@
 """Claims of papers: what a test of them says, and what it cannot say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mmbench.core import catalogue
 from mmbench.core.noise import Sample
 from mmbench.core.results import Result
-from mmbench.pipeline import by_sample, claims, comparing
+from mmbench.pipeline import by_sample, claims, comparing, experiment_files
 from mmbench.pipeline.cells import Cell, Value, Verdict
 from mmbench.pipeline.claims import Outcome
-from mmbench.pipeline.experiments import Claim, load, parsed
+from mmbench.pipeline.experiment_files import load, parsed
+from mmbench.pipeline.experiments import Claim
 from mmbench.pipeline.publications import Published
 
 IMAGES = 60
@@ -180,12 +183,10 @@ def test_columns_of_a_row_are_compared(tmp_path):
     ],
 )
 def test_a_claim_of_what_the_table_does_not_have_is_refused(change, message, tmp_path, monkeypatch):
-    from mmbench.pipeline import experiments
-
     manigan = load("manigan")
     said = {"text": "x", "where": "y", "rows": ["ManiGAN", "TAGAN"], "metrics": ["MP"], **change}
     with pytest.raises(ValueError, match=message):
-        experiments._require_claims(experiments.replace(manigan, claims=[Claim(**said)]), tmp_path / "manigan.yaml")
+        experiment_files._require_claims(replace(manigan, claims=[Claim(**said)]), tmp_path / "manigan.yaml")
 
 
 @pytest.mark.parametrize("name", catalogue.names("experiment"))

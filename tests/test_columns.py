@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mmbench.core import catalogue, results
-from mmbench.pipeline import experiments, publications, reproducing, tables
+from mmbench.pipeline import experiment_files, experiments, publications, reproducing, tables
 from mmbench.pipeline.cells import Value, Verdict, cells_of, difference, gain
 
 WORDS = ["trainer=cpu", "data.toy_images=40", "protocol.count=6"]
@@ -47,7 +47,7 @@ def holes(tmp_path, monkeypatch):
         writer.writerow([*columns, "confidence"])
         for metric, value, mask in NUMBERS:
             writer.writerow(["holes", "Grey", "CUB", metric, value, mask, "", "false", "read"])
-    return experiments.load("holes")
+    return experiment_files.load("holes")
 
 
 def test_metrics_belong_to_columns_and_protocols_to_columns_and_data_sets(holes):
@@ -133,7 +133,7 @@ def remarked(holes, tmp_path):
     (tmp_path / "holes.yaml").write_text(yaml.safe_dump({**content, **more}))
     with (tmp_path / "holes.csv").open("a") as file:
         file.write("people,Grey,CUB,rank,2.5,naturalness,,false,read\n")
-    return experiments.load("holes")
+    return experiment_files.load("holes")
 
 
 def test_a_row_that_nobody_published_is_run_and_shown_under_its_own_name(remarked, home):
@@ -177,7 +177,7 @@ def test_a_difference_is_the_size_of_that_of_the_means():
 def test_a_mistake_in_a_file_is_named(holes, tmp_path, change, said):
     (tmp_path / "holes.yaml").write_text(yaml.safe_dump({**yaml.safe_load(FILE), **change}))
     with pytest.raises(ValueError, match=said):
-        experiments.load("holes")
+        experiment_files.load("holes")
 
 
 def test_a_data_set_that_a_column_does_not_name_is_one_line():

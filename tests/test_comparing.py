@@ -12,7 +12,8 @@ from mmbench.core.noise import Sample
 from mmbench.core.results import Result
 from mmbench.pipeline import by_sample, comparing, sampled, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict, gain, harmonic_mean
-from mmbench.pipeline.experiments import Column, Experiment, Row, load
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Column, Experiment, Row
 from mmbench.statistics import paired, resampling
 
 METRICS = {"ssim": "mmbench.metrics.ssim.SSIM", "l1": "mmbench.metrics.l1.L1", "mp": "mmbench.metrics.mp.MP"}
@@ -51,9 +52,8 @@ def value(folder, by_seed, name="ssim", more=None, varying=None, **facts):
     for seed, found in by_seed.items():
         means[seed] = float(np.mean(list(found.values()))) if found else 0.0
         values = {**({name: found} if found else {}), **(more or {})}
-        known = Result(
-            "x", {"method": "m", "data": "d", "source": "toy"}, seed, {}, {}, f"{id(found):064x}", "", {}, {}, CONFIG
-        )
+        row, metrics = {"method": "m", "data": "d", "source": "toy"}, {name: {"count": len(found)}}
+        known = Result("x", row, seed, {}, metrics, f"{id(found):064x}", "", {}, {}, CONFIG)
         records[seed] = by_sample.keep(known, values, folder, folder / "x" / f"{next(NUMBERS)}.json", varying=varying)
     facts = {"mean": float(np.mean(list(means.values()))), **facts}
     return Value(means, name=name, records=records, **facts)

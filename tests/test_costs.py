@@ -17,9 +17,9 @@ from mmbench.core.adversarial import Adversarial
 from mmbench.core.ema import EMA
 from mmbench.core.frozen import Frozen
 from mmbench.core.task import TEXT_GUIDED_EDITING
-from mmbench.pipeline import assembly, cells, costs, evaluation, experiments, generation, stages, tables, training
+from mmbench.pipeline import assembly, cells, costs, evaluation, experiment_files, generation, stages, tables, training
 from mmbench.pipeline.cells import Cell, Value, Verdict
-from mmbench.pipeline.experiments import load, parsed
+from mmbench.pipeline.experiment_files import load, parsed
 from mmbench.pipeline.lookup import Found
 
 WORDS = ["data.source=toy", "data.toy_images=40", "trainer=cpu", "protocol.count=4"]  # 30 images to train on
@@ -282,8 +282,8 @@ def test_an_evaluation_measures_by_the_card_where_its_table_asks_for_it_and_once
 
 
 def test_a_table_says_which_costs_it_shows():
-    assert experiments.costs_of("tokens_diffusion_toy") >= {"image_seconds", "process_memory_GiB", "parameters"}
-    assert experiments.costs_of("none of ours") == set()
+    assert experiment_files.costs_of("tokens_diffusion_toy") >= {"image_seconds", "process_memory_GiB", "parameters"}
+    assert experiment_files.costs_of("none of ours") == set()
 
 
 CONTENT = {

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmbench.commands import reproduce, table
 from mmbench.core import catalogue
-from mmbench.pipeline import curves, experiments, tables
+from mmbench.pipeline import curves, experiment_files, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict
 
 FILE = """
@@ -44,7 +44,7 @@ def written(tmp_path, monkeypatch):
 
     def write(**changes):
         (tmp_path / "areas.yaml").write_text(yaml.safe_dump({**yaml.safe_load(FILE), **changes}, sort_keys=False))
-        return experiments.load("areas")
+        return experiment_files.load("areas")
 
     return write
 
@@ -80,7 +80,7 @@ def test_columns_are_places_of_families_by_the_numbers_in_their_names(written):
 
 
 def test_the_places_of_the_shipped_curve_are_the_areas_of_its_holes():
-    experiment = experiments.load("inpainting_area")
+    experiment = experiment_files.load("inpainting_area")
     assert set(experiment.families) == {"rectangle", "strokes"}
     for family, places in experiment.families.items():
         protocol = {"rectangle": "strict_inpainting_area", "strokes": "strict_inpainting_irregular"}[family]

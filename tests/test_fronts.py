@@ -6,7 +6,7 @@ from planted import CONFIG, CONTENT, experiment
 
 from mmbench.core.images import read_rgb
 from mmbench.core.results import Result
-from mmbench.pipeline import experiments, fronts
+from mmbench.pipeline import experiment_files, fronts
 from mmbench.pipeline.cells import Cell, Value, Verdict
 from mmbench.statistics.fronts import on_front
 
@@ -90,4 +90,4 @@ def test_the_figure_lies_beside_its_page_and_none_is_drawn_of_nothing(tmp_path):
 )
 def test_a_mistake_about_fronts_is_named(told, said):
     with pytest.raises(ValueError, match=said):
-        experiments._require_fronts(experiment("a", fronts=told), "x.yaml")
+        experiment_files._require_fronts(experiment("a", fronts=told), "x.yaml")

@@ -10,7 +10,7 @@ import yaml
 
 from mmbench.core import catalogue, config
 from mmbench.core.task import BATCH_FIELDS
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 from mmbench.pipeline.publications import published
 from mmbench.pipeline.tables import remarks
 

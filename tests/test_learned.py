@@ -9,7 +9,7 @@ from rich.console import Console
 from mmbench.core import catalogue
 from mmbench.pipeline import tables
 from mmbench.pipeline.cells import Cell, Value, Verdict, harmonic_mean, marked
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 from mmbench.pipeline.lookup import row_config
 from mmbench.pipeline.stages import known_stage, predecessors
 

@@ -22,7 +22,7 @@ from mmbench.auditing.rows import OPTIONAL, REQUIRED, grouped, parsed, read
 from mmbench.auditing.rules import RULES, run
 from mmbench.commands import lint
 from mmbench.core import catalogue
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 from mmbench.pipeline.publications import published
 
 ROOT = Path(__file__).resolve().parents[1]

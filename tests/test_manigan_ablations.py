@@ -17,7 +17,7 @@ from mmbench.networks.manigan_ablations import (
     MainModuleWithoutACM,
 )
 from mmbench.pipeline import assembly, lookup, stages
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 
 BASE, WIDTH, TEXT, REGIONS = 16, 6, 10, 8
 # What an ablation has in common with the method that it is an ablation of.

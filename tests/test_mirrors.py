@@ -13,7 +13,7 @@ import pytest
 
 from mmbench.__main__ import main
 from mmbench.core import catalogue, composition, config
-from mmbench.pipeline import assembly, experiments, mirrors, publications, training, workspace
+from mmbench.pipeline import assembly, experiment_files, mirrors, publications, training, workspace
 from mmbench.pipeline.cells import Cell, Value, Verdict
 
 TOY = ["data.source=toy", "data.toy_images=40", "trainer=cpu", "method.training.batch_size=8"]
@@ -138,7 +138,7 @@ def test_what_is_no_fact_of_a_run_is_refused_before_the_work(text):
 
 
 def test_published_values_stand_beside_the_scores_that_they_are_compared_with():
-    experiment = experiments.load("manigan")
+    experiment = experiment_files.load("manigan")
     row = next(row for row in experiment.rows if row.method == "manigan" and row.data == "cub")
     numbers = publications.published(experiment, row)
     names = {shown: experiment.metric(shown, row, "real") for shown in experiment.places}
@@ -160,7 +160,7 @@ def test_published_values_stand_beside_the_scores_that_they_are_compared_with():
 
 
 def test_a_table_is_a_table_of_a_run_of_its_own(tmp_path):
-    experiment = experiments.load("manigan").on("toy")
+    experiment = experiment_files.load("manigan").on("toy")
     cells = [
         Cell("A", "CUB", (64, 64), 1, "IS", None, Value({0: 2.5}, 2.5), Verdict.UNPUBLISHED),
         Cell("A", "CUB", (64, 64), 0, "sim", None, Value(reason="no record yet"), Verdict.NOT_RUN),
@@ -227,7 +227,7 @@ def _logged(name, folder):
 @needs("wandb_workspaces")
 @pytest.mark.parametrize("name", catalogue.names("experiment"))
 def test_a_workspace_shows_every_score_beside_its_published_value_and_groups_runs(name):
-    experiment = experiments.load(name)
+    experiment = experiment_files.load(name)
     source = experiment.sources[0]
     made = workspace.specification(workspace.workspace(experiment.on(source), source, "me", "mmbench"))
     told = json.dumps(made)

@@ -33,7 +33,8 @@ from mmbench.core.task import TEXT_TO_IMAGE
 from mmbench.data.coco_annotations import read_captions
 from mmbench.pipeline import mirrors, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict
-from mmbench.pipeline.experiments import load, seeds_of
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import seeds_of
 from mmbench.pipeline.generation import Run
 
 TOY = ["data.source=toy", "data.toy_images=40", "trainer=cpu"]

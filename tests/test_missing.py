@@ -11,7 +11,7 @@ from mmbench.core import cards, catalogue, config, construction, results
 from mmbench.data import sources
 from mmbench.data.cub import CUB, ToyCUB
 from mmbench.pipeline import assembly, cells, generation, lookup
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 from mmbench.pipeline.missing import missing
 from mmbench.pipeline.rows import described
 

@@ -18,7 +18,7 @@ from mmbench.core.results import Result
 from mmbench.metrics import MetricSuite
 from mmbench.metrics.inception_score import inception_score
 from mmbench.pipeline import cells
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 from mmbench.pipeline.lookup import Found
 
 DATA = ["data=cub", "data.source=toy", "data.toy_images=40"]

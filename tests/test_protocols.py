@@ -17,7 +17,7 @@ from mmbench.core.task import TEXT_GUIDED_INPAINTING, TEXT_TO_IMAGE, Task
 from mmbench.data.views import Window
 from mmbench.pipeline import evaluation, generation, lookup
 from mmbench.pipeline.cells import cells_of
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 
 DATA = {
     "strict": ["cub", "coco", "oxford102", "celeba_hq"],

@@ -13,7 +13,7 @@ from mmbench.core import progress, results
 from mmbench.core.download import MissingAsset
 from mmbench.core.files import is_locked, locked
 from mmbench.pipeline import cells, lookup, marks, reproducing
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 from mmbench.pipeline.standing import spoken
 
 SMALL = ["data.source=toy", "trainer=cpu", "data.toy_images=80", "protocol.count=12"]

@@ -26,7 +26,7 @@ from mmbench.people.gathering import Made, gather
 from mmbench.people.gathering import given as given_picture
 from mmbench.people.questions import of_task
 from mmbench.people.scoring import findings, judged, measures
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 from mmbench.pipeline.generation import generate, prepared
 from mmbench.pipeline.lookup import row_config
 from mmbench.statistics.agreement import chance_of_w, kendalls_w

@@ -12,7 +12,8 @@ from mmbench.core import results
 from mmbench.core.results import Result
 from mmbench.pipeline import cells, tables
 from mmbench.pipeline.cells import Cell, Value, Verdict, cells_of, verdict
-from mmbench.pipeline.experiments import Column, Experiment, Row, load
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Column, Experiment, Row
 from mmbench.pipeline.lookup import Found
 from mmbench.pipeline.publications import Published, allowed_deviation
 

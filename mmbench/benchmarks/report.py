@@ -19,7 +19,7 @@ from mmbench.core import catalogue, composition, config
 from mmbench.core.files import write_json
 from mmbench.core.noise import Sample, random_stream
 from mmbench.core.results import Result
-from mmbench.pipeline import by_sample, experiments, lookup
+from mmbench.pipeline import by_sample, experiment_files, lookup
 from mmbench.pipeline.assembly import prepared_data
 from mmbench.pipeline.rows import described
 from mmbench.site import building
@@ -64,7 +64,7 @@ def write_experiments(folder: Path, num_tables: int) -> list[str]:
 
 def write_records(names: list[str], words: list[str]) -> None:
     """Records of the rows of all experiments, and run folders with pictures."""
-    experiment, samples = experiments.load(names[0]).on("toy"), None
+    experiment, samples = experiment_files.load(names[0]).on("toy"), None
     for row in experiment.rows:
         plain = lookup.row_config(experiment, row, "strict", "toy", SEEDS[0], words)  # the same of all experiments
         if samples is None:

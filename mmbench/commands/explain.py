@@ -67,7 +67,7 @@ def _print_comparisons(first: dict[str, Any], second: dict[str, Any], asked: str
 
 def _print_published(first: dict[str, Any], name: str, asked: str) -> None:
     """Published beside ours; what of the difference lies between our protocol and the card of the paper's."""
-    from mmbench.pipeline.experiments import load
+    from mmbench.pipeline.experiment_files import load
     from mmbench.pipeline.explaining import published_beside
 
     experiment, source = load(name), first["data"]["source"]

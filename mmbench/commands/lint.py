@@ -10,7 +10,8 @@ from mmbench.auditing.rows import OPTIONAL, REQUIRED, Row, grouped, read
 from mmbench.auditing.rules import RULES, Rule
 from mmbench.core import catalogue, command_line
 from mmbench.core.files import require_writable, write_text
-from mmbench.pipeline.experiments import Experiment, load
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment
 from mmbench.pipeline.publications import published
 
 OWN = "toy"  # what mmbench publishes of itself

@@ -1,7 +1,8 @@
 """Says what differences a table can show."""
 
 from mmbench.core import catalogue, command_line, config, results
-from mmbench.pipeline.experiments import Experiment, load, require_all_rows, seeds_of
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment, require_all_rows, seeds_of
 from mmbench.pipeline.sheets import FORMATS, rendered
 
 HELP = f"""usage: mmbench power experiment=NAME [data.source=toy|real] [difference=D metric=M] [key=value ...]

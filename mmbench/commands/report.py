@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from mmbench.core import catalogue, checking, command_line, config
-from mmbench.pipeline.experiments import load, require_all_rows
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import require_all_rows
 
 OUT = "site"
 HELP = """usage: mmbench report [out=site] [experiment=NAME,NAME] [key=value ...]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmbench.core import catalogue, command_line, config, results
 from mmbench.core.files import RESULTS, RUNS, require_assets, require_writable
-from mmbench.pipeline.experiments import Experiment, Row, load, require_own_protocols, seeds_of
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment, Row, require_own_protocols, seeds_of
 
 HELP = """usage: mmbench reproduce experiment=NAME [data.source=real|toy] [key=value ...]
 

@@ -12,7 +12,8 @@ from rich.table import Table
 from mmbench.commands.reproduce import selected
 from mmbench.core import catalogue, checking, command_line, config
 from mmbench.pipeline import marks
-from mmbench.pipeline.experiments import load, require_own_protocols, seeds_of
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import require_own_protocols, seeds_of
 from mmbench.pipeline.marks import Mark
 from mmbench.pipeline.standing import Places, Standing, places_of, spoken, standings
 

@@ -8,7 +8,8 @@ from typing import Any
 from mmbench.core import catalogue, command_line, config
 from mmbench.core.files import RUNS, require_assets, require_writable, write_text
 from mmbench.people.questions import KINDS, QUESTIONS, of_task
-from mmbench.pipeline.experiments import Experiment, load, require_own_protocols
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment, require_own_protocols
 
 FORMATS = ("markdown", "csv", "json")
 OF_BUILD = (

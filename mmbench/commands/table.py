@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mmbench.core import catalogue, command_line, config, results
 from mmbench.core.files import RESULTS, require_writable, write_text
-from mmbench.pipeline.experiments import Experiment, load, require_all_rows, seeds_of
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment, require_all_rows, seeds_of
 from mmbench.pipeline.sheets import FORMATS
 
 BY = ("class", "attribute", "caption_length", "object_count", "mask_area")

@@ -3,7 +3,7 @@
 import json
 
 from mmbench.core import catalogue, command_line
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 
 HELP = """usage: mmbench wandb experiment=NAME [data.source=real|toy] [entity=NAME] [project=NAME] [dry_run=true]
 

@@ -14,7 +14,8 @@ import pandas as pd
 
 from mmbench.core import catalogue, config, construction, results
 from mmbench.core.files import write_text
-from mmbench.pipeline.experiments import Experiment, Row, load
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.lookup import Found, records_of
 
 SAME = ["method", "variant", "dataset", "metric"]

@@ -12,7 +12,8 @@ from mmbench.core.noise import random_stream
 from mmbench.people.answers import Answers
 from mmbench.people.gathering import TRUTH
 from mmbench.people.questions import QUESTIONS
-from mmbench.pipeline.experiments import Experiment, load
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment
 from mmbench.pipeline.publications import listed
 from mmbench.statistics.agreement import chance_of_w, interval_over_items, kendalls_w, krippendorffs_alpha
 from mmbench.statistics.preference import bradley_terry, win_rates, wins_of_ranks

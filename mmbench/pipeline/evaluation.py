@@ -15,7 +15,7 @@ from mmbench.core.results import Result
 from mmbench.data.batches import collate
 from mmbench.metrics.suite import MetricSuite
 from mmbench.pipeline import by_sample, canary, costs, grid, kept_features, mirrors, scoring
-from mmbench.pipeline.experiments import costs_of
+from mmbench.pipeline.experiment_files import costs_of
 from mmbench.pipeline.generation import Run, Scored, generate, measure, prepared, shown, write_manifest
 from mmbench.pipeline.publications import printed
 from mmbench.pipeline.rows import described

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mmbench.core import catalogue
 from mmbench.core.results import Result
-from mmbench.pipeline.experiments import Experiment, Row, load
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment, Row
 
 
 @dataclass(frozen=True)

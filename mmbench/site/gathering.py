@@ -8,7 +8,8 @@ from mmbench.core.results import Result
 from mmbench.pipeline import claims, comparing, marks, tables
 from mmbench.pipeline.cells import Cell, Verdict, cells_of
 from mmbench.pipeline.claims import Tested
-from mmbench.pipeline.experiments import Experiment, Row, load
+from mmbench.pipeline.experiment_files import load
+from mmbench.pipeline.experiments import Experiment, Row
 from mmbench.pipeline.publications import listed
 
 

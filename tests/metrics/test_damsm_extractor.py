@@ -15,7 +15,7 @@ from mmbench.metrics.sim import Sim
 from mmbench.metrics.suite import build_suite
 from mmbench.networks.damsm import ImageEncoder, TextEncoder
 from mmbench.networks.toy import ToyInceptionTrunk
-from mmbench.pipeline.experiments import load
+from mmbench.pipeline.experiment_files import load
 
 WORDS = ["<end>", "red", "a", "bird", "with", "wings", "blue", "belly", "yellow", "and"]
 TEXTS = ["A bird with red wings.", "a BLUE bird, with a yellow belly and red wings", "unknown yellow"]
