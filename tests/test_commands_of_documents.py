@@ -95,7 +95,9 @@ HOW = {
     "mmbench list group=mask": Run(),
     "mmbench table experiment=demo data.source=toy format=latex": Run(),
     "mmbench table experiment=demo data.source=toy by=caption_length": Refused("expected records of demo with values"),
-    "mmbench power experiment=demo data.source=toy": Refused("expected two rows of demo with values by sample"),
+    "mmbench power experiment=demo_seeds data.source=toy": Refused(
+        "expected two rows of demo_seeds with values by sample"
+    ),
     "mmbench report experiment=demo out=site": Run(),
     "mmbench prepare data=cub data.source=toy": Run(SMALL[1:]),
     "mmbench evaluate method=real_video data=moving_birds data.source=toy protocol=strict_video weights=none": Run(

@@ -174,7 +174,7 @@ def test_the_command_writes_a_page_and_prints_each_form(home, birds, monkeypatch
     stand_in(monkeypatch, "results", rows)
     monkeypatch.setattr(table, "load", lambda name: experiment("a", "b"))
     assets = f"paths.assets={plain['paths']['assets']}"
-    words = ["experiment=x", "by=attribute", "least=1", "data.toy_images=40", assets]
+    words = ["experiment=x", "by=attribute", "least=2", "data.toy_images=40", assets]
     assert table.main(words) == 0
     out = capsys.readouterr().out
     page = (home / "results/tables/x-toy-by-attribute.md").read_text()
@@ -219,7 +219,7 @@ def test_products_of_a_group_are_of_its_means_and_a_row_that_did_not_learn_is_ma
 
     monkeypatch.setattr(cells, "marked", marked)
     assets = f"paths.assets={plain['paths']['assets']}"
-    words = ["experiment=x", "by=attribute", "least=1", "data.toy_images=40", assets]
+    words = ["experiment=x", "by=attribute", "least=2", "data.toy_images=40", assets]
     assert table.main([*words, "format=csv"]) == 0
     found = pd.read_csv(StringIO(capsys.readouterr().out)).set_index(["method", "metric", "group"]).value
     named = groups("attribute", plain, keys)
@@ -243,7 +243,7 @@ def test_a_row_without_values_by_sample_is_named(home, birds, monkeypatch, capsy
     monkeypatch.setattr(table, "load", lambda name: experiment("a", "b"))
     sorted((home / "results/x").glob("*.safetensors"))[0].unlink()
     assets = f"paths.assets={plain['paths']['assets']}"
-    assert table.main(["experiment=x", "by=attribute", "least=1", "data.toy_images=40", assets]) == 0
+    assert table.main(["experiment=x", "by=attribute", "least=2", "data.toy_images=40", assets]) == 0
     out = capsys.readouterr().out
     assert " on birds is left out, not run (the file of values by sample is not beside the record" in out
 
@@ -254,7 +254,8 @@ def test_a_row_without_values_by_sample_is_named(home, birds, monkeypatch, capsy
         (["by=colour", "experiment=x"], "expected a by, found 'colour': "),
         (["by=class"], "expected experiment=NAME beside by=, found none"),
         (["least=5", "experiment=x"], "expected by= beside least="),
-        (["least=none", "by=class", "experiment=x"], "expected least=N, a whole number of 1 or more, found 'none'"),
+        (["least=1", "by=class", "experiment=x"], "expected least=N, a whole number of 2 or more, found '1'"),
+        (["least=none", "by=class", "experiment=x"], "expected least=N, a whole number of 2 or more, found 'none'"),
         (
             ["by=class", "experiment=x"],
             "expected records of x with values by sample, found none: run mmbench reproduce",

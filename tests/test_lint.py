@@ -429,7 +429,7 @@ def test_words_that_are_no_emphasis_are_found_once_each():
     (finding,) = outcome.findings
     assert (finding.weight, finding.where) == (QUESTION, "x.csv:2")
     assert (finding.printed, finding.needed) == ("emphasis 'italic'", "bold or underlined")
-    assert finding.arithmetic.startswith("2 rows")
+    assert finding.arithmetic == "not judged, of 2 rows"
     assert outcome.unjudged == {"another word in emphasis": 2, "neither bold nor underlined": 1}
 
 

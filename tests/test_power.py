@@ -1,5 +1,7 @@
 """What a paired comparison can show: against simulation, statsmodels and known variances."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from planted import experiment, samples, stand_in
@@ -288,13 +290,18 @@ def test_the_command_prints_a_table_in_each_form_and_what_comes_next(home, monke
         ),
         (["experiment=x", "format=pdf"], "expected a format, found 'pdf': choose from csv"),
         (["experiment=x", "protocol=strict"], "expected the protocols of the experiment"),
+        (
+            ["experiment=alone"],
+            "expected an experiment with two rows that are compared, found 1 in alone beside its ref",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(home, monkeypatch, words, said):
     rng, hard = np.random.default_rng(0), np.random.default_rng(1).random(20)
     rows = {name: _row(0, rng, hard) for name in "ab"}
     stand_in(monkeypatch, "results", rows)
-    monkeypatch.setattr(command, "load", lambda name: experiment(*rows))
+    alone = replace(experiment("a"), name="alone")
+    monkeypatch.setattr(command, "load", lambda name: alone if name == "alone" else experiment(*rows))
     with pytest.raises(ValueError, match=said) as error:
         command.main(words)
     assert "\n" not in str(error.value)

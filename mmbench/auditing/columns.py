@@ -24,7 +24,7 @@ def bold(rows: Sequence[Row]) -> Outcome:
     for (_, word), members in grouped(rows, ("file", "emphasis")).items():
         if word not in PLACES and word not in ABSENT:
             outcome.skip(members, "another word in emphasis")
-            told = f"{len(members)} rows of which the first is meant; they are not judged"
+            told = f"not judged, of {len(members)} row{'s' * (len(members) > 1)}"
             outcome.add(Severity.QUESTION, members[:1], f"emphasis {word!r}", " or ".join(PLACES), told)
     for members in grouped(rows, ("file", "paper", "table")).values():
         emphasised = [row for row in members if row["emphasis"] in PLACES]

@@ -56,6 +56,11 @@ def main(arguments: list[str]) -> int:
             f"expected a metric of which two rows keep how it varies with the images, found {own['metric']}: choose "
             f"from {', '.join(sorted(known))}, or evaluate again"
         )
+    if not plans and (num_compared := sum(not row.reference for row in experiment.rows)) < 2:
+        raise ValueError(
+            f"expected an experiment with two rows that are compared, found {num_compared} in {experiment.name} beside "
+            "its references: choose another"
+        )
     if not plans:
         raise ValueError(
             f"expected two rows of {experiment.name} with values by sample of {own.get('metric', 'a metric')}, found "

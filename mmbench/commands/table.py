@@ -10,6 +10,7 @@ from mmbench.pipeline.experiments import Experiment, require_all_rows, seeds_of
 from mmbench.pipeline.sheets import FORMATS
 
 BY = ("class", "attribute", "caption_length", "object_count", "mask_area")
+FEWEST = 2  # images of a group: of one it is not known how they vary
 HELP = f"""usage: mmbench table experiment=NAME [data.source=toy|real] [format={"|".join(FORMATS)}] [key=value ...]
 
   seeds=0,1,2            instead of the experiment's own seeds
@@ -34,7 +35,7 @@ def _require_groups(own: dict[str, str]) -> None:
     if "by" in own and "experiment" not in own:
         raise ValueError("expected experiment=NAME beside by=, found none: name the table")
     if "least" in own:
-        command_line.whole_number("least", own["least"], 1)
+        command_line.whole_number("least", own["least"], FEWEST)
         if "by" not in own:
             raise ValueError("expected by= beside least=, which is of groups, found none: say by=, or leave least= out")
 

@@ -91,6 +91,10 @@ class SSIMOutsideMask(_OutsideMask):
     higher_is_better = True
     least_size = SSIM.least_size
 
+    def __init__(self, parts: Sequence[str] | None = None) -> None:
+        super().__init__(parts)
+        self.scored = f"{self.scored} and {RADIUS} pixels or more from its edge"
+
     def scores(self, images: Tensor, batch: Batch, outside: Tensor) -> Tensor:
         inner = slice(RADIUS, -RADIUS)
         composite = kept_outside(images, batch, outside)

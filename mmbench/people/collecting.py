@@ -26,14 +26,15 @@ def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = F
 
     Files that are damaged or empty or answer another study are left out. Of those with one rater's number every person
     counts who has answered all; where nobody has, the fullest file does, the newest of several as full: whoever saves
-    half-way on another phone takes nothing back, and of whoever saves twice one file counts. Those who failed attention
-    checks are left out, too, unless they are to be kept.
+    half-way on another phone takes nothing back, and of whoever saves twice one file counts. Files that fail attention
+    checks are left out before that, unless they are to be kept.
 
     Raises:
         ValueError: nothing is left to score.
     """
     lines: list[str] = []
     by_number: dict[int, list[Answers]] = {}
+    failed: list[Answers] = []
     for path in _listed(files):
         try:
             found = read(path, key)
@@ -43,23 +44,21 @@ def collect(files: Sequence[Path], key: Mapping[str, Any], keep_failed: bool = F
         if not _judged(found, key):
             lines.append(f"{path}: rater {found.rater} answered nothing: left out")
             continue
-        by_number.setdefault(found.rater, []).append(found)
-    counting = [one for _, mine in sorted(by_number.items()) for one in _people(mine, key, lines)]
-    kept, num_failed = [], 0
-    for found in counting:
-        lines += _partial(found, key)
-        checked = attention(found, key)
-        if checked.failed:
-            num_failed += 1
+        if (checked := attention(found, key)).failed:
+            failed.append(found)
             end = "kept all the same" if keep_failed else "left out; keep=failed keeps them"
             lines.append(f"{found.path}: rater {found.rater} failed attention checks ({checked}): {end}")
         if keep_failed or not checked.failed:
-            kept.append(found)
-    if num_failed:
-        lines.append(f"{num_failed} of {len(counting)} raters failed attention checks")
+            by_number.setdefault(found.rater, []).append(found)
+    kept = [one for _, mine in sorted(by_number.items()) for one in _people(mine, key, lines)]
+    for found in kept:
+        lines += _partial(found, key)
+    if failed:
+        people = {one.path for one in (*kept, *failed)}
+        lines.append(f"{len(failed)} of {len(people)} raters failed attention checks")
     if not kept:
-        why = f" ({lines[0]})" if lines else ""
-        raise ValueError(f"expected answers to score, found none{why}: collect more, or correct the words")
+        why = f" ({'; '.join(lines)})" if lines else ""
+        raise ValueError(f"expected answers to score, found none{why}: collect more, or name other files")
     return Collected(kept, lines)
 
 
@@ -78,8 +77,8 @@ def _people(mine: Sequence[Answers], key: Mapping[str, Any], lines: list[str]) -
             counting.append(found)
             continue
         other = (same or counting)[0]
-        why = "later" if _judged(found, key) == _judged(other, key) else "with more answers"
-        lines.append(f"{found.path}: rater {found.rater} saved {other.path} {why}: left out")
+        why = "was saved later" if _judged(found, key) == _judged(other, key) else "has more answers"
+        lines.append(f"{found.path}: {other.path} of rater {found.rater} {why}: left out")
     if len(counting) > 1:
         files = ", ".join(str(one.path) for one in counting)
         lines.append(

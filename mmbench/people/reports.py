@@ -21,8 +21,8 @@ STRENGTHS = (
 )
 
 CHANCE = (
-    "by chance: the mean of raters who order at random, 1 / m of m raters; p: how often such raters agree as much, by "
-    f"shuffling all ranks {SHUFFLES:,} times."
+    "by chance: the mean of raters who have nothing in common, 1 / m of m raters; p: how often such raters agree as "
+    f"much, each with a taste of his own: methods are named anew for each, on all items alike, {SHUFFLES:,} times."
 )
 
 

@@ -218,14 +218,17 @@ def _part(names: tuple[str, str, str], group: Group, found: Images, least: int) 
 
 
 def with_intervals(found: Sequence[Part], images: Sequence[Images]) -> list[Part]:
-    """The parts with their intervals; those of as many images, which share their draws, one after the other.
+    """The parts with their intervals, but for those of few images, of which they would be too short.
+
+    Those of as many images, which share their draws, come one after the other.
 
     Args:
         images: the values of each part.
     """
     done = list(found)
     for place in sorted(range(len(found)), key=lambda place: len(images[place].ids)):
-        if len((one := images[place]).ids) > 1:
+        if done[place].standing != "few":
+            one = images[place]
             done[place] = replace(done[place], interval=mean_interval(one.sums, one.counts))
     return done
 
@@ -429,19 +432,20 @@ def explained(by: str, least: int, gaps: Gaps, missing: Sequence[str], left_out:
     told = [
         f"By {by.replace('_', ' ')}: each metric over what was made of a group's images, then the mean over seeds; "
         "of products and harmonic means those of the group's means. [a, b]: 95 % interval over the group's images. "
-        f"Groups of fewer than {least} images are shown and are neither best nor worst, and none is where all print "
-        "alike."
+        f"Groups of fewer than {least} images are shown, without one, and are neither best nor worst, and none is "
+        "where all print alike."
     ]
     if by == "attribute":
         told.append("An image counts in the group of each attribute that its text names.")
     if gaps:
         told.append(
             "Gap: how far the worst lies behind the best, and where the true one lies; its interval holds whichever "
-            "groups these are, and is wide for it. More than chance: the largest gap among several equal groups is "
+            "groups these are. More than chance: the largest gap among several equal groups is "
             "never 0, so that p is the share of exchanges of the groups among the images of a row that have one as "
             f"large, corrected by Holm's method for {len(gaps):,} gaps, as intervals are not; only where it is below "
-            f"{ALPHA:g} are the two marked in the tables of groups. It tells of groups and not of why: they may differ "
-            "in more than what they are named after."
+            f"{ALPHA:g} are the two marked in the tables of groups. It asks whether groups are alike in all: a small "
+            "one that varies more than the others has a large gap more often. It tells of groups and not of why: they "
+            "may differ in more than what they are named after."
         )
     if left_out:
         told.append(

@@ -30,8 +30,9 @@ EXPLAINED = (
     f"shown, the larger of two, each with power {POWER:g}. Over images: by a paired test, two-sided, alpha {ALPHA:g} "
     "by Holm over {comparisons}; the trainings are taken as they are. Seeds apart: for no seed of the one row to lie "
     "among those of the other, which a table asks besides, by normal theory from the deviation over seeds that all "
-    "rows share; more seeds ask for more. Of any pair: the larger of two for the noisiest pair. Other trainings: what "
-    "other trainings of the typical pair would show too, tested over its seeds.",
+    "rows share, which few rows of few seeds tell roughly: with two or three rows of three seeds the power is near "
+    "0.7. More seeds ask for more. Of any pair: the larger of two for the pair whose images are noisiest. Other "
+    "trainings: what other trainings of the typical pair would show too, tested over its seeds.",
     "Standard deviations are of the difference of the typical pair: over images within a seed, and over seeds beyond "
     "what their images explain. -: with so few images or seeds, or so many comparisons, no difference can be shown. "
     "Images and seeds needed are for the tests over each alone: a difference below that of seeds apart is not shown, "

@@ -102,7 +102,9 @@ def _log(stage: Stage) -> dict[str, Any]:
     lines = lines[:: math.ceil(len(lines) / NUM_POINTS)] if lines else []
     series = []
     for name in names:
-        points = {line["step"]: line[name] for line in lines if "step" in line and name in line}
+        points = {
+            line["step"]: line[name] for line in lines if math.isfinite(line.get("step", math.nan)) and name in line
+        }
         if len(points) >= SMALLEST_LOG:
             series.append({"label": name, "points": points})
     if not series:
@@ -114,11 +116,11 @@ def _lines(path: Path) -> Iterator[dict[str, float]]:
     """What each line of a log has, by name of its column."""
     text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]  # a training that goes on may be writing its last line
-    for line in csv.DictReader(whole.splitlines()):
-        try:
+    try:
+        for line in csv.DictReader(whole.splitlines()):
             yield {name: float(value) for name, value in line.items() if value}
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: expected numbers below a line of names, found {error}: delete it") from None
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path}: expected numbers below a line of names, found {error}: delete it") from None
 
 
 def _aligned(chart: dict[str, Any]) -> dict[str, Any]:

@@ -33,13 +33,15 @@ def kendalls_w(ratings: np.ndarray) -> float:
 
 
 def chance_of_w(ranks: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
-    """What the mean of Kendall's W over items is of raters who order at random, and how often it reaches the one found.
+    """What the mean of Kendall's W over items is of raters who have nothing in common, and how often it is as large.
 
     Of m such raters W is 1 / m in expectation: half of what it can be, where two have ranked. p is of a permutation
-    test, in which each rater's ranks of each item are shuffled. The chi-square m (k - 1) W with k - 1 degrees of
-    freedom finds too little where raters are few (P. Legendre, Species associations: the Kendall coefficient of
-    concordance revisited, J. Agric. Biol. Environ. Stat. 10, 2005, who recommends to shuffle). The ranks found are
-    counted among the shuffled ones, so that p is not 0.
+    test, in which the things are named anew for each rater, alike on all items: a rater may prefer one thing to another
+    everywhere without anybody else doing so. Shuffles at each item would take such a taste for as many votes as there
+    are items. The chi-square m (k - 1) W with k - 1 degrees of freedom finds too little where raters are few
+    (P. Legendre, Species associations: the Kendall coefficient of concordance revisited, J. Agric. Biol. Environ. Stat.
+    10, 2005, who recommends to shuffle). The ranks found are counted among the others, so that p is not 0; of two
+    raters and k things it is never below 1 / k! by much.
 
     Args:
         ranks: (M, N, K) float, each of 1 to K once, NaN of an item that a rater has not ranked.
@@ -47,19 +49,22 @@ def chance_of_w(ranks: np.ndarray, generator: np.random.Generator) -> tuple[floa
     Returns:
         the expectation and p; NaN where no item has two raters.
     """
-    things = ranks.shape[2]
-    numbers = (~np.isnan(ranks).any(axis=2)).sum(axis=0)
-    numbers = numbers[numbers > 1]
+    raters, _, things = ranks.shape
+    numbers = (~np.isnan(ranks).any(axis=2)).sum(axis=0)  # of raters, by item
+    ranks, numbers = ranks[:, numbers > 1], numbers[numbers > 1]
     if not len(numbers):
         return float("nan"), float("nan")
-    shuffled = np.zeros(SHUFFLES)
-    for raters in numbers:
-        orders = generator.permuted(np.tile(np.arange(1.0, things + 1), (SHUFFLES, raters, 1)), axis=2)
-        totals = orders.sum(axis=1)
-        spread = ((totals - raters * (things + 1) / 2) ** 2).sum(axis=1)
-        shuffled += 12 * spread / (raters**2 * (things**3 - things)) / len(numbers)
-    found = np.nanmean([kendalls_w(of_item[~np.isnan(of_item).any(axis=1)]) for of_item in ranks.swapaxes(0, 1)])
-    return float((1 / numbers).mean()), float((1 + (shuffled >= found - 1e-9).sum()) / (1 + SHUFFLES))
+    centred = np.where(np.isnan(ranks), 0.0, ranks - (things + 1) / 2)
+    weights = 12 / (numbers**2 * (things**3 - things)) / len(numbers)
+    names = np.broadcast_to(np.arange(things), (SHUFFLES, raters, things))
+    names = np.concatenate([names[:1], generator.permuted(names, axis=2)])  # the first as they were
+    found = [weights @ (_renamed(centred, of_all) ** 2).sum(axis=1) for of_all in names]
+    return float((1 / numbers).mean()), float((found >= found[0] - 1e-9).mean())
+
+
+def _renamed(centred: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Sums over raters of (M, N, K) ranks, of each of them by names (M, K) of the things: (N, K)."""
+    return np.take_along_axis(centred, names[:, None], axis=2).sum(axis=0)
 
 
 def krippendorffs_alpha(ratings: np.ndarray, level: str) -> float:
