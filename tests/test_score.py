@@ -213,6 +213,14 @@ def test_an_input_without_an_output_is_an_output_that_is_missing(folders):
         (["fake={fake}", "metrics=psmr"], "did you mean psnr"),
         (["fake={fake}", "metrics=psnr"], "expected input= or real= for the metric psnr"),
         (["fake={fake}", "metrics=fid"], "expected real= or data= for the metric fid"),
+        (
+            ["fake={fake}", "input={fake}", "metrics=psnr_outside_mask"],
+            "expected mask= for the metric psnr_outside_mask",
+        ),
+        (
+            ["fake={fake}", "metrics=l1_outside_parts"],
+            "and parts, which only mmbench's own data have and prompt_attrib",
+        ),
         (["fake={fake}", "metrics=clip_score"], "expected captions= for the metric clip_score"),
         (["fake={fake}", "metrics=edit_accuracy"], "which only mmbench's own data have"),
         (["fake={fake}", "real={fake}", "data=cub", "metrics=fid"], "expected real=DIR or data=NAME, found both"),

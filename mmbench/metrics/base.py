@@ -99,6 +99,11 @@ class Metric(torchmetrics.Metric):
         super().__init__()
         self.extractor = extractor
 
+    @classmethod
+    def needed(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """What `needs` of a metric with these settings will be, before it, and its network, is built."""
+        return (*cls.needs, *([settings["against"]] if "against" in settings else []))
+
     def update(self, images: Tensor, batch: Batch) -> None:
         """Takes in the generated images of a batch: (N, 3, H, W) uint8, and the fields that `needs` names."""
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """Background and identity preservation: how much changed outside the region that was to change."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +26,14 @@ class _OutsideMask(SampleMean):
     def __init__(self, parts: Sequence[str] | None = None, extractor: Extractor | None = None) -> None:
         super().__init__(extractor)
         self.region = Region(parts)
-        self.needs = ("image", *self.region.needs)
+        self.needs = self.needed({"parts": parts})
         self.scored = f"image with pixels outside {self.region.name}"
         if parts is None:
             self.otherwise = TURN_MASKS
+
+    @classmethod
+    def needed(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("image", "mask") if settings.get("parts") is None else ("image", "parts", "prompt_attributes")
 
     def scores(self, images: Tensor, batch: Batch, outside: Tensor) -> Tensor:
         """(N,) float64, of the places that `outside` (N, 1, H, W) bool says; NaN where there is nothing to score."""
@@ -136,7 +141,6 @@ class Region:
 
     def __init__(self, parts: Sequence[str] | None) -> None:
         self.parts = parts
-        self.needs = ("mask",) if parts is None else ("parts", "prompt_attributes")
         self.name = "the hole of its mask" if parts is None else "the parts that its prompt names"
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -227,8 +227,8 @@ def _asked(request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
 def _lacks(node: Mapping[str, Any], has: Set[str], has_reference: bool, given_by: Mapping[str, str]) -> str:
     """What a metric needs and was not given, in words; empty where there is nothing."""
     target: Any = construction.target(node)
-    needs = {*target.needs, *([node["against"]] if "against" in node else [])}
-    lacking = [given_by.get(wanted, f"{wanted}, which only mmbench's own data have") for wanted in sorted(needs - has)]
+    needs = set(target.needed(node)) - has
+    lacking = [given_by.get(wanted, f"{wanted}, which only mmbench's own data have") for wanted in sorted(needs)]
     if target.needs_reference and not has_reference:
         lacking.append("real= or data=")
     return " and ".join(lacking)
