@@ -334,9 +334,9 @@ def test_an_incomplete_data_set_is_refused_with_both_counts(faces):
 
 
 def test_missing_archives_are_named(faces):
-    _refused(_read(faces.parent / "none"), r"CelebAMask-HQ.zip \(size unpublished, .* from gdrive:1badu", MissingAsset)
+    _refused(_read(faces.parent / "none"), r"CelebAMask-HQ.zip \(size unknown, .* from gdrive:1badu", MissingAsset)
     (faces / "celeba-caption").rename(faces / "captions")
-    _refused(_read(faces), r"celeba-caption.zip \(size unpublished, .* from gdrive:1LTB", MissingAsset)
+    _refused(_read(faces), r"celeba-caption.zip \(size unknown, .* from gdrive:1LTB", MissingAsset)
 
 
 def test_toy_faces_say_what_is_true(toy_faces_root):

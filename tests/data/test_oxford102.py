@@ -158,7 +158,7 @@ def test_missing_archives_are_named_with_origin_and_place(tmp_path, real_copy, r
     _refused(read(real_copy), r"expected setid.mat in .*setid.mat \(14,989 bytes, md5 a535", MissingAsset)
     (real_copy / "text_c10").rename(real_copy / "elsewhere")
     shutil.copy(real_copy / "imagelabels.mat", real_copy / "setid.mat")
-    _refused(read(real_copy), r"expected text_c10 in .*cvpr2016_flowers.tar.gz \(size unpublished", MissingAsset)
+    _refused(read(real_copy), r"expected text_c10 in .*cvpr2016_flowers.tar.gz \(size unknown", MissingAsset)
 
 
 @pytest.mark.parametrize(
