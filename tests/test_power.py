@@ -108,7 +108,7 @@ def test_a_table_says_what_its_rows_can_show(home, monkeypatch):
     assert plan.over_images == pytest.approx(expected, rel=0.2)
     of_seeds = {name: [float(np.mean([*one["diff"].values()])) for one in rows[name].values()] for name in "abc"}
     spread = np.sqrt(np.mean([np.var(one, ddof=1) for one in of_seeds.values()]))
-    assert plan.seeds_apart == pytest.approx(planning.seeds_apart(2, 2) * spread)
+    assert plan.seeds_apart == pytest.approx(power.seeds_apart(2, 2) * spread)
     assert plan.smallest == max(plan.over_images, plan.seeds_apart) <= plan.noisiest
     assert plan.images_needed == power.needed(0.02, plan.noise.of_image(2), 0.05 / 2)
     assert plan.images_needed == pytest.approx(60 * (plan.over_images / 0.02) ** 2, rel=0.05)
@@ -133,7 +133,7 @@ def test_a_planted_difference_of_that_size_is_found_by_holm_over_the_table():
 @pytest.mark.parametrize(("first", "second"), [(2, 2), (3, 3), (5, 5), (1, 3), (3, 5)])
 def test_seeds_of_rows_that_far_apart_seldom_overlap(first, second):
     rng, spread, wrong = np.random.default_rng(0), 0.3, 0
-    apart = planning.seeds_apart(first, second) * spread
+    apart = power.seeds_apart(first, second) * spread
     for _ in range(4000):
         low, high = rng.normal(0, spread, first), rng.normal(apart, spread, second)
         values = [cells.Value(dict(enumerate(one))) for one in (low, high)]
@@ -142,16 +142,16 @@ def test_seeds_of_rows_that_far_apart_seldom_overlap(first, second):
 
 
 def test_more_seeds_ask_for_more_and_one_of_each_for_nothing():
-    asked = [planning.seeds_apart(seeds, seeds) for seeds in range(2, 8)]
+    asked = [power.seeds_apart(seeds, seeds) for seeds in range(2, 8)]
     assert asked == sorted(asked)
-    assert planning.seeds_apart(2, 5) == pytest.approx(planning.seeds_apart(5, 2))
-    assert np.isnan(planning.seeds_apart(1, 1))
+    assert power.seeds_apart(2, 5) == pytest.approx(power.seeds_apart(5, 2))
+    assert np.isnan(power.seeds_apart(1, 1))
 
 
 def test_the_spread_over_seeds_is_within_rows_and_pooled():
     rows = [np.random.default_rng(row).normal(10 * row, 0.3, 2 + row % 3) for row in range(300)]
-    assert planning.spread_over_seeds([*rows, [9.0]]) == pytest.approx(0.3, rel=0.05)
-    assert np.isnan(planning.spread_over_seeds([[1.0], [2.0]]))
+    assert power.spread_over_seeds([*rows, [9.0]]) == pytest.approx(0.3, rel=0.05)
+    assert np.isnan(power.spread_over_seeds([[1.0], [2.0]]))
 
 
 @pytest.mark.parametrize("of_seed", [0.0, 0.2])

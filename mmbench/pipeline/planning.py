@@ -6,17 +6,21 @@ planned, each with the wanted power, and the larger is the answer; where they ar
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
-from statistics import fmean, variance
+from statistics import fmean
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
 
 from mmbench.pipeline.sampled import BySeed, WholeSet, common_images, of_images
 from mmbench.statistics.paired import num_exact, smallest_p
-from mmbench.statistics.power import NODES, WEIGHTS, Components, components, needed, smallest_difference
+from mmbench.statistics.power import (
+    Components,
+    components,
+    needed,
+    seeds_apart,
+    smallest_difference,
+    spread_over_seeds,
+)
 from mmbench.statistics.resampling import FEWEST
 
 ALPHA, POWER = 0.05, 0.8
@@ -194,44 +198,6 @@ def _by_seed(row: BySeed | WholeSet) -> list[float]:
     if isinstance(row, WholeSet):
         return [*row.by_seed.values()]
     return [fmean(values.values()) for values in row.values()]
-
-
-def spread_over_seeds(rows: Sequence[Sequence[float]]) -> float:
-    """The standard deviation over seeds within rows: the pooled one of those with several; NaN where none has.
-
-    sqrt(sum of (S - 1) s^2 / sum of (S - 1)) over rows of S seeds with variance s^2, as in an analysis of variance.
-
-    Args:
-        rows: values of each row by seed.
-    """
-    several = [row for row in rows if len(row) > 1]
-    freedom = sum(len(row) - 1 for row in several)
-    return float(np.sqrt(sum((len(row) - 1) * variance(row) for row in several) / freedom)) if several else float("nan")
-
-
-@lru_cache
-def seeds_apart(first: int, second: int, wanted: float = POWER) -> float:
-    """By how many standard deviations over seeds two rows must differ for their seeds not to overlap.
-
-    Of S seeds of the lower row and T of the higher one, normal with the same deviation and d deviations apart, the
-    lowest of T lies above the highest of S with probability
-
-        P(d) = integral over u in (0, 1) of [1 - Phi(Phi^-1(u^(1 / S)) - d)]^T,
-
-    u being the distribution function of the highest of S, Phi^S (David and Nagaraja, Order Statistics, 2003, section
-    2.1). Returned is the d with P(d) = `wanted`; NaN of one seed each, of which a table does not ask it.
-
-    Args:
-        first, second: how many seeds the rows have; P is the same the other way round.
-    """
-    if max(first, second) < 2:
-        return float("nan")
-    highest = ndtri(NODES ** (1 / first))
-
-    def short(apart: float) -> float:
-        return float(WEIGHTS @ ndtr(apart - highest) ** second) - wanted
-
-    return float(brentq(short, 0.0, 20.0, xtol=1e-10))
 
 
 def _images_needed(wanted: float, pair: Pair, comparisons: int) -> int | None:

@@ -1,10 +1,13 @@
 """Power of a paired comparison: the smallest difference that it can show, and what it takes to show a wanted one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import variance
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import chi2, t
 
 NODES, WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(200))
@@ -124,3 +127,41 @@ def needed(difference: float, deviation: float, alpha: float = 0.05, wanted: flo
         else:
             least = middle
     return max(most, 2)
+
+
+def spread_over_seeds(rows: Sequence[Sequence[float]]) -> float:
+    """The standard deviation over seeds within rows: the pooled one of those with several; NaN where none has.
+
+    sqrt(sum of (S - 1) s^2 / sum of (S - 1)) over rows of S seeds with variance s^2, as in an analysis of variance.
+
+    Args:
+        rows: values of each row by seed.
+    """
+    several = [row for row in rows if len(row) > 1]
+    freedom = sum(len(row) - 1 for row in several)
+    return float(np.sqrt(sum((len(row) - 1) * variance(row) for row in several) / freedom)) if several else float("nan")
+
+
+@lru_cache
+def seeds_apart(first: int, second: int, wanted: float = 0.8) -> float:
+    """By how many standard deviations over seeds two rows must differ for their seeds not to overlap.
+
+    Of S seeds of the lower row and T of the higher one, normal with the same deviation and d deviations apart, the
+    lowest of T lies above the highest of S with probability
+
+        P(d) = integral over u in (0, 1) of [1 - Phi(Phi^-1(u^(1 / S)) - d)]^T,
+
+    u being the distribution function of the highest of S, Phi^S (David and Nagaraja, Order Statistics, 2003, section
+    2.1). Returned is the d with P(d) = `wanted`; NaN of one seed each, of which a table does not ask it.
+
+    Args:
+        first, second: how many seeds the rows have; P is the same the other way round.
+    """
+    if max(first, second) < 2:
+        return float("nan")
+    highest = ndtri(NODES ** (1 / first))
+
+    def short(apart: float) -> float:
+        return float(WEIGHTS @ ndtr(apart - highest) ** second) - wanted
+
+    return float(brentq(short, 0.0, 20.0, xtol=1e-10))
